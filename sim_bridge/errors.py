@@ -1,0 +1,48 @@
+"""The errors a user can cause or meet.
+
+Every message is one sentence that names the thing, its value, the limit and what to do next. The command line prints it without a
+traceback and ends with the class's ``exit_code``.
+"""
+
+from __future__ import annotations
+
+
+class SimBridgeError(Exception):
+    """Base of all errors raised on purpose by this project."""
+
+    exit_code = 1
+
+
+class UsageError(SimBridgeError):
+    """A flag, setting, path or file the user gave cannot be used."""
+
+    exit_code = 2
+
+
+class MissingExtraError(UsageError):
+    """An optional dependency is not installed; the message holds the pip command."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs the package {package!r}, which is not installed: run pip install '.[{extra}]'")
+        self.package = package
+        self.extra = extra
+
+
+class WireError(SimBridgeError):
+    """A message breaks the wire format; it is counted as ``malformed`` and never fatal to a reader."""
+
+
+class LabelError(SimBridgeError):
+    """A class id, palette colour or taxonomy is not one this project knows."""
+
+
+class ImageError(SimBridgeError):
+    """An image file or payload cannot be decoded, or its size is out of bounds."""
+
+
+class TranslatorError(SimBridgeError):
+    """A translator could not be loaded, or refused its input."""
+
+
+class LockstepTimeoutError(SimBridgeError):
+    """In lockstep the photoreal frame of a tick did not arrive in time."""

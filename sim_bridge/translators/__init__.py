@@ -1,0 +1,73 @@
+"""Translators: what turns a CG frame and its labels into a photoreal frame.
+
+:class:`Translator` is the interface; ``sflow`` is ours, ``onnx`` runs networks made elsewhere, ``null`` passes frames through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+ByteArray = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """Which of the many photoreal versions of a scene is wanted.
+
+    Attributes:
+        seed: 0 is the learned ensemble; any other seed draws repeatable ensemble weights.
+        ensemble: The six ensemble weights themselves, overriding the seed's; they are normalised to sum 1.
+    """
+
+    seed: int = 0
+    ensemble: tuple[float, float, float, float, float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """A translator's answer.
+
+    Attributes:
+        rgb: uint8 ``(B, H, W, 3)``.
+        edges: uint8 ``(B, H, W)``, the edge map the generator saw (0 none, 255 sure), or None where a translator has none.
+    """
+
+    rgb: ByteArray
+    edges: ByteArray | None
+
+
+@runtime_checkable
+class Translator(Protocol):
+    """Anything that can stand in the bridge's network stage. One thread calls it at a time."""
+
+    @property
+    def name(self) -> str:
+        """Short name for tables and logs."""
+
+    @property
+    def model_id(self) -> str:
+        """First 12 hexadecimal digits of the SHA-256 of the weights."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Canonical class names by id; the label ids given to :meth:`translate` index this. Empty: labels are not looked at."""
+
+    def translate(self, rgb: ByteArray, labels: ByteArray, style: Style) -> Translation:
+        """Translates a batch.
+
+        Args:
+            rgb: uint8 ``(B, H, W, 3)``, the CG render.
+            labels: uint8 ``(B, H, W)``, ids into :attr:`classes`.
+            style: Which photoreal version.
+        """
+
+    def warm_up(self, sizes: Sequence[tuple[int, int]]) -> None:
+        """Does all slow first-call work for the given ``(width, height)`` sizes, so that none of it falls into the stream."""
+
+    def reset(self, camera: str) -> None:
+        """Forgets what it remembers of a camera (a new session began)."""
