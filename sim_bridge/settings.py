@@ -1,0 +1,422 @@
+"""One settings object, built from defaults < YAML file < environment (``SIM_BRIDGE_...``) < flags.
+
+``python -m sim_bridge.settings [FILE]`` writes ``docs/settings.md`` from the model below.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from sim_bridge.errors import UsageError
+from sim_bridge.frames import MAX_SIDE
+
+ENVIRONMENT_PREFIX: Final = "SIM_BRIDGE_"
+CONFIG_VARIABLE: Final = "SIM_BRIDGE_CONFIG"
+MIN_SIDE: Final = 16
+"""Smallest width or height the network is asked for, in pixels."""
+
+_CAMERA_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_ADDRESS: Final = re.compile(r"tcp://(\[[0-9A-Fa-f:.%\w]+\]|[^\s:/\[\]]+):(\d{1,5}|\*)|ipc://\S+|inproc://\S+")
+_SIZE: Final = re.compile(r"\s*(\d+)\s*[xX×]\s*(\d+)\s*")
+
+Size = tuple[int, int]
+"""``(width, height)`` in pixels."""
+
+
+def parse_size(text: str) -> Size:
+    """Reads ``WIDTHxHEIGHT``, for example ``512x256``.
+
+    Raises:
+        UsageError: It is not two whole numbers, or one is outside 16..16384.
+    """
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise UsageError(f"the size {text!r} is not WIDTHxHEIGHT in pixels: write it like 512x256")
+    return _checked_size(int(match[1]), int(match[2]))
+
+
+def _checked_size(width: int, height: int) -> Size:
+    for side in (width, height):
+        if not MIN_SIDE <= side <= MAX_SIDE:
+            raise UsageError(f"the size {width}x{height} has a side of {side} pixels: use {MIN_SIDE} to {MAX_SIDE}")
+    return width, height
+
+
+class BridgeSettings(BaseModel):
+    """Everything the bridge can be told. Immutable; unknown names are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    topics: Annotated[
+        tuple[str, ...],
+        Field(
+            min_length=1,
+            description="Cameras to translate. `camera` means: join `camera/rgb` with `camera/semantic`, publish "
+            "`camera/photoreal` and `camera/status`. The flag may be given several times.",
+            json_schema_extra={"flag": "--topic", "values": "names of letters, digits, `_` `-` `.`, comma separated"},
+        ),
+    ] = ("camera",)
+    input: Annotated[
+        str,
+        Field(
+            description="Address the simulator publishes on; the bridge connects to it.",
+            json_schema_extra={"values": "`tcp://HOST:PORT`, `ipc://PATH`"},
+        ),
+    ] = "tcp://127.0.0.1:5555"
+    output: Annotated[
+        str,
+        Field(
+            description="Address the bridge binds and publishes on; port `*` lets the operating system choose.",
+            json_schema_extra={"values": "`tcp://HOST:PORT`, `ipc://PATH`"},
+        ),
+    ] = "tcp://127.0.0.1:5556"
+    mode: Annotated[
+        Literal["realtime", "lockstep"],
+        Field(
+            description="`realtime`: the newest frame wins, older ones are dropped and counted. `lockstep`: the "
+            "simulator waits for each photoreal frame and nothing is dropped."
+        ),
+    ] = "realtime"
+    bundle: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="The network: name of a shipped bundle (`sim-bridge bundles` lists them), path of a bundle "
+            "folder, path of an `.onnx` file with its sidecar, or `null` to pass frames through.",
+            json_schema_extra={"values": "name or path"},
+        ),
+    ] = "camvid-lite"
+    device: Annotated[
+        str,
+        Field(
+            pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+            description="Where the network runs; `auto` takes CUDA when there is one.",
+            json_schema_extra={"values": "`auto`, `cpu`, `cuda`, `cuda:N`"},
+        ),
+    ] = "auto"
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"],
+        Field(description="Arithmetic of the network; `auto` takes bf16 where the processor has it in hardware."),
+    ] = "auto"
+    size: Annotated[
+        Size | None,
+        Field(
+            description="The network's size, also the published one (RGB is scaled by area, labels by nearest "
+            "neighbour); unset means the size of the input.",
+            json_schema_extra={"values": f"`WIDTHxHEIGHT`, each {MIN_SIDE} to {MAX_SIDE}, or `input`"},
+        ),
+    ] = None
+    style_seed: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=2**32 - 1,
+            description="Which photoreal version of the scene: 0 is the learned one, any other seed a repeatable "
+            "variation.",
+        ),
+    ] = 0
+    on_error: Annotated[
+        Literal["drop", "passthrough"],
+        Field(
+            description="When the network fails on a frame: `drop` counts it as `failed`; `passthrough` publishes the "
+            "CG frame with status `fallback`."
+        ),
+    ] = "drop"
+    pair_window: Annotated[
+        int,
+        Field(ge=1, le=1024, description="How many frames per camera may wait for their RGB or semantic partner."),
+    ] = 8
+    receive_hwm: Annotated[
+        int,
+        Field(
+            ge=2,
+            le=10_000,
+            description="ZeroMQ receive high-water mark, in messages; ZeroMQ drops the rest uncounted.",
+        ),
+    ] = 64
+    send_buffer_mib: Annotated[
+        int,
+        Field(ge=1, le=4096, description="Bound of the output queue of each slow subscriber, in MiB of frames."),
+    ] = 64
+    drain_timeout: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=600,
+            allow_inf_nan=False,
+            description="Seconds the first Ctrl-C (or SIGTERM) waits for frames in flight; a second one does not wait.",
+        ),
+    ] = 5.0
+    curve_keys: Annotated[
+        Path | None,
+        Field(
+            description="Folder with CURVE keys, for addresses that leave this machine.",
+            json_schema_extra={"values": "path"},
+        ),
+    ] = None
+    insecure: Annotated[
+        bool,
+        Field(description="Allow an address that leaves this machine without encryption or authentication."),
+    ] = False
+    status_interval: Annotated[
+        float,
+        Field(gt=0, le=3600, allow_inf_nan=False, description="Seconds between two status messages."),
+    ] = 1.0
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Field(description="Least severe log line that is written to stderr."),
+    ] = "info"
+
+    @field_validator("topics", mode="before")
+    @classmethod
+    def _split_topics(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("topics")
+    @classmethod
+    def _check_topics(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if not _CAMERA_NAME.fullmatch(name):
+                raise ValueError(
+                    f"the camera name {name!r} may hold 1 to 64 letters, digits, '_', '-' and '.' (no '/': "
+                    "the bridge adds /rgb, /semantic and /photoreal itself)"
+                )
+        if len(set(value)) != len(value):
+            raise ValueError("every camera may be named once only")
+        return value
+
+    @field_validator("bundle", mode="before")
+    @classmethod
+    def _null_is_a_name(cls, value: object) -> object:
+        # YAML reads an unquoted null as None.
+        return "null" if value is None else value
+
+    @field_validator("input", "output")
+    @classmethod
+    def _check_address(cls, value: str, info: ValidationInfo) -> str:
+        match = _ADDRESS.fullmatch(value)
+        if match is None:
+            raise ValueError("an address is written tcp://HOST:PORT or ipc://PATH, for example tcp://127.0.0.1:5555")
+        if match[2] == "*" and info.field_name == "input":
+            raise ValueError("the simulator's port must be known: write a number instead of '*'")
+        if match[2] not in (None, "*") and not 1 <= int(match[2]) <= 65535:
+            raise ValueError("the port must be 1 to 65535")
+        return value
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _read_size(cls, value: object) -> object:
+        if isinstance(value, str):
+            return None if value.strip().lower() in ("", "input", "none") else _size_or_value_error(value)
+        return value
+
+    @field_validator("size")
+    @classmethod
+    def _check_size(cls, value: Size | None) -> Size | None:
+        return value if value is None else _size_or_value_error(f"{value[0]}x{value[1]}")
+
+    @field_validator("log_level", "mode", "precision", "on_error", "device", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("curve_keys")
+    @classmethod
+    def _expand_home(cls, value: Path | None) -> Path | None:
+        return value if value is None else value.expanduser()
+
+    @model_validator(mode="after")
+    def _check_addresses_differ(self) -> BridgeSettings:
+        if self.input == self.output:
+            raise ValueError(
+                f"input and output are both {self.input}: the simulator and the bridge each bind their own address"
+            )
+        return self
+
+    def to_yaml(self) -> str:
+        """The resolved settings as YAML that ``--config`` reads back."""
+        values = self.model_dump(mode="json")
+        values["topics"] = list(self.topics)
+        values["size"] = "input" if self.size is None else f"{self.size[0]}x{self.size[1]}"
+        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _size_or_value_error(text: str) -> Size:
+    try:
+        return parse_size(text)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+
+
+def flag_of(name: str) -> str:
+    """The command line flag of a setting, for example ``--pair-window``."""
+    return str(_extra(BridgeSettings.model_fields[name]).get("flag", "--" + name.replace("_", "-")))
+
+
+def variable_of(name: str) -> str:
+    """The environment variable of a setting, for example ``SIM_BRIDGE_PAIR_WINDOW``."""
+    return ENVIRONMENT_PREFIX + name.upper()
+
+
+def load_settings(
+    flags: Mapping[str, object] | None = None,
+    *,
+    config: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> BridgeSettings:
+    """Builds the settings from defaults < YAML file < environment < flags.
+
+    Args:
+        flags: Values by setting name; None counts as not given.
+        config: YAML file; by default the one named in ``SIM_BRIDGE_CONFIG``, if any.
+        environ: Environment variables; by default those of this process.
+
+    Raises:
+        UsageError: A name is unknown (the nearest known one is named) or a value out of bounds (with its origin).
+    """
+    environ = os.environ if environ is None else environ
+    if config is None and environ.get(CONFIG_VARIABLE):
+        config = Path(environ[CONFIG_VARIABLE])
+    values: dict[str, object] = {}
+    origins: dict[str, str] = {}
+    layers = [
+        ("the file {config}", {} if config is None else _read_yaml(config)),
+        ("the environment variable {variable}", _read_environment(environ)),
+        ("the flag {flag}", {name: value for name, value in (flags or {}).items() if value is not None}),
+    ]
+    for origin, layer in layers:
+        for name, value in layer.items():
+            if name not in BridgeSettings.model_fields:
+                where = origin.format(config=config, variable=variable_of(name), flag="--" + name.replace("_", "-"))
+                raise UsageError(f"{where} names an unknown setting {name!r}{_nearest(name)}")
+            values[name] = value
+            origins[name] = origin.format(config=config, variable=variable_of(name), flag=flag_of(name))
+    try:
+        return BridgeSettings.model_validate(values)
+    except ValidationError as error:
+        raise UsageError(_sentence(error.errors(include_url=False)[0], origins)) from error
+
+
+def _read_yaml(path: Path) -> dict[str, object]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"the settings file {path} cannot be read ({error.strerror}): check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        detail = " ".join(str(error).split())
+        raise UsageError(
+            f"the settings file {path} is not YAML ({detail}): --show-config prints one that is"
+        ) from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UsageError(
+            f"the settings file {path} holds a {type(content).__name__} where 'name: value' lines are expected: "
+            "--show-config prints one that works"
+        )
+    return {str(name): value for name, value in content.items()}
+
+
+def _read_environment(environ: Mapping[str, str]) -> dict[str, object]:
+    known = {variable_of(name): name for name in BridgeSettings.model_fields}
+    for variable in environ:
+        if variable.startswith(ENVIRONMENT_PREFIX) and variable not in known and variable != CONFIG_VARIABLE:
+            # Plugins and tests have variables of their own under the prefix; only what looks like a slip is refused.
+            near = difflib.get_close_matches(variable, known, n=1, cutoff=0.88)
+            if near:
+                raise UsageError(f"the environment variable {variable} is unknown: did you mean {near[0]}?")
+    return {name: environ[variable] for variable, name in known.items() if variable in environ}
+
+
+def _nearest(name: str) -> str:
+    near = difflib.get_close_matches(name.replace("-", "_"), BridgeSettings.model_fields, n=1, cutoff=0.5)
+    return f": did you mean {near[0]!r}?" if near else ": --show-config prints all that are known"
+
+
+def _sentence(error: ErrorDetails, origins: Mapping[str, str]) -> str:
+    message = re.sub(r"^Value error, ", "", error["msg"])
+    message = re.sub(r"^Input should", "it should", message)
+    if not error["loc"]:
+        return message
+    name = str(error["loc"][0])
+    if error["type"] == "string_pattern_mismatch":
+        message = "it should be " + _accepted(BridgeSettings.model_fields[name]).replace("`", "'")
+    return f"the setting {name!r} is {error['input']!r} ({origins.get(name, 'default')}): {message}"
+
+
+def _extra(info: FieldInfo) -> dict[str, Any]:
+    return dict(info.json_schema_extra) if isinstance(info.json_schema_extra, dict) else {}
+
+
+def _accepted(info: FieldInfo) -> str:
+    """The accepted values of a setting as Markdown, from its annotation."""
+    values = _extra(info).get("values")
+    if values is not None:
+        return str(values)
+    if typing.get_origin(info.annotation) is Literal:
+        return ", ".join(f"`{value}`" for value in typing.get_args(info.annotation))
+    if info.annotation is bool:
+        return "`true`, `false`"
+    bounds = {type(item).__name__.lower(): item for item in info.metadata}
+    low = f"above {bounds['gt'].gt}" if "gt" in bounds else f"from {bounds['ge'].ge}"
+    number = "whole number" if info.annotation is int else "number"
+    return f"{number} {low} to {bounds['le'].le}"
+
+
+def describe(name: str) -> str:
+    """The help text of a setting, as plain text."""
+    return str(BridgeSettings.model_fields[name].description).replace("`", "")
+
+
+def settings_page() -> str:
+    """The whole of ``docs/settings.md``."""
+    rows = []
+    for name, value in yaml.safe_load(BridgeSettings().to_yaml()).items():
+        info = BridgeSettings.model_fields[name]
+        default = ", ".join(value) if isinstance(value, list) else yaml.safe_dump(value).splitlines()[0]
+        rows.append(
+            f"| `{name}` | `{flag_of(name)}`<br>`{variable_of(name)}` | {_accepted(info)} "
+            f"| `{default}` | {info.description} |"
+        )
+    return _PAGE_HEAD + "\n".join(rows) + "\n"
+
+
+_PAGE_HEAD: Final = f"""# Settings
+
+<!-- Generated by python -m sim_bridge.settings; a test checks it. Edit sim_bridge/settings.py instead. -->
+
+The bridge has one settings object. It is built from four layers; a later one overrides an earlier one:
+
+1. the defaults below;
+2. a YAML file with the names of the first column: `--config FILE`, or its path in `{CONFIG_VARIABLE}`;
+3. environment variables;
+4. flags.
+
+`sim-bridge --show-config` prints the result as YAML and ends; `--config` reads that back. An unknown name is an error that
+names the nearest known one. A setting that is a switch is turned off again with `--no-...`.
+
+| setting | flag, environment variable | values | default | meaning |
+|---|---|---|---|---|
+"""
+
+
+def main(arguments: list[str]) -> None:
+    """Writes the settings page to the path given, by default ``docs/settings.md``."""
+    path = Path(arguments[0]) if arguments else Path("docs/settings.md")
+    path.write_text(settings_page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
