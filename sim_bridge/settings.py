@@ -404,8 +404,8 @@ The bridge has one settings object. It is built from four layers; a later one ov
 3. environment variables;
 4. flags.
 
-`sim-bridge --show-config` prints the result as YAML and ends; `--config` reads that back. An unknown name is an error that
-names the nearest known one. A setting that is a switch is turned off again with `--no-...`.
+`sim-bridge --show-config` prints the result as YAML and ends; `--config` reads that back. An unknown name is an error
+that names the nearest known one. A setting that is a switch is turned off again with `--no-...`.
 
 | setting | flag, environment variable | values | default | meaning |
 |---|---|---|---|---|
