@@ -27,7 +27,7 @@ CONFIG_VARIABLE: Final = "SIM_BRIDGE_CONFIG"
 MIN_SIDE: Final = 16
 """Smallest width or height the network is asked for, in pixels."""
 
-_CAMERA_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_CAMERA_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _ADDRESS: Final = re.compile(r"tcp://(\[[0-9A-Fa-f:.%\w]+\]|[^\s:/\[\]]+):(\d{1,5}|\*)|ipc://\S+|inproc://\S+")
 _SIZE: Final = re.compile(r"\s*(\d+)\s*[xX×]\s*(\d+)\s*")
 
@@ -190,7 +190,7 @@ class BridgeSettings(BaseModel):
         for name in value:
             if not _CAMERA_NAME.fullmatch(name):
                 raise ValueError(
-                    f"the camera name {name!r} may hold 1 to 64 letters, digits, '_', '-' and '.' (no '/': "
+                    f"the camera name {name!r} is not 1 to 64 letters, digits, '_', '-' and '.', led by a letter, digit or '_' (no '/': "
                     "the bridge adds /rgb, /semantic and /photoreal itself)"
                 )
         if len(set(value)) != len(value):
