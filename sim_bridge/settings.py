@@ -190,7 +190,7 @@ class BridgeSettings(BaseModel):
         for name in value:
             if not _CAMERA_NAME.fullmatch(name):
                 raise ValueError(
-                    f"the camera name {name!r} is not 1 to 64 letters, digits, '_', '-' and '.', led by a letter, digit or '_' (no '/': "
+                    f"the camera name {name!r} is not 1 to 64 letters, digits, '_', '-' and '.' (no '/': "
                     "the bridge adds /rgb, /semantic and /photoreal itself)"
                 )
         if len(set(value)) != len(value):
