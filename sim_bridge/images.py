@@ -1,0 +1,288 @@
+"""Image files and compressed payloads, and frames as plain arrays. Needs OpenCV (the ``engine`` extra).
+
+Sizes are read from the file's header and checked before anything is decoded, and a file that ends early is refused:
+OpenCV alone would allocate whatever a header asks for, and fill the missing rows with grey.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sim_bridge.errors import ImageError, MissingExtraError
+from sim_bridge.frames import MAX_SIDE, Encoding, Frame, PixelArray
+
+try:
+    import cv2
+except ImportError as error:
+    raise MissingExtraError("opencv-python-headless", "engine", "reading and writing images") from error
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+ByteArray = npt.NDArray[np.uint8]
+
+MAX_PIXELS: Final = 8192 * 8192
+"""Default limit of width times height of an image."""
+MAX_FILE_BYTES: Final = 1 << 29
+"""Largest image file that is read."""
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}  # per colour type
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame: all C0..CF but DHT, JPG, DAC
+_JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
+_JPEG_SCAN, _JPEG_END = 0xDA, b"\xff\xd9"
+
+
+class ImageHeader(NamedTuple):
+    """What a file's header says, before decoding."""
+
+    format: Encoding
+    width: int
+    height: int
+
+
+def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> PixelArray:
+    """Reads a PNG or JPEG file as it is stored.
+
+    Args:
+        path: The file.
+        max_pixels: Largest width times height that is decoded.
+
+    Returns:
+        uint8 or uint16 ``(H, W)`` or ``(H, W, 3 or 4)`` in OpenCV's order (BGR, BGRA).
+
+    Raises:
+        ImageError: The file is missing, too large, truncated, damaged or neither PNG nor JPEG.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise ImageError(f"{path} has {size} bytes, the limit is {MAX_FILE_BYTES}: give a smaller file")
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read ({error.strerror}): check the path and its rights") from error
+    return _decode(data, str(path), None, max_pixels)
+
+
+def decode_image(data: Buffer, *, expect: tuple[int, int] | None, max_pixels: int = MAX_PIXELS) -> PixelArray:
+    """Decodes a PNG or JPEG payload as it is stored.
+
+    Args:
+        data: The compressed image.
+        expect: ``(width, height)`` it must have, or None for any within the limits.
+        max_pixels: Largest width times height that is decoded.
+
+    Returns:
+        uint8 or uint16 ``(H, W)`` or ``(H, W, 3 or 4)`` in OpenCV's order (BGR, BGRA).
+
+    Raises:
+        ImageError: The payload is too large, truncated, damaged, of another size, or neither PNG nor JPEG.
+    """
+    return _decode(data, "the image payload", expect, max_pixels)
+
+
+def read_header(data: Buffer, name: str = "the image payload") -> ImageHeader:
+    """Reads format and size of a PNG or JPEG and checks that the file is whole (PNG: every chunk's checksum, too).
+
+    Args:
+        data: The compressed image.
+        name: What to call it in errors.
+
+    Raises:
+        ImageError: It is truncated, damaged, or neither PNG nor JPEG.
+    """
+    view = memoryview(data)
+    if bytes(view[:8]) == _PNG_SIGNATURE:
+        return _read_png_header(view, name)
+    if bytes(view[:3]) == b"\xff\xd8\xff":
+        return _read_jpeg_header(bytes(view), name)
+    raise ImageError(f"{name} ({view.nbytes} bytes) is neither PNG nor JPEG: convert it to one of them")
+
+
+def write_png(path: Path, array: PixelArray) -> None:
+    """Writes uint8 or uint16 ``(H, W)`` or ``(H, W, 3 or 4)`` in OpenCV's order; a reader sees all of it or nothing.
+
+    Raises:
+        ImageError: The array cannot be a PNG, or the file cannot be written.
+    """
+    # Level 1 and no filter search: for rendered frames a tenth of the time, and files a little larger.
+    _write(path, ".png", array, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+
+
+def write_jpeg(path: Path, array: PixelArray, quality: int = 95) -> None:
+    """Writes uint8 ``(H, W)`` or ``(H, W, 3)`` in OpenCV's order; a reader sees all of it or nothing.
+
+    Args:
+        path: The file.
+        array: The pixels.
+        quality: 1 to 100.
+
+    Raises:
+        ImageError: The array cannot be a JPEG, or the file cannot be written.
+    """
+    if array.dtype != np.uint8 or (array.ndim == 3 and array.shape[2] != 3):
+        raise ImageError(
+            f"{path}: a JPEG holds 8 bits and 1 or 3 channels, not {array.dtype} {array.shape}: write a PNG"
+        )
+    _write(path, ".jpg", array, [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+
+def to_rgb(frame: Frame) -> ByteArray:
+    """A frame's picture as contiguous uint8 ``(H, W, 3)``, RGB; of an ``rgb8`` frame the view itself, read-only.
+
+    Raises:
+        ImageError: The payload cannot be decoded, or the encoding is not a colour picture's.
+    """
+    pixels: Any = frame.pixels
+    match frame.encoding:
+        case Encoding.RGB8:
+            return np.ascontiguousarray(pixels, dtype=np.uint8)
+        case Encoding.BGR8:
+            return _convert(pixels, cv2.COLOR_BGR2RGB)
+        case Encoding.BGRA8:
+            return _convert(pixels, cv2.COLOR_BGRA2RGB)
+        case Encoding.JPEG | Encoding.PNG:
+            return _stored_to_rgb(_decode_frame(frame), frame.topic)
+        case _:
+            raise ImageError(
+                f"frame {frame.number} of {frame.topic} has the encoding '{frame.encoding}', not a picture's"
+            )
+
+
+def to_ids(frame: Frame) -> ByteArray:
+    """A frame's class ids as uint8 ``(H, W)``; of a ``mono8`` frame the view itself, read-only.
+
+    Raises:
+        ImageError: The payload cannot be decoded, or is not one channel of 8 bits.
+    """
+    if frame.encoding is Encoding.MONO8:
+        return np.asarray(frame.pixels, dtype=np.uint8)
+    if frame.encoding is not Encoding.PNG:
+        raise ImageError(
+            f"frame {frame.number} of {frame.topic} has the encoding '{frame.encoding}': send mono8 or png"
+        )
+    ids = _decode_frame(frame)
+    if ids.ndim != 2 or ids.dtype != np.uint8:
+        raise ImageError(
+            f"frame {frame.number} of {frame.topic} is a PNG of {ids.dtype} {ids.shape}, but class ids are one channel "
+            "of 8 bits: convert colours to ids before sending"
+        )
+    return np.asarray(ids, dtype=np.uint8)
+
+
+def _decode(data: Buffer, name: str, expect: tuple[int, int] | None, max_pixels: int) -> PixelArray:
+    header = read_header(data, name)
+    _check_size(header, name, expect, max_pixels)
+    try:
+        # IMREAD_UNCHANGED also keeps EXIF rotation out: labels beside the picture would not turn with it.
+        pixels = cv2.imdecode(np.frombuffer(memoryview(data), dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise ImageError(f"{name} is a damaged {header.format} ({error.err}): write it again") from error
+    if pixels is None or pixels.shape[:2] != (header.height, header.width):
+        raise ImageError(
+            f"{name} is a damaged {header.format} of {header.width}x{header.height} pixels: write it again"
+        )
+    return np.asarray(pixels)
+
+
+def _check_size(header: ImageHeader, name: str, expect: tuple[int, int] | None, max_pixels: int) -> None:
+    width, height = header.width, header.height
+    if expect is not None and (width, height) != expect:
+        raise ImageError(
+            f"{name} has {width}x{height} pixels, but {expect[0]}x{expect[1]} were announced: send what you say"
+        )
+    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= max_pixels):
+        allowed = f"1 to {MAX_SIDE} on a side and at most {max_pixels} in all"
+        raise ImageError(f"{name} has {width}x{height} pixels, but must have {allowed}: resize it")
+
+
+def _read_png_header(data: memoryview, name: str) -> ImageHeader:
+    """Walks all chunks: OpenCV decodes a PNG that ends early, or with a flipped bit, without a word."""
+    header: ImageHeader | None = None
+    position = len(_PNG_SIGNATURE)
+    while position + 12 <= data.nbytes:
+        length = int.from_bytes(data[position : position + 4])
+        body = position + 8
+        end = body + length
+        if end + 4 > data.nbytes:
+            break
+        if zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4]):
+            raise ImageError(f"{name} is a damaged PNG (checksum wrong at byte {position}): write it again")
+        kind = bytes(data[position + 4 : body])
+        if header is None:
+            header = _read_ihdr(kind, bytes(data[body:end]), name)
+        if kind == b"IEND":
+            return header
+        position = end + 4
+    raise ImageError(f"{name} is a truncated PNG: it ends after {data.nbytes} bytes, write it again")
+
+
+def _read_ihdr(kind: bytes, body: bytes, name: str) -> ImageHeader:
+    if kind != b"IHDR" or len(body) != 13 or body[8] not in _PNG_DEPTHS.get(body[9], ()):
+        raise ImageError(f"{name} is a damaged PNG: its first chunk is no valid header, write it again")
+    return ImageHeader(Encoding.PNG, int.from_bytes(body[:4]), int.from_bytes(body[4:8]))
+
+
+def _read_jpeg_header(data: bytes, name: str) -> ImageHeader:
+    """Walks the segments up to the scan; the end marker cannot occur inside a scan, so its absence is truncation."""
+    header: ImageHeader | None = None
+    position = 2
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xFF or marker in _JPEG_BARE:
+            position += 1 if marker == 0xFF else 2
+            continue
+        segment = data[position + 4 : position + 9]
+        if marker in _JPEG_FRAMES and len(segment) == 5:
+            header = ImageHeader(Encoding.JPEG, int.from_bytes(segment[3:5]), int.from_bytes(segment[1:3]))
+        position += 2 + int.from_bytes(data[position + 2 : position + 4])
+        if marker == _JPEG_SCAN:
+            if header is None or data.find(_JPEG_END, position) < 0:
+                break
+            return header
+    raise ImageError(f"{name} is a truncated or damaged JPEG of {len(data)} bytes: write it again")
+
+
+def _write(path: Path, extension: str, array: PixelArray, options: list[int]) -> None:
+    try:
+        done, data = cv2.imencode(extension, np.asarray(array), options)
+    except cv2.error as error:
+        raise ImageError(
+            f"{path}: {array.dtype} {array.shape} cannot be written as {extension} ({error.err})"
+        ) from error
+    if not done:
+        raise ImageError(
+            f"{path}: {array.dtype} {array.shape} cannot be written as {extension}: give 8 or 16 bit pixels"
+        )
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data.tobytes())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise ImageError(
+            f"{path} cannot be written ({error.strerror}): check the folder, its rights and the disk"
+        ) from error
+
+
+def _decode_frame(frame: Frame) -> PixelArray:
+    return decode_image(frame.pixels.data, expect=(frame.width, frame.height))
+
+
+def _stored_to_rgb(pixels: PixelArray, name: str) -> ByteArray:
+    if pixels.dtype != np.uint8:
+        raise ImageError(f"the picture of {name} has {pixels.dtype} pixels, but must have 8 bits a channel: convert it")
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    code = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}[channels]
+    return _convert(pixels, code)
+
+
+def _convert(pixels: Any, code: int) -> ByteArray:
+    return np.asarray(cv2.cvtColor(pixels, code), dtype=np.uint8)
