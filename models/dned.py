@@ -1,0 +1,100 @@
+"""DNED, the deep neural edge detector (S-Flow GAN, section 3.2): edge maps in, edge maps as photographs have them out.
+
+A modified HED: six side outputs at strides 1 to 32, each with its own receptive field, and an ensemble of them whose weights choose
+one of many versions of the map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from models.layers import ConvReLU, chain, double, unshuffle
+
+SIDES: Final = 6
+"""N in eq. 4."""
+STRIDE: Final = 32
+"""Height and width of the input must be multiples of it."""
+
+
+class EdgeEnsemble(NamedTuple):
+    """What :class:`DNED` returns.
+
+    Attributes:
+        fused: Logits ``(N, P, H, W)`` of the weighted ensemble.
+        sides: Logits d_0..d_5, ``(N, P, H / 2**i, W / 2**i)``.
+    """
+
+    fused: Tensor
+    sides: list[Tensor]
+
+
+def enlarge_side(side: Tensor, index: int) -> Tensor:
+    """d_i at full size: ``index`` bilinear doublings."""
+    for _ in range(index):
+        side = double(side)
+    return side
+
+
+def fuse_sides(sides: Sequence[Tensor], weights: Tensor) -> Tensor:
+    """The ensemble: sum of ``weights[:, i] * d_i``, each at full size.
+
+    Doubling is linear, so adding coarse to fine gives the same map as enlarging every side by itself, at a fraction of the work.
+
+    Args:
+        sides: d_0..d_5.
+        weights: ``(N, 6)``.
+    """
+    w = weights.to(sides[0].dtype).view(len(weights), SIDES, 1, 1, 1).unbind(1)
+    fused = w[SIDES - 1] * sides[SIDES - 1]
+    for i in range(SIDES - 2, -1, -1):
+        fused = double(fused) + w[i] * sides[i]
+    return fused
+
+
+class DNED(nn.Module):
+    """Six-sided edge network; sees the edge map alone.
+
+    Args:
+        planes: Edge planes P, in and out.
+        widths: Channels at strides 2, 4, 8, 16, 32.
+        depth: Convolutions per stride.
+    """
+
+    def __init__(self, planes: int, widths: Sequence[int], depth: int) -> None:
+        super().__init__()
+        fine = 8
+        self.fine = ConvReLU(planes, fine)
+        stages, c = [], 4 * planes
+        for i, width in enumerate(widths):
+            stages.append(chain(c, width, depth, stride=1 if i == 0 else 2))
+            c = width
+        self.stages = nn.ModuleList(stages)
+        self.side = nn.ModuleList([nn.Conv2d(fine, planes, 3, padding=1), *(nn.Conv2d(k, planes, 1) for k in widths)])
+        self.ensemble_logits = nn.Parameter(torch.zeros(SIDES))
+
+    def learned_weights(self) -> Tensor:
+        """The learned ensemble, float32 ``(6,)``, positive, sum 1."""
+        return torch.softmax(self.ensemble_logits.float(), 0)
+
+    def sides(self, edges: Tensor) -> list[Tensor]:
+        """d_0(x)..d_5(x) of eq. 4, as logits at their own strides.
+
+        Args:
+            edges: ``(N, P, H, W)`` in 0..1, H and W multiples of 32.
+        """
+        out = [self.side[0](self.fine(edges))]
+        x = unshuffle(edges)
+        for stage, side in zip(self.stages, list(self.side)[1:], strict=True):
+            x = stage(x)
+            out.append(side(x))
+        return out
+
+    def forward(self, edges: Tensor, weights: Tensor | None = None) -> EdgeEnsemble:
+        """The ensemble under ``weights`` ``(N, 6)``, or under the learned ones."""
+        sides = self.sides(edges)
+        w = self.learned_weights().expand(len(edges), SIDES) if weights is None else weights
+        return EdgeEnsemble(fuse_sides(sides, w), sides)

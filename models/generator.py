@@ -1,0 +1,165 @@
+"""The conditional generator G(s, e): labels and one edge map to a photograph (S-Flow GAN, section 3.2), in three tiers.
+
+It sees the labels, their boundary and one edge map; no CG pixel reaches it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.layers import (
+    BilinearDoubling,
+    Conv,
+    ConvReLU,
+    LabelEmbedding,
+    chain,
+    concatenate,
+    extend,
+    label_boundary,
+    unshuffle,
+)
+
+LABEL_DIM: Final = 8
+TAIL: Final = 8
+"""Channels of the full-resolution tail."""
+MODULATE_EVERY: Final = 3
+MARGIN: Final = 2
+"""Full-resolution pixels of border that the first convolution and the tail consume."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """Sizes of a network.
+
+    Attributes:
+        widths: Generator channels at strides 2, 4, 8, 16.
+        trunk: Convolutions at strides 8 and 16.
+        encoder_depth: Convolutions at stride 4 on the way down.
+        label_width: Channels of the label features that modulate the trunk.
+        edge_widths: DNED channels at strides 2, 4, 8, 16, 32.
+        edge_depth: DNED convolutions per stride.
+    """
+
+    widths: tuple[int, int, int, int]
+    trunk: tuple[int, int]
+    encoder_depth: int
+    label_width: int
+    edge_widths: tuple[int, int, int, int, int]
+    edge_depth: int
+
+
+TIERS: Final[dict[str, Tier]] = {
+    # Real time on two CPU cores, on a laptop GPU, and pix2pixHD's class; multiply-adds are in docs/architecture.md.
+    "lite": Tier((32, 64, 96, 192), (4, 4), 1, 32, (16, 32, 48, 64, 64), 2),
+    "base": Tier((64, 128, 256, 384), (9, 9), 2, 64, (32, 64, 96, 128, 128), 2),
+    "full": Tier((128, 256, 512, 768), (12, 9), 2, 128, (64, 128, 256, 256, 256), 3),
+}
+
+
+class LabelModulation(nn.Module):
+    """Scales and shifts features by what the labels say at the same low resolution (as SPADE, without its normalisation)."""
+
+    def __init__(self, channels: int, label_width: int) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(label_width, 2 * channels, 1)
+        nn.init.normal_(self.project.weight, std=0.02)
+        nn.init.zeros_(self.project.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+        """``x * (1 + scale) + shift``; ``labels`` has the height and width of ``x``."""
+        scale, shift = self.project(labels).chunk(2, 1)
+        return torch.addcmul(x + shift, x, scale)
+
+
+class Trunk(nn.Module):
+    """A chain of convolutions modulated by the labels every third step."""
+
+    def __init__(self, channels: int, count: int, label_width: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList([ConvReLU(channels, channels) for _ in range(count)])
+        self.modulations = nn.ModuleList(
+            [LabelModulation(channels, label_width) for _ in range(0, count, MODULATE_EVERY)]
+        )
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+        """Same shape out as in."""
+        for i, conv in enumerate(self.convs):
+            if i % MODULATE_EVERY == 0:
+                x = self.modulations[i // MODULATE_EVERY](x, labels)
+            x = conv(x)
+        return x
+
+
+class Up(nn.Module):
+    """1x1 convolution, nearest enlargement, added to the skip: no weights per output phase, hence no grid of period 2."""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(c_in, c_out, 1)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """``skip`` has twice the height and width of ``x``."""
+        return skip + F.interpolate(self.project(x), scale_factor=2, mode="nearest")
+
+
+class Generator(nn.Module):
+    """Encoder, trunk at strides 16 and 8, decoder, and a thin full-resolution tail.
+
+    Args:
+        classes: Number of label classes.
+        planes: Edge planes P.
+        tier: Sizes.
+    """
+
+    def __init__(self, classes: int, planes: int, tier: Tier) -> None:
+        super().__init__()
+        c2, c4, c8, c16 = tier.widths
+        fine = planes + 1
+        self.embed = LabelEmbedding(classes, LABEL_DIM)
+        self.down2 = ConvReLU(self.embed.channels + 4 * fine, c2, padding=0)
+        self.down4 = chain(c2, c4, tier.encoder_depth, stride=2)
+        self.down8 = ConvReLU(c4, c8, 2)
+        self.down16 = ConvReLU(c8, c16, 2)
+        self.labels8 = nn.Conv2d(self.embed.channels, tier.label_width, 4, 4)
+        self.labels16 = nn.Conv2d(tier.label_width, tier.label_width, 2, 2)
+        self.trunk16 = Trunk(c16, tier.trunk[1], tier.label_width)
+        self.up8 = Up(c16, c8)
+        self.trunk8 = Trunk(c8, tier.trunk[0], tier.label_width)
+        self.up4 = Up(c8, c4)
+        self.out4 = chain(c4, c4, 2)
+        self.up2 = Up(c4, c2)
+        self.out2 = chain(c2, c2, 2)
+        self.head = ConvReLU(c2, TAIL)
+        self.enlarge = BilinearDoubling(TAIL)
+        self.tail = nn.Sequential(ConvReLU(TAIL + fine, TAIL, padding=0), Conv(TAIL, 3, padding=0))
+
+    def forward(self, labels: Tensor, edges: Tensor) -> Tensor:
+        """G(s, e).
+
+        Args:
+            labels: uint8 ``(N, H, W)`` class ids; H and W multiples of 16.
+            edges: ``(N, P, H, W)`` in 0..1.
+
+        Returns:
+            RGB ``(N, 3, H, W)`` in -1..1.
+        """
+        # Border pixels are repeated outwards, not zeroed: a zero border would show as a coloured line in the picture.
+        labels, edges = extend(labels, MARGIN), extend(edges, MARGIN)
+        fine = torch.cat([edges, label_boundary(labels)[:, None].to(edges.dtype)], 1)
+        embedded = self.embed(labels)
+        x2 = self.down2(concatenate([embedded, unshuffle(fine)]))
+        x4 = self.down4(x2)
+        x8 = self.down8(x4)
+        x = self.down16(x8)
+        inner = MARGIN // 2
+        at8 = F.relu(self.labels8(embedded[:, :, inner:-inner, inner:-inner]))
+        x = self.trunk16(x, F.relu(self.labels16(at8)))
+        x = self.trunk8(self.up8(x, x8), at8)
+        x = self.out4(self.up4(x, x4))
+        x = self.out2(self.up2(x, x2))
+        return torch.tanh(self.tail(concatenate([self.enlarge(self.head(x), MARGIN), fine])))

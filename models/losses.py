@@ -1,0 +1,134 @@
+"""The losses of S-Flow GAN (eq. 1 to 7). Symbols are the paper's; each loss is a small callable that owns its constants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.dned import SIDES, enlarge_side
+from models.segmenter import Segmenter
+
+
+class LeastSquaresGAN:
+    """L_GAN of eq. 1 to 3 with the least-squares criterion in place of the logarithm."""
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """What D minimises, given its patch scores."""
+        return ((real - 1) ** 2).mean() + (fake**2).mean()
+
+    def generator(self, fake: Tensor) -> Tensor:
+        """What G minimises."""
+        return ((fake - 1) ** 2).mean()
+
+
+class VanillaGAN:
+    """L_GAN of eq. 2 and 3 as written; G minimises -log D (the non-saturating form)."""
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """What D minimises, given its patch scores (logits)."""
+        return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+    def generator(self, fake: Tensor) -> Tensor:
+        """What G minimises."""
+        return F.softplus(-fake).mean()
+
+
+class HingeGAN:
+    """L_GAN with the hinge criterion."""
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """What D minimises, given its patch scores."""
+        return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+
+    def generator(self, fake: Tensor) -> Tensor:
+        """What G minimises."""
+        return -fake.mean()
+
+
+ADVERSARIAL: dict[str, Callable[[], LeastSquaresGAN | VanillaGAN | HingeGAN]] = {
+    "lsgan": LeastSquaresGAN,
+    "vanilla": VanillaGAN,
+    "hinge": HingeGAN,
+}
+
+
+class FeatureMatching:
+    """L_FM, eq. 5: L1 between D's activations on the photograph and on the picture made from its labels."""
+
+    def __call__(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
+        """Mean over the T layers of the mean absolute difference; no gradient to the real side."""
+        terms = [(r.detach().float() - f.float()).abs().mean() for r, f in zip(real, fake, strict=True)]
+        return torch.stack(terms).mean()
+
+
+class Perceptual:
+    """L_percep, eq. 6: L1 between the features of a frozen network, mean over its P slices.
+
+    Each slice is divided by the mean size of its real features, so that none of them rules. Both pictures are first blurred by
+    [1 2 1] x [1 2 1]: a frozen strided network takes a checkerboard for texture and would reward it; the blur removes period 2.
+
+    Args:
+        network: A trained segmentation network in evaluation mode; its parameters are frozen here.
+        blur: The blur above.
+    """
+
+    def __init__(self, network: Segmenter, *, blur: bool = True) -> None:
+        self.network = network.eval().requires_grad_(False)
+        line = torch.tensor([1.0, 2.0, 1.0]) / 4
+        self._kernel = (line[:, None] * line).expand(3, 1, 3, 3).contiguous() if blur else None
+
+    def _prepare(self, image: Tensor) -> Tensor:
+        if self._kernel is None:
+            return image
+        return F.conv2d(image, self._kernel.to(image), padding=1, groups=3)
+
+    def __call__(self, x: Tensor, fake: Tensor) -> Tensor:
+        """The loss of ``fake`` against the photograph ``x``, both RGB ``(N, 3, H, W)`` in -1..1."""
+        with torch.no_grad():
+            wanted = self.network.features(self._prepare(x))
+        got = self.network.features(self._prepare(fake))
+        terms = [
+            (w.float() - g.float()).abs().mean() / (w.float().abs().mean() + 1e-3)
+            for w, g in zip(wanted, got, strict=True)
+        ]
+        return torch.stack(terms).mean()
+
+
+class EdgeLoss:
+    """L_DNED, eq. 4: sum of a_i * BCE(d_i(x), E(x)) over the six side outputs, each at full size.
+
+    Args:
+        a: The constants a_0..a_5.
+    """
+
+    def __init__(self, a: Sequence[float] = (1.0,) * SIDES) -> None:
+        if len(a) != SIDES:
+            raise ValueError(f"eq. 4 has {SIDES} constants a_i, got {len(a)}")
+        self.a = tuple(a)
+
+    def __call__(self, sides: Sequence[Tensor], target: Tensor) -> Tensor:
+        """The loss of the side logits d_0..d_5 against E(x), ``(N, P, H, W)`` in 0..1."""
+        terms = [
+            a * F.binary_cross_entropy_with_logits(enlarge_side(d.float(), i), target)
+            for i, (a, d) in enumerate(zip(self.a, sides, strict=True))
+        ]
+        return torch.stack(terms).sum()
+
+
+class FusedEdgeLoss:
+    """BCE of the ensemble itself; what the ensemble's weights are learned by (eq. 4 alone gives them no gradient)."""
+
+    def __call__(self, fused: Tensor, target: Tensor) -> Tensor:
+        """The loss of the fused logits ``(N, P, H, W)`` against E(x)."""
+        return F.binary_cross_entropy_with_logits(fused.float(), target)
+
+
+class Pixel:
+    """L1 between pictures; not in the paper, a small share of it steadies short trainings."""
+
+    def __call__(self, x: Tensor, fake: Tensor) -> Tensor:
+        """Mean absolute difference, both in -1..1."""
+        return (x - fake).abs().mean()

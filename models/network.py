@@ -1,0 +1,104 @@
+"""The whole S-Flow network: edge operator, DNED and generator, pixels in, pixels out."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.dned import DNED, STRIDE, EdgeEnsemble
+from models.edges import EdgeSettings, LaplacianEdges
+from models.generator import TIERS, Generator
+from models.style import ensemble_weights
+
+
+class Rendering(NamedTuple):
+    """What the network made of a batch.
+
+    Attributes:
+        image: RGB ``(N, 3, H, W)`` in -1..1.
+        edges: The edge map the generator saw, ``(N, P, H, W)`` in 0..1.
+        ensemble: DNED's logits.
+    """
+
+    image: Tensor
+    edges: Tensor
+    ensemble: EdgeEnsemble
+
+
+class SFlowNetwork(nn.Module):
+    """CG2real: DNED on the edge map of the render, generator on labels and DNED's ensemble.
+
+    Args:
+        tier: ``lite``, ``base`` or ``full``.
+        classes: Number of label classes.
+        edge: Settings of the edge operator.
+        style_spread: Spread of the ensemble weights drawn for style seeds other than 0.
+
+    Raises:
+        ValueError: Unknown tier.
+    """
+
+    def __init__(self, tier: str, classes: int, edge: EdgeSettings, style_spread: float = 1.0) -> None:
+        super().__init__()
+        if tier not in TIERS:
+            raise ValueError(f"generator tier is {tier!r}, known are {', '.join(TIERS)}")
+        sizes = TIERS[tier]
+        self.args: dict[str, Any] = {"tier": tier, "classes": classes, "style_spread": style_spread}
+        self.style_spread = style_spread
+        self.operator = LaplacianEdges(edge)
+        self.dned = DNED(edge.planes, sizes.edge_widths, sizes.edge_depth)
+        self.generator = Generator(classes, edge.planes, sizes)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights, and so of the arithmetic."""
+        return self.generator.head.weight.dtype
+
+    def style_weights(self, seed: int) -> Tensor:
+        """Ensemble weights of a style seed, float32 ``(6,)`` on the CPU."""
+        return ensemble_weights(self.dned.ensemble_logits, seed, self.style_spread)
+
+    def forward(self, labels: Tensor, edges: Tensor, weights: Tensor | None = None) -> Rendering:
+        """Phases 2 and 3: the generator sees DNED's ensemble.
+
+        Args:
+            labels: uint8 ``(N, H, W)``; H and W multiples of 32.
+            edges: Edge planes ``(N, P, H, W)`` in 0..1.
+            weights: Ensemble weights ``(N, 6)``; None for the learned ones.
+        """
+        ensemble = self.dned(edges, weights)
+        fused = torch.sigmoid(ensemble.fused)
+        return Rendering(self.generator(labels, fused), fused, ensemble)
+
+    @torch.inference_mode()
+    def translate(self, rgb: Tensor, labels: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The live path.
+
+        Args:
+            rgb: uint8 ``(N, H, W, 3)``, any H and W.
+            labels: uint8 ``(N, H, W)``, every id below the number of classes.
+            weights: Ensemble weights ``(N, 6)``; None for the learned ones.
+
+        Returns:
+            The photoreal picture, uint8 ``(N, H, W, 3)``, and the edge map the generator saw, uint8 ``(N, H, W)``.
+        """
+        h, w = labels.shape[1:]
+        padded_labels, edges = pad_to_stride(labels, self.operator(rgb).to(self.dtype))
+        out = self(padded_labels, edges, weights)
+        image = out.image.mul(127.5).add_(128.0).clamp_(0, 255)[:, :, :h, :w]
+        seen = out.edges.amax(1).mul(255).add_(0.5)[:, :h, :w]
+        return image.permute(0, 2, 3, 1).to(torch.uint8).contiguous(), seen.to(torch.uint8).contiguous()
+
+
+def pad_to_stride(labels: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
+    """Extends labels (repeating the last row and column) and edges (with none) to multiples of the network's stride."""
+    h, w = labels.shape[1:]
+    bottom, right = -h % STRIDE, -w % STRIDE
+    if not (bottom or right):
+        return labels, edges
+    rows = torch.arange(h + bottom, device=labels.device).clamp_(max=h - 1)
+    columns = torch.arange(w + right, device=labels.device).clamp_(max=w - 1)
+    return labels.index_select(1, rows).index_select(2, columns), F.pad(edges, (0, right, 0, bottom))
