@@ -1,0 +1,267 @@
+"""The bridge: owns the sockets and the stages' threads, and ends in good order.
+
+The life of a bridge: sockets are bound in the constructor, :meth:`Bridge.run` starts the stages and stays until the
+end. The first stop request drains (nothing new is taken in, what is in flight is finished), the second one discards.
+Either way every message has its outcome when :meth:`Bridge.run` returns.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum, auto
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Final, Protocol, Self
+
+import zmq
+
+from sim_bridge.frames import Kind
+from sim_bridge.latency import LatencyRecorder
+from sim_bridge.ledger import Ledger, Outcome
+from sim_bridge.stages import NetworkStage, PublishStage, ReceiveStage, Shared, TranslatorSource
+from sim_bridge.status import OutputCounts
+from sim_bridge.translators import Style
+from sim_bridge.transport import CurveKeys, FrameReceiver, FrameSender
+
+if TYPE_CHECKING:
+    from sim_bridge.settings import BridgeSettings
+
+logger = logging.getLogger(__name__)
+
+JOIN_SECONDS: Final = 2.0
+"""How long a stage may take to end once it was told to; only a hanging network takes that long."""
+
+
+class _Request(Enum):
+    DRAIN = auto()
+    DISCARD = auto()
+    FINISHED = auto()
+
+
+class _StageLoop(Protocol):
+    def run(self) -> None: ...
+
+
+class Bridge:
+    """Joins a simulator's RGB and semantic streams, translates them, publishes photoreal frames.
+
+    Args:
+        settings: What to do.
+        translator: A translator, or a function that loads one. The function is called in the network stage's thread,
+            after the sockets are bound and while status messages already go out.
+
+    Raises:
+        UsageError: An address or key cannot be used.
+    """
+
+    def __init__(self, settings: BridgeSettings, translator: TranslatorSource) -> None:
+        self._settings = settings
+        self._shared = Shared.build(settings)
+        # SimpleQueue, because its put may be called from a signal handler at any point of the code.
+        self._requests: queue.SimpleQueue[_Request | Exception] = queue.SimpleQueue()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._sender: FrameSender | None = None
+        try:
+            self._open(translator)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, translator: TranslatorSource) -> None:
+        settings, shared = self._settings, self._shared
+        keys = None if settings.curve_keys is None else CurveKeys.load(settings.curve_keys)
+        self._sender = FrameSender(
+            self._context,
+            settings.output,
+            buffer_bytes=settings.send_buffer_mib << 20,
+            keys=keys,
+            insecure=settings.insecure,
+        )
+        topics = [f"{camera}/{kind}" for camera in settings.topics for kind in (Kind.RGB, Kind.SEMANTIC)]
+        self._receiver = FrameReceiver(
+            self._context,
+            settings.input,
+            topics,
+            hwm=settings.receive_hwm,
+            keys=keys,
+            insecure=settings.insecure,
+        )
+        self.output_address: str = self._sender.address
+        """Where it publishes, the port resolved."""
+        self._threads = {
+            name: threading.Thread(target=self._guard, args=(stage,), name=f"sim-bridge-{name}", daemon=True)
+            for name, stage in (
+                ("publish", PublishStage(shared, self._sender)),
+                ("network", NetworkStage(shared, translator)),
+                ("receive", ReceiveStage(shared, self._receiver)),
+            )
+        }
+
+    @property
+    def ledger(self) -> Ledger:
+        """The account of every input message."""
+        return self._shared.ledger
+
+    @property
+    def latency(self) -> LatencyRecorder:
+        """The stages' latencies."""
+        return self._shared.latency
+
+    @property
+    def outputs(self) -> OutputCounts:
+        """What left, per camera."""
+        return self._shared.outputs
+
+    def wait_until_ready(self, timeout: float | None = None) -> bool:
+        """Waits until the translator is loaded; False when that took longer than ``timeout`` seconds."""
+        return self._shared.loaded.wait(timeout)
+
+    def run(self) -> int:
+        """Runs until stopped; one thread calls it, once.
+
+        Returns:
+            The exit code: 0 after an orderly end, 1 when frames in flight had to be discarded.
+
+        Raises:
+            SimBridgeError: The translator cannot be loaded, or a stage failed.
+        """
+        logger.info("%s -> %s, cameras %s", self._settings.input, self.output_address, ", ".join(self._settings.topics))
+        for thread in self._threads.values():
+            thread.start()
+        try:
+            return self._supervise()
+        finally:
+            self._discard()
+            self.close()
+
+    def stop(self, *, drain: bool = True) -> None:
+        """Asks :meth:`run` to end; returns at once. May be called from any thread and from signal handlers.
+
+        Args:
+            drain: Finish what is in flight, within the setting ``drain_timeout``; otherwise discard it.
+        """
+        self._requests.put(_Request.DRAIN if drain else _Request.DISCARD)
+
+    def pause(self) -> None:
+        """Holds pairs back: realtime counts them as ``paused``, lockstep lets the simulator wait."""
+        self._shared.controls.pause()
+
+    def resume(self) -> None:
+        """Lets pairs through again."""
+        self._shared.controls.resume()
+
+    def step(self) -> None:
+        """While paused: lets one more pair of every camera through."""
+        self._shared.controls.step()
+
+    def set_style(self, camera: str, style: Style) -> None:
+        """Sets a camera's style from the next frame on.
+
+        Raises:
+            KeyError: The bridge has no such camera.
+        """
+        self._shared.controls.set_style(camera, style)
+
+    def close(self) -> None:
+        """Ends the threads that can be ended and frees the sockets; :meth:`run` does so by itself."""
+        threads = [thread for thread in getattr(self, "_threads", {}).values() if thread.is_alive()]
+        deadline = time.monotonic() + JOIN_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        self._shared.ledger.close(Outcome.SHUTDOWN)
+        hanging = [thread.name for thread in threads if thread.is_alive()]
+        if hanging:
+            logger.warning("%s did not end within %.0f s and is left behind", ", ".join(hanging), JOIN_SECONDS)
+        if any(name != "sim-bridge-network" for name in hanging):
+            return  # a socket may still be in use there: closing it under that thread would be worse than leaving it
+        for socket in (self._sender, getattr(self, "_receiver", None)):
+            if socket is not None:
+                socket.close()
+        self._context.term()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _guard(self, stage: _StageLoop) -> None:
+        """A thread's body: whatever ends it is told to :meth:`run`."""
+        try:
+            stage.run()
+        except Exception as error:  # noqa: BLE001 - handed to run(), which raises it
+            self._requests.put(error)
+            return
+        if isinstance(stage, PublishStage):
+            self._requests.put(_Request.FINISHED)
+
+    def _supervise(self) -> int:
+        deadline: float | None = None
+        while True:
+            request = self._next_request(deadline)
+            if isinstance(request, Exception):
+                raise request
+            if request is _Request.FINISHED:
+                return 0
+            if request is _Request.DRAIN:
+                if not self._shared.loaded.is_set():
+                    return 0  # nothing is being translated yet, and loading cannot be interrupted
+                if deadline is None:
+                    logger.info("stopping: finishing what is in flight, %g s at most", self._settings.drain_timeout)
+                    deadline = time.monotonic() + self._settings.drain_timeout
+                    self._shared.stopping.set()
+                    self._shared.controls.resume()
+                continue
+            logger.warning("stopping now: what is in flight is discarded")
+            return 1
+
+    def _next_request(self, deadline: float | None) -> _Request | Exception:
+        try:
+            return self._requests.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            return _Request.DISCARD
+
+    def _discard(self) -> None:
+        """Makes every stage end now; after an orderly end there is nothing left to discard."""
+        shared = self._shared
+        shared.discarding.set()
+        shared.stopping.set()
+        shared.controls.resume()
+        shared.inbox.close(discard=True)
+        shared.outbox.close(discard=True)
+
+
+@contextmanager
+def _signals(bridge: Bridge) -> Iterator[None]:
+    asked = 0
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        asked += 1
+        bridge.stop(drain=asked == 1)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run_until_signalled(bridge: Bridge) -> int:
+    """Runs a bridge in the main thread; the first SIGINT or SIGTERM drains, the second one discards.
+
+    The handlers that were there before are back when it returns.
+
+    Returns:
+        The exit code of :meth:`Bridge.run`.
+    """
+    with _signals(bridge):
+        return bridge.run()

@@ -1,0 +1,197 @@
+"""The simulator's side of lockstep: send the frames of tick N, wait for its photoreal frames, go on with tick N+1.
+
+A message may get lost, above all while sockets are still connecting: the tick is then sent again. Identity makes that
+harmless: the bridge counts the second one as ``duplicate`` and answers with the same result.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Final, Self
+
+import zmq
+
+from sim_bridge import wire
+from sim_bridge.errors import LockstepTimeoutError, UsageError, WireError
+from sim_bridge.frames import Frame, FrameId, Kind
+from sim_bridge.ledger import Outcome
+from sim_bridge.transport import CurveKeys, FrameReceiver, FrameSender
+
+RESEND_SECONDS: Final = 0.25
+_LEAST_WAIT = 0.001
+
+_Tick = tuple[str, FrameId]
+_Messages = list[list[bytes | memoryview]]
+
+
+class LockstepClient:
+    """Publishes ticks and waits for what the bridge makes of them. One thread uses it.
+
+    Example:
+        >>> with LockstepClient() as bridge:  # doctest: +SKIP
+        ...     photoreal = bridge.tick(rgb, semantic, timeout=5.0)
+
+    Args:
+        publish: Address to bind and publish on, the bridge's ``input``; port ``*`` lets the operating system choose.
+        photoreal: Address of the bridge's ``output``; None to :meth:`connect` later.
+        cameras: The cameras that will be sent.
+        resend_after: Seconds without an answer after which a tick is sent again; more than a tick takes.
+        keys: CURVE keys, or None.
+        insecure: Allow addresses off this machine without keys.
+
+    Raises:
+        UsageError: An address cannot be used.
+    """
+
+    def __init__(
+        self,
+        publish: str = "tcp://127.0.0.1:5555",
+        photoreal: str | None = "tcp://127.0.0.1:5556",
+        *,
+        cameras: Sequence[str] = ("camera",),
+        resend_after: float = RESEND_SECONDS,
+        keys: CurveKeys | None = None,
+        insecure: bool = False,
+    ) -> None:
+        if resend_after <= 0:
+            raise UsageError(f"resend_after is {resend_after} s: give a time above 0, longer than a tick takes")
+        self._cameras = tuple(cameras)
+        self._resend_after = resend_after
+        self._keys = keys
+        self._insecure = insecure
+        self._status: dict[str, tuple[float, wire.StatusMessage]] = {}
+        self._receiver: FrameReceiver | None = None
+        self._sender: FrameSender | None = None
+        self.resent = 0
+        """How many times a tick was sent again."""
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        try:
+            self._sender = FrameSender(self._context, publish, keys=keys, insecure=insecure)
+            self.address: str = self._sender.address
+            """Where it publishes, the port resolved."""
+            if photoreal is not None:
+                self.connect(photoreal)
+        except BaseException:
+            self.close()
+            raise
+
+    def connect(self, photoreal: str) -> None:
+        """Connects to the bridge's output, in place of the one before.
+
+        Raises:
+            UsageError: The address cannot be used.
+        """
+        if self._receiver is not None:
+            self._receiver.close()
+        topics = [f"{camera}/{kind}" for camera in self._cameras for kind in (Kind.PHOTOREAL, Kind.STATUS)]
+        self._receiver = FrameReceiver(self._context, photoreal, topics, keys=self._keys, insecure=self._insecure)
+        self._photoreal = photoreal
+
+    def tick(self, rgb: Frame, semantic: Frame, *, timeout: float = 5.0) -> Frame:
+        """Sends one camera's tick and returns its photoreal frame; its pixels are a read-only view of the message.
+
+        Raises:
+            LockstepTimeoutError: It did not arrive within ``timeout`` seconds.
+            UsageError: See :meth:`tick_all`.
+        """
+        return self.tick_all([(rgb, semantic)], timeout=timeout)[rgb.camera]
+
+    def tick_all(self, pairs: Sequence[tuple[Frame, Frame]], *, timeout: float = 5.0) -> Mapping[str, Frame]:
+        """Sends the RGB and semantic frames of several cameras' tick, and waits for all photoreal frames.
+
+        Args:
+            pairs: ``(rgb, semantic)`` of each camera.
+            timeout: Seconds to wait for all of them.
+
+        Returns:
+            The photoreal frames by camera.
+
+        Raises:
+            LockstepTimeoutError: Not all arrived in time; it says which, and whether the bridge shows signs of life.
+            UsageError: Two frames of a pair belong to different ticks or cameras, or :meth:`connect` was not called.
+        """
+        missing = {(rgb.camera, rgb.id): _encode(rgb, semantic) for rgb, semantic in pairs}
+        unknown = {camera for camera, _ in missing}.difference(self._cameras)
+        if self._receiver is None or self._sender is None or unknown:
+            raise UsageError(f"cameras {sorted(unknown)} are not among {self._cameras}, or connect() was not called")
+        answers: dict[str, Frame] = {}
+        start = time.monotonic()
+        send_at = start
+        while missing:
+            now = time.monotonic()
+            if now >= start + timeout:
+                raise LockstepTimeoutError(self._no_answer(missing, timeout, start))
+            if now >= send_at:
+                self._send(self._sender, missing)
+                self.resent += send_at > start
+                send_at = now + self._resend_after
+            self._read(self._receiver, min(send_at, start + timeout) - now, missing, answers)
+        return answers
+
+    def close(self) -> None:
+        """Frees the sockets; a second call does nothing."""
+        for socket in (self._sender, self._receiver):
+            if socket is not None:
+                socket.close()
+        self._context.term()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @staticmethod
+    def _send(sender: FrameSender, missing: Mapping[_Tick, _Messages]) -> None:
+        for messages in missing.values():
+            for message in messages:
+                sender.send(message)
+
+    def _read(
+        self, receiver: FrameReceiver, timeout: float, missing: dict[_Tick, _Messages], answers: dict[str, Frame]
+    ) -> None:
+        message = receiver.receive(max(timeout, _LEAST_WAIT))
+        if message is None:
+            return
+        try:
+            answer = wire.decode([part.buffer for part in message.parts], received=message.received)
+        except WireError:
+            return  # not of this tick, whatever it is; the tick is sent again if need be
+        if isinstance(answer, wire.StatusMessage):
+            self._status[answer.camera] = (time.monotonic(), answer)
+        elif missing.pop((answer.camera, answer.id), None) is not None:
+            answers[answer.camera] = answer
+
+    def _no_answer(self, missing: Mapping[_Tick, _Messages], timeout: float, start: float) -> str:
+        ticks = ", ".join(
+            f"camera {camera!r} frame {tick.number} of session {tick.session}" for camera, tick in missing
+        )
+        camera = next(iter(missing))[0]
+        seen, status = self._status.get(camera, (None, None))
+        sentence = f"no photoreal frame of {ticks} came from {self._photoreal} within {timeout:g} s"
+        if seen is None or status is None:
+            return f"{sentence}, nor any status message: start the bridge, or check the address"
+        if seen < start:
+            ago = time.monotonic() - seen
+            return (
+                f"{sentence}; the bridge's last status message came {ago:.1f} s ago: it has ended or hangs, restart it"
+            )
+        counters = status.counters.get(f"{camera}/{Kind.RGB}", {})
+        drops = [
+            f"{outcome} {counters[outcome]}" for outcome in Outcome if outcome != "published" and counters.get(outcome)
+        ]
+        found = ", ".join(drops) or "nothing dropped"
+        return f"{sentence}, but the bridge is alive ({found}): see its log, check --mode lockstep, or wait longer"
+
+
+def _encode(rgb: Frame, semantic: Frame) -> _Messages:
+    if (rgb.camera, rgb.id, rgb.kind, semantic.kind) != (semantic.camera, semantic.id, Kind.RGB, Kind.SEMANTIC):
+        raise UsageError(
+            f"{rgb.topic} frame {rgb.number} and {semantic.topic} frame {semantic.number} are not the RGB and the "
+            "semantic frame of one camera's tick: give both the same camera, session and number"
+        )
+    return [wire.encode(rgb), wire.encode(semantic)]

@@ -1,0 +1,446 @@
+"""The bridge's three stages, each a loop that runs in a thread of its own.
+
+``ReceiveStage`` takes messages from the socket and joins them, ``NetworkStage`` prepares and translates pairs,
+``PublishStage`` encodes and sends the results and the status messages. Between them are bounded queues
+(:mod:`sim_bridge.handoff`).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+from sim_bridge import wire
+from sim_bridge.errors import SimBridgeError, SizeMismatchError, WireError
+from sim_bridge.frames import Frame, FrameId, FrameStatus, Kind, Provenance
+from sim_bridge.handoff import Handoff, Policy, Taken
+from sim_bridge.latency import LatencyRecorder, Stage
+from sim_bridge.ledger import Ledger, Outcome
+from sim_bridge.once import OncePerCause
+from sim_bridge.pairing import Drop, Event, Pair, Pairer, Repeat
+from sim_bridge.preprocess import Preprocessor, postprocess
+from sim_bridge.status import OutputCounts, StatusReporter
+from sim_bridge.translators import ByteArray, Style, Translator
+from sim_bridge.transport import FrameReceiver, FrameSender, Message
+
+if TYPE_CHECKING:
+    from sim_bridge.settings import BridgeSettings
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS: Final = 0.1
+"""How soon the receiver notices that it should stop while nothing comes in."""
+
+LINGER_SECONDS: Final = 1.0
+"""How long the last frames may take to leave after a drain; a subscriber that never reads must not hold the bridge."""
+MAX_WARM_SIZES: Final = 16
+"""Sizes come from the stream; warm-ups cost memory and must not go on for ever."""
+
+TranslatorSource = Translator | Callable[[], Translator]
+"""A translator, or what loads one, in the thread of the network stage, which is the only one to call it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A pair on its way to the network.
+
+    Attributes:
+        pair: The pair.
+        taken: When its later message was taken from the socket, ``perf_counter_ns``.
+        overhead: Nanoseconds that the bridge itself spent on it so far.
+    """
+
+    pair: Pair
+    taken: int
+    overhead: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A translated pair on its way out.
+
+    Attributes:
+        job: Where it comes from, overhead brought up to date.
+        rgb: The photoreal picture, uint8 ``(H, W, 3)``; None to pass the CG frame on.
+        model: The translator's model id.
+        seed: Style seed.
+        inferred: When the network was done, nanoseconds since the epoch.
+    """
+
+    job: Job
+    rgb: ByteArray | None
+    model: str
+    seed: int
+    inferred: int
+
+
+class Controls:
+    """What can be changed while the bridge runs: pause, single steps, style. Safe to use from any thread."""
+
+    def __init__(self, cameras: Sequence[str], style: Style) -> None:
+        self._changed = threading.Condition()
+        self._paused = False
+        self._steps = dict.fromkeys(cameras, 0)
+        self._styles = dict.fromkeys(cameras, style)
+
+    @property
+    def paused(self) -> bool:
+        """Whether pairs are held back."""
+        return self._paused
+
+    def pause(self) -> None:
+        """Holds pairs back: realtime counts them as ``paused``, lockstep lets the simulator wait."""
+        with self._changed:
+            self._paused = True
+            self._steps = dict.fromkeys(self._steps, 0)
+
+    def resume(self) -> None:
+        """Lets pairs through again."""
+        with self._changed:
+            self._paused = False
+            self._changed.notify_all()
+
+    def step(self) -> None:
+        """While paused: lets one more pair of every camera through."""
+        with self._changed:
+            self._steps = {camera: steps + 1 for camera, steps in self._steps.items()}
+            self._changed.notify_all()
+
+    def admit(self, camera: str, *, wait: bool = False) -> bool:
+        """Whether a pair of ``camera`` may go on now, using up a step; with ``wait`` it comes back when it may."""
+        with self._changed:
+            if wait:
+                self._changed.wait_for(lambda: not self._paused or self._steps[camera] > 0)
+            if not self._paused:
+                return True
+            if self._steps[camera] == 0:
+                return False
+            self._steps[camera] -= 1
+            return True
+
+    def style(self, camera: str) -> Style:
+        """The style in use for a camera."""
+        with self._changed:
+            return self._styles[camera]
+
+    def set_style(self, camera: str, style: Style) -> None:
+        """Sets a camera's style from the next frame on.
+
+        Raises:
+            KeyError: The bridge has no such camera.
+        """
+        with self._changed:
+            if camera not in self._styles:
+                raise KeyError(camera)
+            self._styles[camera] = style
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all stages see. Every part of it is safe to use from several threads."""
+
+    settings: BridgeSettings
+    ledger: Ledger
+    latency: LatencyRecorder
+    controls: Controls
+    once: OncePerCause
+    inbox: Handoff[Job]
+    outbox: Handoff[Result | Repeat]
+    outputs: OutputCounts
+    loaded: threading.Event = field(default_factory=threading.Event)
+    """Set when the translator is ready."""
+    stopping: threading.Event = field(default_factory=threading.Event)
+    """Set when no further message is to be taken in."""
+    discarding: threading.Event = field(default_factory=threading.Event)
+    """Set when what is in flight is not to be finished either."""
+
+    @classmethod
+    def build(cls, settings: BridgeSettings) -> Shared:
+        """Makes everything for the cameras and the mode of ``settings``."""
+        cameras = settings.topics
+        realtime = settings.mode == "realtime"
+        policy, bound = (Policy.NEWEST, 1) if realtime else (Policy.WAIT, settings.pair_window)
+        return cls(
+            settings=settings,
+            ledger=Ledger(f"{camera}/{kind}" for camera in cameras for kind in (Kind.RGB, Kind.SEMANTIC)),
+            latency=LatencyRecorder(),
+            controls=Controls(cameras, Style(seed=settings.style_seed)),
+            once=OncePerCause(logger),
+            inbox=Handoff(cameras, policy, bound),
+            outbox=Handoff(cameras, policy, bound),
+            outputs=OutputCounts(cameras),
+        )
+
+    def settle(self, outcome: Outcome, pair: Pair) -> None:
+        """Gives both messages of a pair their outcome."""
+        self.ledger.settle(outcome, pair.rgb.topic, pair.semantic.topic)
+
+    def failed(self, pair: Pair, error: Exception) -> None:
+        """Counts a pair that could not be translated, and says so once per session and kind of error."""
+        outcome = Outcome.MISMATCHED if isinstance(error, SizeMismatchError) else Outcome.FAILED
+        self.settle(outcome, pair)
+        self.complain(pair, error)
+
+    def complain(self, pair: Pair, error: Exception) -> None:
+        """Logs why a pair could not be translated; with a traceback where it was no error of a kind that we know."""
+        known = isinstance(error, SimBridgeError)
+        sentence = str(error) if known else f"the translator raised {type(error).__name__}: {error}"
+        self.once.warn(
+            (pair.camera, pair.id.session, type(error)),
+            f"camera {pair.camera!r}, frame {pair.id.number}: {sentence}",
+            error=None if known else error,
+        )
+
+
+class ReceiveStage:
+    """Takes messages from the socket, joins them, hands pairs over. In realtime it never waits for the next stage."""
+
+    def __init__(self, shared: Shared, receiver: FrameReceiver) -> None:
+        settings = shared.settings
+        self._shared = shared
+        self._receiver = receiver
+        self._pairers = {camera: Pairer(settings.mode, settings.pair_window) for camera in settings.topics}
+        self._spent = dict.fromkeys(settings.topics, 0)
+
+    def run(self) -> None:
+        """Loops until the bridge stops; whatever still waits for its partner then is ``shutdown``."""
+        shared = self._shared
+        while not shared.stopping.is_set():
+            message = self._receiver.receive(POLL_SECONDS)
+            if message is not None:
+                self._take(message)
+        for pairer in self._pairers.values():
+            for event in pairer.flush(Outcome.SHUTDOWN):
+                self._drop(event)
+        self._receiver.close()
+        shared.inbox.close()
+
+    def _take(self, message: Message) -> None:
+        topic = self._topic_of(message)
+        self._shared.ledger.receive(topic)
+        frame = self._decode(message, topic)
+        if frame is None:
+            return
+        decoded = time.perf_counter_ns()
+        pairer = self._pairers[frame.camera]
+        before = pairer.session
+        events = pairer.offer(frame)
+        if pairer.session != before:
+            logger.info("camera %r: session %s begins with frame %d", frame.camera, frame.session, frame.number)
+        for event in events:
+            self._follow(event, message.taken, decoded)
+        if not any(isinstance(event, Pair) for event in events):
+            self._spent[frame.camera] += time.perf_counter_ns() - message.taken
+
+    def _topic_of(self, message: Message) -> str:
+        """The subscribed topic that let the message in: ZeroMQ compares beginnings only, the ledger must not grow."""
+        raw = bytes(message.parts[0].buffer[:256]).decode("ascii", errors="replace")
+        topics = self._shared.ledger.topics
+        if raw in topics:
+            return raw
+        return max((topic for topic in topics if raw.startswith(topic)), key=len, default=topics[0])
+
+    def _decode(self, message: Message, topic: str) -> Frame | None:
+        try:
+            frame = wire.decode([part.buffer for part in message.parts], received=message.received)
+            if not isinstance(frame, Frame) or frame.topic != topic:
+                raise WireError(f"a message under topic {topic!r} is not of that topic", cause="topic")
+        except WireError as error:
+            self._shared.ledger.settle(Outcome.MALFORMED, topic)
+            self._shared.once.warn((topic, error.cause), f"malformed message on {topic}: {error}")
+            return None
+        return frame
+
+    def _follow(self, event: Event, taken: int, decoded: int) -> None:
+        if isinstance(event, Pair):
+            self._hand_over(event, taken, decoded)
+        elif isinstance(event, Repeat):
+            self._shared.outbox.put(event.camera, event)
+        else:
+            self._drop(event)
+
+    def _drop(self, event: Event) -> None:
+        if isinstance(event, Drop):
+            self._shared.ledger.settle(event.outcome, event.frame.topic)
+            if event.detail:
+                self._shared.once.warn((event.frame.camera, event.frame.session, event.outcome), event.detail)
+
+    def _hand_over(self, pair: Pair, taken: int, decoded: int) -> None:
+        shared, camera = self._shared, pair.camera
+        received, self._spent[camera] = self._spent[camera] + decoded - taken, 0
+        if shared.settings.mode == "realtime" and not shared.controls.admit(camera):
+            shared.settle(Outcome.PAUSED, pair)
+            return
+        joined = time.perf_counter_ns() - decoded
+        shared.latency.record(Stage.RECEIVE, received)
+        shared.latency.record(Stage.PAIR, joined)
+        displaced = shared.inbox.put(camera, Job(pair, taken, received + joined))
+        if displaced is not None:
+            outcome = Outcome.SHUTDOWN if displaced.pair is pair else Outcome.SUPERSEDED
+            shared.settle(outcome, displaced.pair)
+
+
+class NetworkStage:
+    """Loads the translator, then prepares and translates pairs, one at a time, cameras in turn."""
+
+    def __init__(self, shared: Shared, source: TranslatorSource) -> None:
+        self._shared = shared
+        self._source = source
+        self._sessions: dict[str, str] = {}
+        self._warm: set[tuple[int, int]] = set()
+
+    def run(self) -> None:
+        """Loops until no more pairs can come.
+
+        Raises:
+            SimBridgeError: The translator cannot be loaded.
+        """
+        shared = self._shared
+        translator = self._source if isinstance(self._source, Translator) else self._source()
+        preprocessor = Preprocessor(translator.classes, shared.settings.size)
+        if shared.settings.size is not None:
+            self._warm_up(translator, shared.settings.size)
+        shared.loaded.set()
+        logger.info("translator %s (%s) is ready", translator.name, translator.model_id)
+        while not shared.inbox.finished:
+            taken = shared.inbox.take()
+            if taken is not None:
+                self._process(taken, translator, preprocessor)
+        shared.outbox.close()
+
+    def _process(self, taken: Taken[Job], translator: Translator, preprocessor: Preprocessor) -> None:
+        shared, job = self._shared, taken.item
+        if shared.settings.mode == "lockstep":
+            shared.controls.admit(job.pair.camera, wait=True)
+        shared.latency.record(Stage.QUEUE, taken.waited)
+        job = replace(job, overhead=job.overhead + taken.overhead)
+        try:
+            result = self._translate(job, translator, preprocessor)
+        except Exception as error:  # noqa: BLE001 - a translator may be anyone's code: it may cost its frame, not the bridge
+            if shared.settings.on_error == "drop" or isinstance(error, SizeMismatchError):
+                shared.failed(job.pair, error)
+                return
+            shared.complain(job.pair, error)
+            seed = shared.controls.style(job.pair.camera).seed
+            result = Result(job, None, translator.model_id, seed, time.time_ns())
+        displaced = shared.outbox.put(job.pair.camera, result)
+        if isinstance(displaced, Result):
+            outcome = Outcome.SHUTDOWN if displaced is result else Outcome.SUPERSEDED
+            shared.settle(outcome, displaced.job.pair)
+
+    def _translate(self, job: Job, translator: Translator, preprocessor: Preprocessor) -> Result:
+        pair, latency = job.pair, self._shared.latency
+        if self._sessions.get(pair.camera, pair.id.session) != pair.id.session:
+            translator.reset(pair.camera)
+        self._sessions[pair.camera] = pair.id.session
+        start = time.perf_counter_ns()
+        prepared = preprocessor.prepare(pair.rgb, pair.semantic)
+        latency.record(Stage.PREPROCESS, time.perf_counter_ns() - start)
+        if prepared.stray:
+            self._shared.outputs.add(pair.camera, stray_pixels=prepared.stray)
+        self._warm_up(translator, (prepared.width, prepared.height))
+        style = self._shared.controls.style(pair.camera)
+        start = time.perf_counter_ns()
+        rgb = translator.translate(prepared.rgb[None], prepared.labels[None], style).rgb[0]
+        latency.record(Stage.NETWORK, time.perf_counter_ns() - start)
+        return Result(job, rgb, translator.model_id, style.seed, time.time_ns())
+
+    def _warm_up(self, translator: Translator, size: tuple[int, int]) -> None:
+        """Slow first-call work for a size that is new; with ``--size`` unset only the stream tells it."""
+        if size not in self._warm and len(self._warm) < MAX_WARM_SIZES:
+            translator.warm_up([size])
+            self._warm.add(size)
+
+
+class PublishStage:
+    """Encodes and sends results and status messages; the only one to touch the output socket."""
+
+    def __init__(self, shared: Shared, sender: FrameSender) -> None:
+        self._shared = shared
+        self._sender = sender
+        self._reporter = StatusReporter(shared.settings.topics, shared.ledger, shared.outputs, shared.latency)
+        self._last: dict[str, tuple[FrameId, Sequence[bytes | memoryview]]] = {}
+
+    def run(self) -> None:
+        """Loops until no more results can come, closes the ledger, and says goodbye with a last status message."""
+        shared = self._shared
+        due = time.monotonic()
+        while not shared.outbox.finished:
+            if time.monotonic() >= due:
+                self._send_status()
+                due = time.monotonic() + shared.settings.status_interval
+            taken = shared.outbox.take(max(0.0, due - time.monotonic()))
+            if taken is not None:
+                self._handle(taken)
+        shared.ledger.close(Outcome.SHUTDOWN)
+        self._send_status()
+        self._sender.close(0.0 if shared.discarding.is_set() else LINGER_SECONDS)
+
+    def _handle(self, taken: Taken[Result | Repeat]) -> None:
+        shared, item = self._shared, taken.item
+        if isinstance(item, Repeat):
+            self._repeat(item)
+            return
+        pair = item.job.pair
+        try:
+            frame = self._finish(item)
+            start = time.perf_counter_ns()
+            parts = wire.encode(frame)
+        except Exception as error:  # noqa: BLE001 - as in the network stage: a wrong result costs its frame, not the bridge
+            shared.failed(pair, error)
+            return
+        self._sender.send(parts)
+        end = time.perf_counter_ns()
+        shared.settle(Outcome.PUBLISHED, pair)
+        shared.outputs.add(pair.camera, published=1, fallback=int(item.rgb is None))
+        if shared.settings.mode == "lockstep":
+            self._last[pair.camera] = (pair.id, parts)
+        shared.latency.record(Stage.PUBLISH, end - start)
+        shared.latency.record(Stage.BRIDGE_OVERHEAD, item.job.overhead + taken.overhead + end - start)
+        shared.latency.record(Stage.END_TO_END, end - item.job.taken)
+        shared.latency.record(Stage.AGE, time.time_ns() - pair.rgb.sent)
+
+    def _finish(self, result: Result) -> Frame:
+        """The photoreal frame of a result: the CG frame with other pixels, and where they come from."""
+        cg, semantic = result.job.pair.rgb, result.job.pair.semantic
+        pixels, height, width = cg.pixels, cg.height, cg.width
+        if result.rgb is not None:
+            start = time.perf_counter_ns()
+            pixels = postprocess(result.rgb, cg)
+            height, width = result.rgb.shape[:2]
+            self._shared.latency.record(Stage.POSTPROCESS, time.perf_counter_ns() - start)
+        provenance = Provenance(
+            received=max(cg.received, semantic.received),
+            inferred=result.inferred,
+            published=time.time_ns(),
+            model=result.model,
+            seed=result.seed,
+            status=FrameStatus.FALLBACK if result.rgb is None else FrameStatus.FRESH,
+        )
+        return replace(cg, kind=Kind.PHOTOREAL, pixels=pixels, height=height, width=width, provenance=provenance)
+
+    def _repeat(self, repeat: Repeat) -> None:
+        """Sends a finished tick's result again, the same bytes; one still in the works comes by itself."""
+        last = self._last.get(repeat.camera)
+        if last is not None and last[0] == repeat.id:
+            self._sender.send(last[1])
+            self._shared.outputs.add(repeat.camera, repeated=1)
+
+    def _send_status(self) -> None:
+        shared, settings = self._shared, self._shared.settings
+        for camera in settings.topics:
+            style = shared.controls.style(camera)
+            body = self._reporter.body(camera) | {"state": self._state(), "mode": settings.mode, "seed": style.seed}
+            self._sender.send(wire.encode_status(camera, time.time_ns(), body))
+
+    def _state(self) -> str:
+        shared = self._shared
+        if shared.stopping.is_set():
+            return "stopping"
+        if not shared.loaded.is_set():
+            return "loading"
+        return "paused" if shared.controls.paused else "running"

@@ -1,0 +1,272 @@
+"""ZeroMQ sockets for frames: bounded, reconnecting, loopback unless told otherwise.
+
+Publishers bind, subscribers connect. ``CONFLATE`` keeps one *part* of a multipart message and is of no use here;
+"newest wins" is a reader that never waits and a one-slot mailbox behind it (:mod:`sim_bridge.handoff`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import re
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import zmq
+import zmq.auth
+from zmq.auth.thread import ThreadAuthenticator
+
+from sim_bridge.errors import UsageError
+
+KEY_NAME: Final = "sim-bridge"
+MAX_PART_BYTES: Final = 1 << 29
+"""Largest message part that is taken from a socket; ZeroMQ closes the connection of a peer that announces more."""
+MAX_SEND_HWM: Final = 1000
+MIN_SEND_HWM: Final = 2
+"""With less than two slots PUB loses messages even with one outstanding."""
+RECONNECT_MS: Final = 100
+RECONNECT_MAX_MS: Final = 1000
+
+_TCP = re.compile(r"tcp://(?P<host>\[[^\]]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5}|\*)")
+
+
+@dataclass(frozen=True, slots=True)
+class CurveKeys:
+    """The key pair that all processes of a setup share, and where the public keys of further peers lie.
+
+    Attributes:
+        public: Z85 public key.
+        secret: Z85 secret key.
+        folder: Every ``*.key`` file in it is a public key that may connect.
+    """
+
+    public: bytes
+    secret: bytes
+    folder: Path
+
+    @classmethod
+    def load(cls, folder: Path) -> CurveKeys:
+        """Reads ``sim-bridge.key_secret`` from ``folder``.
+
+        Raises:
+            UsageError: The file is missing or is no ZeroMQ secret certificate.
+        """
+        path = folder / f"{KEY_NAME}.key_secret"
+        create = f"zmq.auth.create_certificates({str(folder)!r}, {KEY_NAME!r})"
+        try:
+            public, secret = zmq.auth.load_certificate(path)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"the CURVE key {path} cannot be read ({error}): make one with {create}") from error
+        if secret is None:
+            raise UsageError(f"the CURVE key {path} holds no secret key: make one with {create}")
+        return cls(public, secret, folder)
+
+
+def is_local(address: str) -> bool:
+    """Whether nothing outside this machine can reach ``address`` (loopback tcp, ipc, inproc)."""
+    match = _TCP.fullmatch(address)
+    if match is None:
+        return address.startswith(("ipc://", "inproc://"))
+    host = match["host"].strip("[]")
+    if host == "localhost":
+        return True
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False
+
+
+def check_address(address: str, *, encrypted: bool = False, insecure: bool = False) -> None:
+    """Holds the rule that a stream leaves the machine only encrypted, or because somebody said so.
+
+    Raises:
+        UsageError: The address is neither local nor allowed, or is no address.
+    """
+    if _TCP.fullmatch(address) is None and not address.startswith(("ipc://", "inproc://")):
+        raise UsageError(f"{address!r} is no address: write tcp://HOST:PORT or ipc://PATH")
+    if not (is_local(address) or encrypted or insecure):
+        raise UsageError(
+            f"{address} can be reached from other machines, and frames would travel unencrypted and unauthenticated: "
+            "give --curve-keys DIR, or --insecure if the network is yours alone"
+        )
+
+
+class _Socket:
+    """What both directions share: one ZeroMQ socket that is closed exactly once."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], kind: int, address: str) -> None:
+        self._socket = context.socket(kind)
+        self._socket.linger = 0
+        self._socket.ipv6 = "[" in address
+        # A peer whose machine lost power sends no FIN: without this its connection would stay for hours.
+        self._socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+        self._socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 10)
+        self._socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 5)
+        self._socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
+
+    def close(self, linger: float = 0.0) -> None:
+        """Closes the socket; unsent messages may take ``linger`` seconds more to leave. Closing again does nothing."""
+        self._socket.close(linger=round(linger * 1000))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message as it came from the socket.
+
+    Attributes:
+        parts: Its parts; each keeps its receive buffer alive.
+        received: When it was taken from the socket, nanoseconds since the epoch.
+        taken: The same moment on the monotonic clock (``perf_counter_ns``).
+    """
+
+    parts: Sequence[zmq.Frame]
+    received: int
+    taken: int
+
+
+class FrameReceiver(_Socket):
+    """A SUB socket that connects, and connects again whenever the publisher goes away and comes back.
+
+    Args:
+        context: ZeroMQ context.
+        address: Where the publisher binds; it need not be there yet.
+        topics: Exact topics to subscribe to. (ZeroMQ matches prefixes, so longer topics come too; the reader sorts
+            them out.)
+        hwm: Messages ZeroMQ keeps when the reader is busy; it drops further ones.
+        keys: CURVE keys, or None for a plain connection.
+        insecure: Allow an address off this machine without keys.
+
+    Raises:
+        UsageError: The address is not allowed.
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        address: str,
+        topics: Iterable[str],
+        *,
+        hwm: int = 64,
+        keys: CurveKeys | None = None,
+        insecure: bool = False,
+    ) -> None:
+        check_address(address, encrypted=keys is not None, insecure=insecure)
+        super().__init__(context, zmq.SUB, address)
+        self._timeout_ms = -1
+        try:
+            self._socket.rcvhwm = hwm
+            self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_PART_BYTES)
+            self._socket.reconnect_ivl = RECONNECT_MS
+            self._socket.reconnect_ivl_max = RECONNECT_MAX_MS
+            if keys is not None:
+                self._socket.curve_publickey, self._socket.curve_secretkey = keys.public, keys.secret
+                self._socket.curve_serverkey = keys.public
+            for topic in topics:
+                self._socket.subscribe(topic)
+            self._socket.connect(address)
+        except zmq.ZMQError as error:
+            self.close()
+            raise UsageError(f"cannot connect to {address} ({error}): check the address") from error
+
+    def receive(self, timeout: float) -> Message | None:
+        """Takes the next message, waiting up to ``timeout`` seconds; None when there was none."""
+        timeout_ms = round(timeout * 1000)
+        if timeout_ms != self._timeout_ms:
+            self._socket.rcvtimeo = self._timeout_ms = timeout_ms
+        try:
+            parts = self._socket.recv_multipart(copy=False)
+        except zmq.Again:
+            return None
+        return Message(parts, time.time_ns(), time.perf_counter_ns())
+
+
+class FrameSender(_Socket):
+    """A PUB socket that binds and never waits: a subscriber that does not keep up loses messages, nobody else does.
+
+    The high-water mark is kept in bytes: it is lowered as larger messages come, so that the queue of a subscriber
+    that never reads holds about ``buffer_bytes`` at most (two messages if they are larger than that).
+
+    Args:
+        context: ZeroMQ context.
+        address: Where to bind; port ``*`` lets the operating system choose.
+        buffer_bytes: Bound of each slow subscriber's queue.
+        keys: CURVE keys, or None for a plain socket.
+        insecure: Allow an address off this machine without keys.
+
+    Raises:
+        UsageError: The address is not allowed, in use, or not of this machine.
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        address: str,
+        *,
+        buffer_bytes: int = 64 << 20,
+        keys: CurveKeys | None = None,
+        insecure: bool = False,
+    ) -> None:
+        check_address(address, encrypted=keys is not None, insecure=insecure)
+        self._authenticator = None if keys is None else _authenticate(context, keys)
+        super().__init__(context, zmq.PUB, address)
+        self._buffer_bytes = buffer_bytes
+        self._largest = 1
+        self._hwm = MAX_SEND_HWM
+        try:
+            self._socket.sndhwm = self._hwm
+            if keys is not None:
+                self._socket.curve_publickey, self._socket.curve_secretkey = keys.public, keys.secret
+                self._socket.curve_server = True
+            self._socket.bind(address)
+        except zmq.ZMQError as error:
+            self.close()
+            raise UsageError(
+                f"cannot bind {address} ({error}): another process may hold it; choose a free port or end that process"
+            ) from error
+        self.address: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        """Where it is bound, the port resolved."""
+
+    @property
+    def hwm(self) -> int:
+        """The present high-water mark, in messages per subscriber."""
+        return self._hwm
+
+    def send(self, parts: Sequence[bytes | memoryview]) -> None:
+        """Queues one message for every subscriber. Large parts are not copied: they must not change afterwards."""
+        self._keep_bound(sum(len(part) for part in parts))
+        self._socket.send_multipart(parts, copy=False)
+
+    def close(self, linger: float = 0.0) -> None:
+        """Closes the socket; unsent messages may take ``linger`` seconds more to leave. Closing again does nothing."""
+        super().close(linger)
+        if self._authenticator is not None:
+            self._authenticator.stop()
+            self._authenticator = None
+
+    def _keep_bound(self, size: int) -> None:
+        if size <= self._largest:
+            return
+        self._largest = size
+        hwm = min(MAX_SEND_HWM, max(MIN_SEND_HWM, self._buffer_bytes // size))
+        if hwm != self._hwm:
+            # libzmq passes a changed mark on to the queues of connected subscribers too, which tests/ relies on.
+            self._socket.sndhwm = self._hwm = hwm
+
+
+def _authenticate(context: zmq.Context[zmq.Socket[bytes]], keys: CurveKeys) -> ThreadAuthenticator:
+    """Without it a CURVE server talks to everyone who knows its public key."""
+    authenticator = ThreadAuthenticator(context)
+    authenticator.start()
+    authenticator.configure_curve(domain="*", location=str(keys.folder))
+    return authenticator
