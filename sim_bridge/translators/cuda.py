@@ -1,0 +1,135 @@
+"""The network on CUDA: one captured graph per frame size, fed through pinned memory on a stream of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from models.dned import SIDES
+from models.network import SFlowNetwork
+from sim_bridge.translators import ByteArray
+
+_log = logging.getLogger(__name__)
+
+_WARM_UP_FRAMES: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Captured:
+    """A graph with the memory it reads and writes.
+
+    Each pair is the same tensor twice, pinned on the host and on the device; a replay reads and writes the device's.
+    """
+
+    graph: torch.cuda.CUDAGraph
+    rgb: tuple[Tensor, Tensor]
+    labels: tuple[Tensor, Tensor]
+    weights: tuple[Tensor, Tensor]
+    image: tuple[Tensor, Tensor]
+    edges: tuple[Tensor, Tensor]
+
+
+class GraphRunner:
+    """Replays captured graphs. A frame of a size that was not warmed up runs eagerly: a capture takes hundreds of ms.
+
+    Args:
+        network: On ``device``, in evaluation mode.
+        device: A CUDA device.
+    """
+
+    def __init__(self, network: SFlowNetwork, device: torch.device) -> None:
+        self._network = network
+        self._device = device
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        # One pool for all graphs: they never run at the same time, and results are copied out before the next replay.
+        self._pool = torch.cuda.graph_pool_handle()
+        self._graphs: dict[tuple[int, ...], _Captured] = {}
+        self._eager_shapes: set[tuple[int, ...]] = set()
+        self.eager_frames = 0
+
+    def run(self, rgb: ByteArray, labels: ByteArray, weights: Tensor) -> tuple[ByteArray, ByteArray]:
+        """uint8 ``(B, H, W, 3)``, uint8 ``(B, H, W)`` and float32 ``(B, 6)`` to picture and edge map."""
+        captured = self._graphs.get(labels.shape)
+        with torch.inference_mode(), torch.cuda.stream(self._stream):
+            if captured is None:
+                return self._run_eagerly(rgb, labels, weights)
+            return self._replay(captured, rgb, labels, weights)
+
+    def warm_up(self, width: int, height: int) -> None:
+        """Captures the graph for single frames of this size; where the driver refuses, frames of it run eagerly."""
+        shape = (1, height, width)
+        if shape in self._graphs:
+            return
+        try:
+            with torch.inference_mode(), torch.cuda.stream(self._stream), _tuned_convolutions():
+                self._graphs[shape] = self._capture(height, width)
+        except RuntimeError as error:
+            reason = str(error).strip().partition("\n")[0]
+            _log.warning("no CUDA graph for %dx%d (%s): these frames run eagerly, more slowly", width, height, reason)
+
+    def _capture(self, height: int, width: int) -> _Captured:
+        rgb = _slot((1, height, width, 3), torch.uint8, self._device)
+        labels = _slot((1, height, width), torch.uint8, self._device)
+        weights = _slot((1, SIDES), torch.float32, self._device)
+        for _ in range(_WARM_UP_FRAMES):  # cuDNN chooses its algorithms here, which it must not do during the capture
+            self._network.translate(rgb[1], labels[1], weights[1])
+        self._stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        # thread_local: the bridge's other threads may touch CUDA memory meanwhile without spoiling the capture.
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+            image, edges = self._network.translate(rgb[1], labels[1], weights[1])
+        return _Captured(graph, rgb, labels, weights, (_pinned_like(image), image), (_pinned_like(edges), edges))
+
+    def _replay(
+        self, captured: _Captured, rgb: ByteArray, labels: ByteArray, weights: Tensor
+    ) -> tuple[ByteArray, ByteArray]:
+        captured.rgb[0].numpy()[...] = rgb
+        captured.labels[0].numpy()[...] = labels
+        captured.weights[0].copy_(weights)
+        for host, device in (captured.rgb, captured.labels, captured.weights):
+            device.copy_(host, non_blocking=True)
+        captured.graph.replay()
+        for host, device in (captured.image, captured.edges):
+            host.copy_(device, non_blocking=True)
+        self._stream.synchronize()
+        # Copied: the sender hands pixels to ZeroMQ without a copy, and the next replay overwrites the pinned ones.
+        return captured.image[0].numpy().copy(), captured.edges[0].numpy().copy()
+
+    def _run_eagerly(self, rgb: ByteArray, labels: ByteArray, weights: Tensor) -> tuple[ByteArray, ByteArray]:
+        self.eager_frames += 1
+        if labels.shape not in self._eager_shapes:
+            self._eager_shapes.add(labels.shape)
+            batch, height, width = labels.shape
+            _log.warning("%d x %dx%d was not warmed up: these frames run without a CUDA graph", batch, width, height)
+        image, edges = self._network.translate(
+            torch.tensor(rgb, device=self._device),
+            torch.tensor(labels, device=self._device),
+            weights.to(self._device),
+        )
+        return image.cpu().numpy(), edges.cpu().numpy()
+
+
+def _slot(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The same tensor on the host, pinned, and on the device."""
+    return torch.zeros(shape, dtype=dtype, pin_memory=True), torch.zeros(shape, dtype=dtype, device=device)
+
+
+def _pinned_like(tensor: Tensor) -> Tensor:
+    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+
+
+@contextmanager
+def _tuned_convolutions() -> Iterator[None]:
+    """Lets cuDNN measure its algorithms; the graph keeps the chosen ones and the process's setting is put back."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before

@@ -1,0 +1,106 @@
+"""Preprocessing exists once: a picture enters the network the same way from a training set and from the wire."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+torch = pytest.importorskip("torch")
+cv2 = pytest.importorskip("cv2")
+
+from models.edges import EdgeSettings, LaplacianEdges  # noqa: E402
+from models.network import SFlowNetwork  # noqa: E402
+from sim_bridge import wire  # noqa: E402
+from sim_bridge.device import Target  # noqa: E402
+from sim_bridge.frames import Encoding, Frame, Kind, PixelArray  # noqa: E402
+from sim_bridge.preprocess import Preprocessor  # noqa: E402
+from sim_bridge.translators import Style  # noqa: E402
+from sim_bridge.translators.sflow import SFlowTranslator  # noqa: E402
+from trainers.data import CAMVID_CLASSES, CamVid, network_input  # noqa: E402
+
+ByteArray = npt.NDArray[np.uint8]
+WIDTH, HEIGHT = 480, 360
+PLAIN = EdgeSettings()
+CONTRAST = EdgeSettings(threshold=0.11, blur=1.5, contrast_window=31, signed=True)
+
+
+def write_camvid(root: Path) -> None:
+    """One sample: a street of blocks with noise, so that thresholds and local contrast decide pixel by pixel."""
+    rng = np.random.default_rng(8)
+    ids = rng.integers(0, len(CAMVID_CLASSES), (HEIGHT // 24, WIDTH // 24), np.uint8).repeat(24, 0).repeat(24, 1)
+    colors = rng.integers(0, 256, (len(CAMVID_CLASSES), 3), np.uint8)
+    noisy = np.clip(colors[ids] + rng.normal(0, 12, (HEIGHT, WIDTH, 3)), 0, 255).astype(np.uint8)
+    for folder in ("train", "trainannot"):
+        (root / folder).mkdir()
+    assert cv2.imwrite(str(root / "train" / "a.png"), noisy)
+    assert cv2.imwrite(str(root / "trainannot" / "a.png"), ids)
+
+
+def received(kind: Kind, pixels: PixelArray, encoding: Encoding) -> Frame:
+    """The frame as it comes out of the wire."""
+    sent = Frame(
+        "camera", kind, 1, 0.0, "s", encoding, WIDTH, HEIGHT, pixels, 1, "camvid" if kind is Kind.SEMANTIC else None
+    )
+    frame = wire.decode([bytes(part) for part in wire.encode(sent)], received=2)
+    assert isinstance(frame, Frame)
+    return frame
+
+
+def payload(rgb: ByteArray, encoding: Encoding) -> PixelArray:
+    bgr = rgb[..., ::-1].copy()
+    match encoding:
+        case Encoding.RGB8:
+            return rgb
+        case Encoding.BGR8:
+            return bgr
+        case Encoding.BGRA8:
+            return np.concatenate([bgr, np.zeros((*bgr.shape[:2], 1), np.uint8)], 2)
+        case _:
+            done, data = cv2.imencode(".png", bgr)
+            assert done
+            return np.asarray(data.reshape(-1))
+
+
+def bridge_input(rgb: ByteArray, ids: ByteArray, encoding: Encoding, edge: EdgeSettings, dtype: Any) -> tuple[Any, Any]:
+    """What the network's forward gets when the pair comes through the bridge's own code."""
+    prepared = Preprocessor(CAMVID_CLASSES, None).prepare(
+        received(Kind.RGB, payload(rgb, encoding), encoding), received(Kind.SEMANTIC, ids, Encoding.MONO8)
+    )
+    network = SFlowNetwork("lite", len(CAMVID_CLASSES), edge).eval()
+    translator = SFlowTranslator(
+        network, name="x", model_id="0" * 12, classes=CAMVID_CLASSES, target=Target(torch.device("cpu"), dtype)
+    )
+    seen: list[Any] = []
+    network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
+    translator.translate(prepared.rgb[None], prepared.labels[None], Style())
+    ((labels, edges, _),) = seen
+    return labels[:, :HEIGHT, :WIDTH], edges[:, :, :HEIGHT, :WIDTH]
+
+
+@pytest.mark.parametrize("edge", [PLAIN, CONTRAST], ids=["plain", "contrast"])
+@pytest.mark.parametrize(
+    ("encoding", "dtype"),
+    [
+        (Encoding.BGRA8, torch.float32),
+        (Encoding.RGB8, torch.bfloat16),
+        (Encoding.BGR8, torch.float32),
+        (Encoding.PNG, torch.bfloat16),
+    ],
+    ids=str,
+)
+def test_training_and_bridge_feed_the_network_the_same_bits(
+    tmp_path: Path, edge: EdgeSettings, encoding: Encoding, dtype: Any
+) -> None:
+    write_camvid(tmp_path)
+    (photograph,) = CamVid(tmp_path, "train")
+    trained_labels, trained_edges = network_input([photograph], LaplacianEdges(edge))
+
+    labels, edges = bridge_input(photograph.rgb, photograph.labels, encoding, edge, dtype)
+
+    assert labels.dtype == trained_labels.dtype and torch.equal(labels, trained_labels)
+    assert edges.dtype == dtype and torch.equal(edges, trained_edges.to(dtype))
+    assert 0.02 < trained_edges.float().mean() < 0.9 and np.unique(photograph.labels).size == len(CAMVID_CLASSES)

@@ -1,0 +1,297 @@
+"""Bundles in the network stage: sizes, styles, arithmetic, licences, refusals; CUDA where there is CUDA."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("safetensors")
+
+from models.bundle import Card, save_bundle  # noqa: E402
+from models.edges import EdgeSettings  # noqa: E402
+from models.network import SFlowNetwork  # noqa: E402
+from sim_bridge.device import Target, choose_target  # noqa: E402
+from sim_bridge.errors import TranslatorError, UsageError  # noqa: E402
+from sim_bridge.translators import Style, Translator  # noqa: E402
+from sim_bridge.translators import sflow as sflow_module  # noqa: E402
+from sim_bridge.translators.load import load_translator  # noqa: E402
+from sim_bridge.translators.sflow import SFlowTranslator  # noqa: E402
+
+ByteArray = npt.NDArray[np.uint8]
+CLASSES = ("sky", "road", "car", "unlabeled")
+FP32 = Target(torch.device("cpu"), torch.float32)
+BF16 = Target(torch.device("cpu"), torch.bfloat16)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def make_network(seed: int = 0) -> SFlowNetwork:
+    torch.manual_seed(seed)
+    network = SFlowNetwork("lite", len(CLASSES), EdgeSettings()).eval()
+    with torch.no_grad():
+        network.dned.ensemble_logits.copy_(torch.tensor([0.5, 0.1, -0.2, 0.3, -0.4, 0.0]))
+    return network
+
+
+def make_translator(target: Target = FP32) -> SFlowTranslator:
+    return SFlowTranslator(make_network(), name="test", model_id="0123456789ab", classes=CLASSES, target=target)
+
+
+def street(batch: int = 1, height: int = 64, width: int = 96) -> tuple[ByteArray, ByteArray]:
+    """Blocks of one class and one colour, so that there are edges and label boundaries."""
+    rng = np.random.default_rng(5)
+    blocks = rng.integers(0, len(CLASSES), (batch, -(-height // 16), -(-width // 16)), np.uint8)
+    labels = blocks.repeat(16, 1).repeat(16, 2)[:, :height, :width]
+    rgb = np.array([[120, 160, 220], [90, 90, 95], [200, 30, 30], [0, 0, 0]], np.uint8)[labels]
+    return rgb, np.ascontiguousarray(labels)
+
+
+def make_bundle(folder: Path, licence: str = "Apache-2.0") -> Path:
+    network = make_network()
+    card = Card(
+        arch="sflow",
+        args=network.args,
+        classes=list(CLASSES),
+        size=[96, 64],
+        data="none",
+        command="none",
+        steps=0,
+        licence_weights=licence,
+        licence_data="none",
+        edge=EdgeSettings().as_dict(),
+    )
+    save_bundle(folder, network, card)
+    return folder
+
+
+def test_is_the_network_bit_for_bit() -> None:
+    rgb, labels = street(batch=2)
+    answer = make_translator().translate(rgb, labels, Style())
+    image, edges = make_network().translate(torch.tensor(rgb), torch.tensor(labels))
+    assert np.abs(answer.rgb.astype(int) - image.numpy()).max() <= 1  # channels_last may sum in another order
+    assert answer.edges is not None and np.abs(answer.edges.astype(int) - edges.numpy()).max() <= 1
+    assert answer.rgb.dtype == np.uint8 and answer.rgb.shape == rgb.shape and answer.edges.shape == labels.shape
+
+
+@pytest.mark.parametrize(("width", "height"), [(96, 64), (97, 65), (33, 31), (16, 16), (130, 70)])
+def test_any_size_is_answered_in_its_own_size(width: int, height: int) -> None:
+    rgb, labels = street(height=height, width=width)
+    translator = make_translator()
+    translator.warm_up([(width, height)])
+    answer = translator.translate(rgb, labels, Style())
+    assert answer.rgb.shape == (1, height, width, 3)
+    assert answer.edges is not None and answer.edges.shape == (1, height, width)
+
+
+def test_a_received_message_is_translated_without_a_word_and_unchanged() -> None:
+    """Messages are read-only views; torch warns when it wraps one, and warnings are errors here."""
+    rgb, labels = street()
+    expected = make_translator().translate(rgb, labels, Style()).rgb
+    rgb.flags.writeable = labels.flags.writeable = False
+    before = rgb.copy()
+    np.testing.assert_array_equal(make_translator().translate(rgb, labels, Style()).rgb, expected)
+    np.testing.assert_array_equal(rgb, before)
+
+
+def test_results_are_not_overwritten_by_the_next_frame() -> None:
+    """The sender hands pixels to ZeroMQ without a copy."""
+    translator = make_translator()
+    rgb, labels = street()
+    first = translator.translate(rgb, labels, Style()).rgb
+    kept = first.copy()
+    second = translator.translate(rgb[:, ::-1].copy(), labels[:, ::-1].copy(), Style()).rgb
+    assert not np.array_equal(second, kept)
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_seeds_repeat_and_differ() -> None:
+    translator = make_translator()
+    rgb, labels = street()
+    pictures = [translator.translate(rgb, labels, Style(seed)) for seed in (0, 1, 2, 1, 0)]
+    np.testing.assert_array_equal(pictures[1].rgb, pictures[3].rgb)
+    np.testing.assert_array_equal(pictures[0].rgb, pictures[4].rgb)
+    edges = [picture.edges for picture in pictures[:3]]
+    assert edges[0] is not None and edges[1] is not None and edges[2] is not None
+    assert not np.array_equal(edges[0], edges[1]) and not np.array_equal(edges[1], edges[2])
+
+
+def test_seed_0_is_the_learned_ensemble() -> None:
+    translator = make_translator()
+    rgb, labels = street()
+    learned = torch.softmax(make_network().dned.ensemble_logits.detach(), 0).tolist()
+    by_hand = translator.translate(rgb, labels, Style(seed=9, ensemble=tuple(learned)))
+    by_scaled = translator.translate(rgb, labels, Style(ensemble=tuple(7 * w for w in learned)))
+    seed_0 = translator.translate(rgb, labels, Style())
+    for other in (by_hand, by_scaled):
+        assert np.abs(other.rgb.astype(int) - seed_0.rgb).max() <= 1
+
+
+def test_a_style_is_the_same_in_both_arithmetics() -> None:
+    """Weights are drawn from the unrounded logits; rounding them first would move every seed a little."""
+    weights = [make_translator(target)._weights(Style(seed=4)) for target in (FP32, BF16)]
+    assert torch.equal(*weights)
+
+
+@pytest.mark.parametrize(
+    "ensemble",
+    [(0.0,) * 6, (1.0, 1.0, 1.0, 1.0, 1.0, -1.0), (float("nan"),) * 6, (float("inf"), 1, 1, 1, 1, 1), (1.0, 2.0)],
+)
+def test_unusable_ensembles_are_refused(ensemble: tuple[float, ...]) -> None:
+    rgb, labels = street()
+    with pytest.raises(TranslatorError, match="6 numbers"):
+        make_translator().translate(rgb, labels, Style(ensemble=ensemble))  # type: ignore[arg-type]
+
+
+def test_bf16_is_close_to_fp32() -> None:
+    rgb, labels = street()
+    exact, rounded = (
+        make_translator(target).translate(rgb, labels, Style()).rgb.astype(int) for target in (FP32, BF16)
+    )
+    assert np.abs(exact - rounded).mean() < 1.5
+
+
+def test_frames_of_a_batch_do_not_touch_each_other() -> None:
+    rgb, labels = street(batch=3)
+    translator = make_translator()
+    together = translator.translate(rgb, labels, Style()).rgb
+    for i in range(3):
+        alone = translator.translate(rgb[i : i + 1], labels[i : i + 1], Style()).rgb
+        assert np.abs(alone[0].astype(int) - together[i]).max() <= 1
+
+
+def test_an_id_beyond_the_classes_never_reaches_the_embedding() -> None:
+    rgb, labels = street()
+    labels[0, 5, 5] = len(CLASSES)
+    with pytest.raises(TranslatorError, match="4 classes, but a label has the id 4"):
+        make_translator().translate(rgb, labels, Style())
+
+
+def test_shapes_that_disagree_are_refused() -> None:
+    rgb, labels = street()
+    with pytest.raises(TranslatorError, match=r"\(1, 64, 96, 3\) and labels \(1, 63, 96\)"):
+        make_translator().translate(rgb, labels[:, 1:], Style())
+
+
+def test_a_failing_device_is_one_sentence() -> None:
+    translator = make_translator()
+
+    class Exhausted:
+        def run(self, *_: object) -> tuple[ByteArray, ByteArray]:
+            raise torch.OutOfMemoryError("out of memory\nwith a page of statistics")
+
+        def warm_up(self, width: int, height: int) -> None: ...
+
+    translator._runner = Exhausted()
+    with pytest.raises(TranslatorError, match=r"96x64 frame \(out of memory\): try a smaller --size$"):
+        translator.translate(*street(), Style())
+
+
+def test_a_bundle_is_loaded_by_path_and_knows_its_name(tmp_path: Path) -> None:
+    path = make_bundle(tmp_path / "mine")
+
+    class Settings:
+        bundle, device, precision = str(path), "cpu", "fp32"
+
+    translator = load_translator(Settings())
+    assert isinstance(translator, Translator) and isinstance(translator, SFlowTranslator)
+    assert (translator.name, translator.classes) == ("mine", CLASSES)
+    assert len(translator.model_id) == 12 and int(translator.model_id, 16) >= 0
+    assert translator.target == FP32
+    rgb, labels = street()
+    half = make_translator().translate(rgb, labels, Style()).rgb.astype(int)
+    assert np.abs(translator.translate(rgb, labels, Style()).rgb - half).mean() < 1.0  # stored as fp16
+
+
+def test_damaged_bundles_are_translator_errors(tmp_path: Path) -> None:
+    path = make_bundle(tmp_path / "mine")
+    weights = path / "weights.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(TranslatorError, match="SHA-256"):
+        SFlowTranslator.load(str(path), device="cpu")
+    with pytest.raises(TranslatorError, match="nosuch"):
+        SFlowTranslator.load("nosuch", device="cpu")
+
+
+@pytest.mark.parametrize(("licence", "told"), [("CC-BY-NC-4.0", True), ("Apache-2.0", False), ("CC-BY-4.0", False)])
+def test_a_licence_with_conditions_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, licence: str, told: bool
+) -> None:
+    path = make_bundle(tmp_path / "mine", licence)
+    with caplog.at_level(logging.WARNING):
+        SFlowTranslator.load(str(path), device="cpu", precision="fp32")
+    assert (licence in caplog.text) is told
+
+
+def test_emulated_bf16_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sflow_module, "has_bf16", lambda device: False)
+    path = make_bundle(tmp_path / "mine")
+    assert SFlowTranslator.load(str(path), device="cpu", precision="bf16").target == BF16
+    assert "--precision fp32 is faster" in caplog.text
+
+
+def test_cuda_is_not_silently_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="--device cpu"):
+        SFlowTranslator.load(str(make_bundle(tmp_path / "mine")), device="cuda")
+
+
+@pytest.fixture
+def on_gpu() -> SFlowTranslator:
+    if not torch.cuda.is_available():
+        pytest.skip("needs CUDA")
+    return make_translator(choose_target("cuda", "fp32"))
+
+
+@pytest.mark.gpu
+def test_captured_equals_eager(on_gpu: SFlowTranslator) -> None:
+    rgb, labels = street()
+    eager = on_gpu.translate(rgb, labels, Style(3))
+    assert on_gpu._runner.eager_frames == 1  # type: ignore[attr-defined]
+    on_gpu.warm_up([(96, 64)])
+    captured = on_gpu.translate(rgb, labels, Style(3))
+    assert on_gpu._runner.eager_frames == 1  # type: ignore[attr-defined]
+    assert np.abs(captured.rgb.astype(int) - eager.rgb).max() <= 2
+    assert captured.edges is not None and eager.edges is not None
+    assert np.abs(captured.edges.astype(int) - eager.edges).max() <= 2
+
+
+@pytest.mark.gpu
+def test_captured_graphs_follow_their_inputs(on_gpu: SFlowTranslator) -> None:
+    """Another picture, another style, another size in between: each replay reads what was given and nothing older."""
+    on_gpu.warm_up([(96, 64), (64, 64)])
+    rgb, labels = street()
+    small_rgb, small_labels = street(height=64, width=64)
+    first = on_gpu.translate(rgb, labels, Style())
+    other = on_gpu.translate(rgb, labels, Style(1))
+    small = on_gpu.translate(small_rgb, small_labels, Style())
+    again = on_gpu.translate(rgb, labels, Style())
+    np.testing.assert_array_equal(first.rgb, again.rgb)
+    assert not np.array_equal(first.rgb, other.rgb)
+    np.testing.assert_array_equal(small.rgb, on_gpu.translate(small_rgb, small_labels, Style()).rgb)
+    assert on_gpu._runner.eager_frames == 0  # type: ignore[attr-defined]
+
+
+@pytest.mark.gpu
+def test_the_gpu_agrees_with_the_processor(on_gpu: SFlowTranslator) -> None:
+    rgb, labels = street()
+    on_gpu.warm_up([(96, 64)])
+    difference = (
+        on_gpu.translate(rgb, labels, Style()).rgb.astype(int) - make_translator().translate(rgb, labels, Style()).rgb
+    )
+    assert np.abs(difference).mean() < 1.0
