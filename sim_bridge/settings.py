@@ -72,14 +72,14 @@ class BridgeSettings(BaseModel):
         str,
         Field(
             description="Address the simulator publishes on; the bridge connects to it.",
-            json_schema_extra={"values": "`tcp://HOST:PORT`, `ipc://PATH`"},
+            json_schema_extra={"values": "`tcp://HOST:PORT`, `ipc://PATH`", "metavar": "ADDRESS"},
         ),
     ] = "tcp://127.0.0.1:5555"
     output: Annotated[
         str,
         Field(
             description="Address the bridge binds and publishes on; port `*` lets the operating system choose.",
-            json_schema_extra={"values": "`tcp://HOST:PORT`, `ipc://PATH`"},
+            json_schema_extra={"values": "`tcp://HOST:PORT`, `ipc://PATH`", "metavar": "ADDRESS"},
         ),
     ] = "tcp://127.0.0.1:5556"
     mode: Annotated[
@@ -95,7 +95,7 @@ class BridgeSettings(BaseModel):
             min_length=1,
             description="The network: name of a shipped bundle (`sim-bridge bundles` lists them), path of a bundle "
             "folder, path of an `.onnx` file with its sidecar, or `null` to pass frames through.",
-            json_schema_extra={"values": "name or path"},
+            json_schema_extra={"values": "name or path", "metavar": "NAME|PATH"},
         ),
     ] = "camvid-lite"
     device: Annotated[
@@ -103,7 +103,7 @@ class BridgeSettings(BaseModel):
         Field(
             pattern=r"^(auto|cpu|cuda(:\d+)?)$",
             description="Where the network runs; `auto` takes CUDA when there is one.",
-            json_schema_extra={"values": "`auto`, `cpu`, `cuda`, `cuda:N`"},
+            json_schema_extra={"values": "`auto`, `cpu`, `cuda`, `cuda:N`", "metavar": "auto|cpu|cuda|cuda:N"},
         ),
     ] = "auto"
     precision: Annotated[
@@ -115,7 +115,10 @@ class BridgeSettings(BaseModel):
         Field(
             description="The network's size, also the published one (RGB is scaled by area, labels by nearest "
             "neighbour); unset means the size of the input.",
-            json_schema_extra={"values": f"`WIDTHxHEIGHT`, each {MIN_SIDE} to {MAX_SIDE}, or `input`"},
+            json_schema_extra={
+                "values": f"`WIDTHxHEIGHT`, each {MIN_SIDE} to {MAX_SIDE}, or `input`",
+                "metavar": "WIDTHxHEIGHT",
+            },
         ),
     ] = None
     style_seed: Annotated[
@@ -163,7 +166,7 @@ class BridgeSettings(BaseModel):
         Path | None,
         Field(
             description="Folder with CURVE keys, for addresses that leave this machine.",
-            json_schema_extra={"values": "path"},
+            json_schema_extra={"values": "path", "metavar": "FOLDER"},
         ),
     ] = None
     insecure: Annotated[
@@ -373,6 +376,17 @@ def _accepted(info: FieldInfo) -> str:
     low = f"above {bounds['gt'].gt}" if "gt" in bounds else f"from {bounds['ge'].ge}"
     number = "whole number" if info.annotation is int else "number"
     return f"{number} {low} to {bounds['le'].le}"
+
+
+def metavar_of(name: str) -> str | None:
+    """What stands for a setting's value in ``--help``; None for a switch."""
+    info = BridgeSettings.model_fields[name]
+    if typing.get_origin(info.annotation) is Literal:
+        return "|".join(str(value) for value in typing.get_args(info.annotation))
+    if info.annotation is bool:
+        return None
+    default = "N" if info.annotation is int else "SECONDS" if info.annotation is float else "NAME"
+    return str(_extra(info).get("metavar", default))
 
 
 def describe(name: str) -> str:

@@ -1,0 +1,146 @@
+"""``sim-bridge replay``: publish a recorded folder as if a simulator were running."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from plugins.replay.faults import FaultInjector, Faults
+from plugins.replay.publisher import ReplayPublisher
+from plugins.replay.source import DEFAULT_RATE, ReplaySource
+from sim_bridge.recordings import CAMERA_HELP, LABELS_HELP, RGB_HELP, SEMANTIC_HELP
+
+DEFAULT_ADDRESS = "tcp://127.0.0.1:5555"
+
+app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def replay(
+    folder: Annotated[
+        Path, typer.Argument(help="A recording, or any folder together with --rgb, --semantic, --labels.")
+    ],
+    rgb: Annotated[str | None, typer.Option(metavar="GLOB", help=RGB_HELP)] = None,
+    semantic: Annotated[str | None, typer.Option(metavar="GLOB", help=SEMANTIC_HELP)] = None,
+    labels: Annotated[str | None, typer.Option(metavar="NAME", help=LABELS_HELP)] = None,
+    camera: Annotated[str | None, typer.Option(metavar="NAME", help=CAMERA_HELP)] = None,
+    rate: Annotated[
+        float,
+        typer.Option(min=0, help="Frames per second; 0 sends as fast as the subscribers take them and loses nothing."),
+    ] = DEFAULT_RATE,
+    loop: Annotated[bool, typer.Option("--loop", help="Start again at the end; every pass is a new session.")] = False,
+    frames: Annotated[int | None, typer.Option(min=1, help="Stop after this many frames.")] = None,
+    address: Annotated[str, typer.Option(help="Where to publish (this side binds).")] = DEFAULT_ADDRESS,
+    wait: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="SECONDS", help="How long to wait for a subscriber first. [default: for ever]"),
+    ] = None,
+    drop: Annotated[float, typer.Option(min=0, max=1, help="Fault: probability that a message is lost.")] = 0.0,
+    duplicate: Annotated[float, typer.Option(min=0, max=1, help="Fault: probability that it comes twice.")] = 0.0,
+    reorder: Annotated[int, typer.Option(min=0, max=1000, help="Fault: messages come up to N frames late.")] = 0,
+    delay: Annotated[
+        float,
+        typer.Option(min=0, max=60_000, metavar="MS", help="Fault: messages are held back by up to MS, in order."),
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of the faults: the same seed gives the same faults.")] = 0,
+    curve_keys: Annotated[
+        Path | None, typer.Option(help="Folder with CURVE keys, for addresses off this machine.")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Allow an unencrypted address off this machine.")
+    ] = False,
+) -> None:
+    """Publish a recorded folder as if a simulator were running.
+
+    The RGB and the semantic image of every frame go out under the frame number they were recorded with.
+    Palette images and raw label ids are both understood. Exit code 1 when a frame could not be read.
+    """
+    source = ReplaySource()
+    source.open(
+        {
+            "folder": folder,
+            "rgb": rgb,
+            "semantic": semantic,
+            "labels": labels,
+            "camera": camera,
+            "rate": rate,
+            "loop": loop,
+            "frames": frames,
+        }
+    )
+    for note in source.notes:
+        typer.echo(f"replay: {note}", err=True)
+    injector = FaultInjector(Faults(drop, duplicate, reorder, delay / 1000, seed))
+    with (
+        stop_on_signals(source) as stop,
+        ReplayPublisher(address, lossless=rate == 0, curve_keys=curve_keys, insecure=insecure) as publisher,
+    ):
+        if wait != 0 and not _somebody_listens(publisher, source, wait, stop):
+            raise typer.Exit(0 if stop.is_set() else 1)
+        messages = _send(source, injector, publisher, stop)
+    _report(messages, source, injector.counts)
+    if source.problems:
+        for problem in source.problems.values():
+            typer.echo(f"replay: left out: {problem}", err=True)
+        raise typer.Exit(1)
+
+
+def _somebody_listens(
+    publisher: ReplayPublisher, source: ReplaySource, wait: float | None, stop: threading.Event
+) -> bool:
+    cameras = " ".join(f"--topic {camera}" for camera in source.cameras)
+    typer.echo(
+        f"replay: {source.ticks} frames ready on {publisher.address}, waiting for a subscriber (sim-bridge {cameras})",
+        err=True,
+    )
+    if publisher.wait_for_subscriber(source.topics, wait, stop):
+        return True
+    if not stop.is_set():
+        typer.echo(f"replay: nobody subscribed within {wait:g} s: start sim-bridge, or give --wait 0", err=True)
+    return False
+
+
+def _send(source: ReplaySource, injector: FaultInjector, publisher: ReplayPublisher, stop: threading.Event) -> int:
+    """Sends everything; returns how many messages went out."""
+    messages = 0
+    for delivery in injector.deliveries(source):
+        if stop.wait(delivery.delay) or not publisher.publish(delivery.frame, stop):
+            break
+        messages += 1
+    return messages
+
+
+def _report(messages: int, source: ReplaySource, faults: Counter[str]) -> None:
+    passes = "1 pass" if source.passes == 1 else f"{source.passes} passes"
+    injected = ", ".join(f"{count} {name}" for name, count in faults.items() if count)
+    typer.echo(
+        f"replay: published {messages} messages of {source.published} frames in {passes}"
+        + (f" ({injected} on purpose)" if injected else ""),
+        err=True,
+    )
+
+
+@contextmanager
+def stop_on_signals(source: ReplaySource) -> Iterator[threading.Event]:
+    """Gives an event that SIGINT and SIGTERM set; they close the source, too. The handlers are put back at the end."""
+    stop = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        stop.set()
+        source.close()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

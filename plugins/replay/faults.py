@@ -1,0 +1,88 @@
+"""Faults of a bad connection, injected on purpose and repeatable: loss, duplicates, reordering, delay."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sim_bridge.frames import Frame, FrameId
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """How bad the connection is. The same seed and the same frames give the same faults.
+
+    Attributes:
+        drop: Probability that a message is lost.
+        duplicate: Probability that a message comes twice.
+        reorder: A message comes up to this many frames late.
+        delay: Every message waits a random time up to this many seconds; the order stays.
+        seed: Of the random choices.
+    """
+
+    drop: float = 0.0
+    duplicate: float = 0.0
+    reorder: int = 0
+    delay: float = 0.0
+    seed: int = 0
+
+
+class Delivery(NamedTuple):
+    """A message to send, after waiting ``delay`` seconds."""
+
+    frame: Frame
+    delay: float
+
+
+class FaultInjector:
+    """Sends a stream of frames through a bad connection.
+
+    Attributes:
+        counts: Messages that were ``dropped``, ``duplicated`` and ``reordered`` (sent after one of a later frame).
+    """
+
+    def __init__(self, faults: Faults) -> None:
+        self._faults = faults
+        self._random = random.Random(f"{faults.seed}/choices")
+        self._delays = random.Random(f"{faults.seed}/delays")
+        self.counts: Counter[str] = Counter(dropped=0, duplicated=0, reordered=0)
+
+    def deliveries(self, frames: Iterable[Frame]) -> Iterator[Delivery]:
+        """Yields what arrives of ``frames``, in the order in which it does.
+
+        A message of tick ``t`` is due at ``t`` plus a random 0 to ``reorder``, and goes out when that tick has come.
+        """
+        waiting: list[tuple[int, int, int, Frame]] = []  # due tick, order of arrival, own tick
+        tick, order, newest = -1, 0, -1
+        previous: FrameId | None = None
+        for frame in frames:
+            tick += frame.id != previous
+            previous = frame.id
+            for lateness in self._copies():
+                heapq.heappush(waiting, (tick + lateness, order, tick, frame))
+                order += 1
+            while waiting and waiting[0][0] <= tick:
+                newest = yield from self._release(waiting, newest)
+        while waiting:
+            newest = yield from self._release(waiting, newest)
+
+    def _release(self, waiting: list[tuple[int, int, int, Frame]], newest: int) -> Generator[Delivery, None, int]:
+        _, _, tick, frame = heapq.heappop(waiting)
+        self.counts["reordered"] += tick < newest
+        yield Delivery(frame, self._delays.random() * self._faults.delay)
+        return max(newest, tick)
+
+    def _copies(self) -> list[int]:
+        """How many frames late each copy of one message is; empty when it is lost."""
+        # All numbers are drawn for every message, so that changing one probability leaves the other faults in place.
+        lost, twice = self._random.random() < self._faults.drop, self._random.random() < self._faults.duplicate
+        late = [self._random.randint(0, self._faults.reorder) for _ in range(2)]
+        if lost:
+            self.counts["dropped"] += 1
+            return []
+        self.counts["duplicated"] += twice
+        return late[: 1 + twice]

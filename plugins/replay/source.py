@@ -1,0 +1,171 @@
+"""A recorded folder as a source of frames."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sim_bridge.errors import ImageError, LabelError, UsageError
+from sim_bridge.frames import Frame, Kind
+from sim_bridge.labels import Taxonomy
+from sim_bridge.recordings import RecordedFrame, Recording, open_recording
+
+_log = logging.getLogger(__name__)
+
+CACHE_BYTES: Final = 256 << 20
+"""Decoded images kept between the passes of a loop."""
+DEFAULT_RATE: Final = 20.0
+
+
+class ReplayOptions(BaseModel):
+    """What a replay can be told; unknown names are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folder: Path
+    rgb: str | None = None
+    semantic: str | None = None
+    labels: str | None = None
+    camera: str | None = None
+    rate: Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)] = DEFAULT_RATE
+    loop: bool = False
+    frames: Annotated[int | None, Field(ge=1)] = None
+
+
+class ReplaySource:
+    """Publishes a recording tick by tick; see :class:`~sim_bridge.sources.Source`.
+
+    Every pass over the recording is a session of its own, as if the simulator had been started again.
+
+    Attributes:
+        notes: Sentences a user should see, after :meth:`open`.
+        problems: One sentence per frame that could not be read and was left out.
+        published: Frames (of one camera at one tick each) handed out so far.
+        passes: Passes over the recording begun so far.
+    """
+
+    def __init__(self) -> None:
+        self.notes: tuple[str, ...] = ()
+        self.problems: dict[tuple[str, int], str] = {}
+        self.published = 0
+        self.passes = 0
+        self._closed = threading.Event()
+        self._cache: dict[tuple[str, int], tuple[Frame, ...]] = {}
+        self._cached_bytes = 0
+
+    def open(self, options: Mapping[str, object]) -> None:
+        """Reads the folder's index (no image yet).
+
+        Args:
+            options: The fields of :class:`ReplayOptions`.
+
+        Raises:
+            UsageError: An option is unknown or out of bounds, or the folder cannot be used.
+            MissingExtraError: OpenCV is not installed.
+        """
+        self._options = _checked(options)
+        recording = open_recording(
+            self._options.folder,
+            rgb=self._options.rgb,
+            semantic=self._options.semantic,
+            labels=self._options.labels,
+            camera=self._options.camera,
+        )
+        from sim_bridge.captures import recording_taxonomy
+
+        self._taxonomy: Taxonomy = recording_taxonomy(recording, self._options.labels)
+        self._recording = recording
+        self.notes = recording.notes
+        self.cameras = recording.cameras()
+        self._ticks = _by_tick(recording, self.cameras)
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics that will be published."""
+        return tuple(f"{camera}/{kind}" for camera in self.cameras for kind in (Kind.RGB, Kind.SEMANTIC))
+
+    @property
+    def ticks(self) -> int:
+        """Ticks of one pass."""
+        return len(self._ticks)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yields the RGB and the semantic frame of every tick of every camera, when its time has come."""
+        start = time.monotonic()
+        index = 0
+        run = uuid.uuid4().hex[:12]
+        for turn in count() if self._options.loop else range(1):
+            session = f"{run}-{turn}"
+            before = index
+            self.passes += 1
+            for position, tick in enumerate(self._ticks):
+                if self._closed.is_set() or index == self._options.frames:
+                    return
+                frames = [frame for recorded in tick for frame in self._frames(recorded, session, position)]
+                if not frames:
+                    continue
+                if self._options.rate > 0 and self._closed.wait(start + index / self._options.rate - time.monotonic()):
+                    return
+                yield from frames
+                self.published += len(frames) // 2
+                index += 1
+            if index == before:
+                return
+
+    def close(self) -> None:
+        """Ends the iteration."""
+        self._closed.set()
+
+    def _frames(self, recorded: RecordedFrame, session: str, position: int) -> tuple[Frame, ...]:
+        key = (recorded.camera, recorded.number)
+        if key in self.problems:
+            return ()
+        frames = self._cache.get(key)
+        if frames is None:
+            try:
+                frames = self._read(recorded, position)
+            except (ImageError, LabelError) as error:
+                self.problems[key] = str(error)
+                _log.error("frame %d of camera %r is left out: %s", recorded.number, recorded.camera, error)
+                return ()
+        return tuple(replace(frame, session=session) for frame in frames)
+
+    def _read(self, recorded: RecordedFrame, position: int) -> tuple[Frame, ...]:
+        from sim_bridge.captures import read_capture, to_frames
+
+        capture = read_capture(recorded, self._taxonomy)
+        camera = self._recording.info.cameras.get(recorded.camera)
+        seconds = position / (self._options.rate or DEFAULT_RATE) if recorded.time is None else recorded.time
+        fov = None if camera is None else camera.fov
+        frames = to_frames(recorded, capture, session="", seconds=seconds, fov=fov)
+        if self._options.loop and self._cached_bytes + capture.nbytes <= CACHE_BYTES:
+            self._cache[recorded.camera, recorded.number] = frames
+            self._cached_bytes += capture.nbytes
+        return frames
+
+
+def _checked(options: Mapping[str, object]) -> ReplayOptions:
+    try:
+        return ReplayOptions.model_validate(dict(options))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = first["loc"][0] if first["loc"] else "options"
+        raise UsageError(f"the replay option {name!r} is {first['input']!r}: {first['msg'].lower()}") from error
+
+
+def _by_tick(recording: Recording, cameras: tuple[str, ...]) -> list[list[RecordedFrame]]:
+    """The frames of all cameras that share a frame number, by rising number."""
+    ticks: dict[int, list[RecordedFrame]] = {}
+    for camera in cameras:
+        for frame in recording.frames(camera):
+            ticks.setdefault(frame.number, []).append(frame)
+    return [ticks[number] for number in sorted(ticks)]

@@ -1,0 +1,156 @@
+"""The images of a recorded frame as arrays and as frames of the wire. Needs OpenCV (the ``engine`` extra)."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from sim_bridge.errors import ImageError, LabelError, SizeMismatchError, UsageError
+from sim_bridge.frames import Encoding, Frame, Kind
+from sim_bridge.images import read_image
+from sim_bridge.labels import Taxonomy, ids_from_image, taxonomy
+from sim_bridge.recordings import Folder, RecordedFrame, Recording
+from sim_bridge.translators import ByteArray
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """The two images of one tick.
+
+    Attributes:
+        rgb: uint8 ``(H, W, 3)``.
+        ids: uint8 ``(H, W)``, class ids of the taxonomy ``labels``; None when the frame has no labels.
+        labels: Name of the taxonomy.
+    """
+
+    rgb: ByteArray
+    ids: ByteArray | None
+    labels: str | None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """``(width, height)`` in pixels."""
+        return self.rgb.shape[1], self.rgb.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return self.rgb.nbytes + (0 if self.ids is None else self.ids.nbytes)
+
+
+def recording_taxonomy(recording: Recording, labels: str | None) -> Taxonomy:
+    """The taxonomy of a recording's label images: the one asked for, else the one the recording names.
+
+    Raises:
+        UsageError: Neither names one, or there is none of that name.
+    """
+    name = labels or recording.info.taxonomy
+    if name is None:
+        raise UsageError(f"the recording {recording.root} does not say what its label ids mean: give --labels NAME")
+    try:
+        return taxonomy(name)
+    except LabelError as error:
+        raise UsageError(str(error)) from error
+
+
+def read_rgb(path: Path) -> ByteArray:
+    """Reads a colour or grey image file as uint8 ``(H, W, 3)`` RGB; an alpha channel is dropped.
+
+    Raises:
+        ImageError: It cannot be decoded, or has more than 8 bits a channel.
+    """
+    stored: Any = read_image(path)
+    if stored.dtype != np.uint8:
+        raise ImageError(f"{path} has {stored.dtype} pixels, but an RGB image has 8 bits a channel: convert it")
+    channels = 1 if stored.ndim == 2 else stored.shape[2]
+    code = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}[channels]
+    return np.asarray(cv2.cvtColor(stored, code), dtype=np.uint8)
+
+
+def read_ids(path: Path, source: Taxonomy) -> ByteArray:
+    """Reads a label image, raw ids or palette colours, as uint8 ``(H, W)`` class ids.
+
+    Raises:
+        ImageError: It cannot be decoded.
+        LabelError: Ids or colours are outside the taxonomy.
+    """
+    stored = read_image(path)
+    try:
+        return np.asarray(ids_from_image(stored, source), dtype=np.uint8)
+    except LabelError as error:
+        raise LabelError(f"{path}: {error}") from error
+
+
+def read_capture(frame: RecordedFrame, source: Taxonomy | None) -> Capture:
+    """Reads the images of a recorded frame.
+
+    Args:
+        frame: The frame.
+        source: Taxonomy of its label images; None leaves them unread.
+
+    Raises:
+        ImageError: A file is missing or cannot be decoded.
+        SizeMismatchError: The two images differ in size.
+        LabelError: Ids or colours are outside the taxonomy.
+    """
+    picture = _file(frame, Folder.RGB)
+    rgb = read_rgb(picture)
+    if source is None:
+        return Capture(rgb, None, None)
+    labels = _file(frame, Folder.SEMANTIC)
+    ids = read_ids(labels, source)
+    if ids.shape != rgb.shape[:2]:
+        raise SizeMismatchError(
+            f"{picture} is {rgb.shape[1]}x{rgb.shape[0]} and its labels {labels} are {ids.shape[1]}x{ids.shape[0]} "
+            "pixels, but a pair must agree: record both cameras at the same image size"
+        )
+    return Capture(rgb, ids, source.name)
+
+
+def _file(frame: RecordedFrame, folder: Folder) -> Path:
+    path = frame.files.get(folder)
+    if path is None:
+        raise ImageError(f"frame {frame.number} of camera {frame.camera!r} has no {folder} image: record it again")
+    return path
+
+
+def to_frames(
+    frame: RecordedFrame, capture: Capture, *, session: str, seconds: float, fov: float | None = None
+) -> tuple[Frame, ...]:
+    """The RGB frame of a capture and, where it has labels, the semantic one.
+
+    Args:
+        frame: Whose images they are.
+        capture: The images.
+        session: Session id to publish under.
+        seconds: Simulator time in seconds.
+        fov: Horizontal field of view in degrees.
+    """
+    width, height = capture.size
+
+    def make(kind: Kind, encoding: Encoding, pixels: ByteArray, labels: str | None) -> Frame:
+        return Frame(
+            camera=frame.camera,
+            kind=kind,
+            number=frame.number,
+            time=seconds,
+            session=session,
+            encoding=encoding,
+            width=width,
+            height=height,
+            pixels=pixels,
+            sent=time.time_ns(),
+            labels=labels,
+            fov=fov,
+            pose=frame.pose,
+        )
+
+    rgb = make(Kind.RGB, Encoding.RGB8, capture.rgb, None)
+    if capture.ids is None:
+        return (rgb,)
+    return rgb, make(Kind.SEMANTIC, Encoding.MONO8, capture.ids, capture.labels)

@@ -1,0 +1,415 @@
+"""The command line: ``sim-bridge`` runs the bridge, subcommands do the rest.
+
+Exit codes: 0 all went well, 1 something failed, 2 the user's mistake (a flag, a setting, a path), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import typer
+from typer.core import TyperGroup
+
+from sim_bridge import __version__
+from sim_bridge.errors import MissingExtraError, SimBridgeError, UsageError
+from sim_bridge.logs import configure_logging
+from sim_bridge.recordings import (
+    CAMERA_HELP,
+    LABELS_HELP,
+    RGB_HELP,
+    SEMANTIC_HELP,
+    open_recording,
+)
+from sim_bridge.settings import BridgeSettings, describe, flag_of, load_settings, metavar_of, parse_size
+from sim_bridge.sources import load_entry_point
+
+if TYPE_CHECKING:
+    from sim_bridge.translate import Report
+
+COMMAND_GROUP: Final = "sim_bridge.commands"
+INTERRUPTED: Final = 130
+
+_EXTRAS: Final = {
+    "torch": ("torch", "engine"),
+    "cv2": ("opencv-python-headless", "engine"),
+    "safetensors": ("safetensors", "engine"),
+    "onnx": ("onnx", "onnx"),
+    "onnxruntime": ("onnxruntime", "onnx"),
+}
+"""Import name of each optional dependency: the package that has it and the extra that installs it."""
+
+
+def _setting(name: str, *flags: str) -> Any:
+    """An option for a setting; its help is the setting's own description. A value is checked with all others, later."""
+    default = BridgeSettings.model_fields[name].default
+    shown = {"topics": "camera", "size": "input"}.get(name, default)
+    suffix = "" if shown is None or isinstance(shown, bool) else f" [default: {shown}]"
+    text = describe(name) + suffix
+    return typer.Option(*(flags or (flag_of(name),)), metavar=metavar_of(name), help=text, show_default=False)
+
+
+TopicOption = Annotated[list[str] | None, _setting("topics")]
+InputOption = Annotated[str | None, _setting("input")]
+OutputOption = Annotated[str | None, _setting("output")]
+BundleOption = Annotated[str | None, _setting("bundle")]
+DeviceOption = Annotated[str | None, _setting("device")]
+PrecisionOption = Annotated[str | None, _setting("precision")]
+SizeOption = Annotated[str | None, _setting("size")]
+SeedOption = Annotated[int | None, _setting("style_seed")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="YAML file with settings.", show_default=False)
+]
+RgbOption = Annotated[str | None, typer.Option(metavar="GLOB", help=RGB_HELP, show_default=False)]
+SemanticOption = Annotated[str | None, typer.Option(metavar="GLOB", help=SEMANTIC_HELP, show_default=False)]
+LabelsOption = Annotated[str | None, typer.Option(metavar="NAME", help=LABELS_HELP, show_default=False)]
+CameraOption = Annotated[str | None, typer.Option(metavar="NAME", help=CAMERA_HELP, show_default=False)]
+
+
+class PluginGroup(TyperGroup):
+    """Our own commands, and those that other packages bring as entry points; a plugin is imported when it is needed."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names of all commands, ours first."""
+        own = list(super().list_commands(ctx))
+        return own + sorted({entry.name for entry in entry_points(group=COMMAND_GROUP)} - set(own))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of this name, or None."""
+        own = super().get_command(ctx, cmd_name)
+        if own is not None:
+            return own
+        for entry in entry_points(group=COMMAND_GROUP, name=cmd_name):
+            command = typer.main.get_command(_plugin_app(entry))
+            command.name = cmd_name
+            return command
+        return None
+
+
+def _plugin_app(entry: Any) -> typer.Typer:
+    """What a plugin's entry point names; a command that says what is wrong where it cannot be loaded."""
+    try:
+        loaded = load_entry_point(entry)
+        if isinstance(loaded, typer.Typer):
+            return loaded
+        problem = UsageError(f"{entry.name!r} ({entry.value}) is no typer.Typer: correct the package that brings it")
+    except UsageError as error:
+        problem = error
+    broken = typer.Typer(add_completion=False)
+
+    def refuse(context: typer.Context) -> None:
+        raise problem
+
+    everything = {"allow_extra_args": True, "ignore_unknown_options": True}
+    broken.command(help="(cannot be loaded)", context_settings=everything)(refuse)
+    return broken
+
+
+app = typer.Typer(
+    cls=PluginGroup,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def bridge(
+    context: typer.Context,
+    topic: TopicOption = None,
+    input: InputOption = None,
+    output: OutputOption = None,
+    bundle: BundleOption = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
+    mode: Annotated[str | None, _setting("mode")] = None,
+    size: SizeOption = None,
+    style_seed: SeedOption = None,
+    on_error: Annotated[str | None, _setting("on_error")] = None,
+    pair_window: Annotated[int | None, _setting("pair_window")] = None,
+    receive_hwm: Annotated[int | None, _setting("receive_hwm")] = None,
+    send_buffer_mib: Annotated[int | None, _setting("send_buffer_mib")] = None,
+    drain_timeout: Annotated[float | None, _setting("drain_timeout")] = None,
+    curve_keys: Annotated[Path | None, _setting("curve_keys")] = None,
+    insecure: Annotated[bool | None, _setting("insecure", "--insecure/--no-insecure")] = None,
+    status_interval: Annotated[float | None, _setting("status_interval")] = None,
+    log_level: Annotated[str | None, _setting("log_level")] = None,
+    config: ConfigOption = None,
+    show_config: Annotated[bool, typer.Option("--show-config", help="Print the resolved settings as YAML.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; anywhere on the line.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Make a simulator's camera photoreal, live.
+
+    Without a subcommand the bridge runs: it subscribes to the RGB and semantic images that a simulator publishes,
+    and publishes photoreal ones under the same frame numbers. The first Ctrl-C finishes what is in flight, the
+    second one does not wait.
+
+    Exit codes: 0 all went well, 1 something failed, 2 a flag, setting or path cannot be used, 130 interrupted.
+    """
+    if version:
+        typer.echo(f"sim-bridge {__version__}")
+        raise typer.Exit
+    if show_config or context.invoked_subcommand is None:
+        settings = _settings(context)
+        if show_config:
+            typer.echo(settings.to_yaml(), nl=False)
+            raise typer.Exit
+        raise typer.Exit(_run_bridge(settings))
+
+
+def _settings(context: typer.Context) -> BridgeSettings:
+    """The settings from the flags given before and after the subcommand, the latter first; also sets the log level."""
+    flags: dict[str, object] = {}
+    config: Path | None = None
+    for level in (context.parent, context):
+        params = {} if level is None else level.params
+        given = {**params, "topics": tuple(params.get("topic") or ()) or None}
+        flags |= {name: given[name] for name in BridgeSettings.model_fields if given.get(name) is not None}
+        config = params.get("config") or config
+    settings = load_settings(flags, config=config)
+    configure_logging(settings.log_level)
+    return settings
+
+
+def _run_bridge(settings: BridgeSettings) -> int:
+    from sim_bridge.bridge import Bridge, run_until_signalled
+    from sim_bridge.translators.load import load_translator
+
+    return run_until_signalled(Bridge(settings, lambda: load_translator(settings)))
+
+
+@app.command()
+def translate(
+    context: typer.Context,
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", help="A recording, or any folder with --rgb and --semantic.")
+    ],
+    destination: Annotated[Path, typer.Argument(metavar="DST", help="Folder to write; goes on where a run stopped.")],
+    rgb: RgbOption = None,
+    semantic: SemanticOption = None,
+    labels: LabelsOption = None,
+    camera: CameraOption = None,
+    image_format: Annotated[
+        Literal["png", "jpg"], typer.Option("--format", help="File type of the photoreal images.")
+    ] = "png",
+    bundle: BundleOption = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
+    size: SizeOption = None,
+    style_seed: SeedOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Translate a recorded folder, labels kept.
+
+    DST becomes a recording of photoreal images, with SRC's semantic, instance, depth and flow files copied unchanged
+    and a manifest that has frame number, model id and style seed of every image. Whatever --size the network works at,
+    the images have the size of the input.
+
+    Stopped in between, the same command goes on where it was. A frame that cannot be read is reported and left out,
+    and the exit code is 1.
+    """
+    settings = _settings(context)
+    recording = open_recording(source, rgb=rgb, semantic=semantic, labels=labels, camera=camera)
+    for note in recording.notes:
+        typer.echo(f"translate: {note}", err=True)
+    from sim_bridge.translate import Job, summary, translate_recording
+    from sim_bridge.translators.load import load_translator
+
+    job = Job(settings.bundle, settings.size, settings.style_seed, labels, image_format)
+    translator = load_translator(settings)
+    try:
+        with _progress("translating") as progress:
+            report = translate_recording(recording, destination, translator, job, progress=progress)
+    except KeyboardInterrupt:
+        typer.echo("translate: interrupted; the same command goes on from here", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    for line in summary(report):
+        typer.echo(f"translate: {line}", err=True)
+    if report.left_out:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _progress(label: str) -> Iterator[Callable[[Report], None]]:
+    """A progress bar on stderr; nothing at all where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda report: None
+        return
+    with typer.progressbar(length=0, label=label, show_pos=True, file=sys.stderr) as bar:
+
+        def update(report: Report) -> None:
+            bar.length = report.total
+            bar.update(report.already + report.translated + len(report.left_out) - bar.pos)
+
+        yield update
+
+
+@app.command()
+def sheet(
+    context: typer.Context,
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="[SRC]... OUT.png", help="Recordings or other folders, then the file to write."),
+    ],
+    live: Annotated[
+        bool, typer.Option("--live", help="Take the frames from a running bridge (--input and --output say where).")
+    ] = False,
+    rows: Annotated[int, typer.Option(min=1, max=64, help="Frames per source.")] = 3,
+    width: Annotated[int, typer.Option(min=64, max=4096, help="Width of each image on the sheet, in pixels.")] = 480,
+    rgb: Annotated[list[str] | None, typer.Option(metavar="GLOB", help=RGB_HELP + " Once, or once per SRC.")] = None,
+    semantic: Annotated[list[str] | None, typer.Option(metavar="GLOB", help=SEMANTIC_HELP)] = None,
+    labels: Annotated[list[str] | None, typer.Option(metavar="NAME", help=LABELS_HELP)] = None,
+    timeout: Annotated[float, typer.Option(min=0, help="With --live: seconds to wait for a frame.")] = 30.0,
+    topic: TopicOption = None,
+    input: InputOption = None,
+    output: OutputOption = None,
+    bundle: BundleOption = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
+    size: SizeOption = None,
+    style_seed: SeedOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Draw CG, labels, edges, photoreal side by side.
+
+    Takes frames from recorded folders, spread evenly over each, or with --live from a running bridge. Several folders
+    of other layouts take --rgb, --semantic and --labels once for all, or once per folder in the same order.
+    """
+    settings = _settings(context)
+    *sources, out = paths
+    from sim_bridge import sheet as sheets
+
+    if not out.lower().endswith((".png", ".jpg", ".jpeg")):
+        raise UsageError(f"the sheet {out!r} must be an image file: let its name end in .png or .jpg")
+    if live == bool(sources):
+        raise UsageError("a sheet is made either of folders or of a running bridge: give SRC folders, or --live")
+    if live:
+        made = sheets.live_rows(settings, count=rows, timeout=timeout)
+    else:
+        recordings = sheets.open_sources([Path(name) for name in sources], rgb or [], semantic or [], labels or [])
+        made = sheets.recorded_rows(recordings, settings, count=rows)
+    for problem in made.problems:
+        typer.echo(f"sheet: {problem}", err=True)
+    sheets.write_sheet(Path(out), sheets.contact_sheet(made.rows, width=width, title=made.title))
+    typer.echo(f"sheet: {len(made.rows)} rows written to {out}", err=True)
+    if made.problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    context: typer.Context,
+    size: Annotated[str, typer.Option(help="Size of the frames, WIDTHxHEIGHT.")] = "512x256",
+    frames: Annotated[int, typer.Option(min=1, help="How many frames.")] = 500,
+    rate: Annotated[
+        float | None, typer.Option(min=0.1, help="Frames per second of the simulator. [default: as fast as it goes]")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON alone on stdout instead of a table.")] = False,
+    bundle: BundleOption = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Measure frames/s and latency per stage.
+
+    A publisher in a second process feeds a bridge in this one over loopback tcp.
+    """
+    settings = _settings(context)
+    parsed = parse_size(size)
+    from sim_bridge.bench import run_bench
+
+    result = run_bench(
+        size=parsed,
+        frames=frames,
+        bundle=settings.bundle,
+        device=settings.device,
+        precision=settings.precision,
+        mode="full" if rate is None else "paced",
+        rate=rate,
+    )
+    typer.echo(json.dumps(result.to_json(), indent=2) if as_json else result.to_table())
+
+
+@app.command()
+def doctor(
+    context: typer.Context,
+    topic: TopicOption = None,
+    input: InputOption = None,
+    output: OutputOption = None,
+    bundle: BundleOption = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Check the installation and the settings.
+
+    Versions, devices, bundle hash, taxonomies against the bundle, ports, write rights. Exit code 1 when a check fails.
+    """
+    settings = _settings(context)
+    from sim_bridge.doctor import run_doctor
+
+    checks = run_doctor(settings)
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        typer.echo(f"{'ok  ' if check.ok else 'FAIL'} {check.name:<{width}}  {check.detail}")
+        if not check.ok and check.advice:
+            typer.echo(f"     {'':<{width}}  -> {check.advice}")
+    if not all(check.ok for check in checks):
+        raise typer.Exit(1)
+
+
+@app.command()
+def bundles() -> None:
+    """List the bundles that are installed."""
+    from models.bundle import read_card, shipped_bundles
+
+    for name, path in shipped_bundles().items():
+        card = read_card(path)
+        typer.echo(f"{name:<16} {card.sha256[:12]}  {card.arch}, {len(card.classes)} classes, {card.licence_weights}")
+        typer.echo(f"{'':<16} {path}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit code.
+
+    An error is one sentence on stderr, with ``--debug`` after its traceback.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    try:
+        app(args=[word for word in words if word != "--debug"], prog_name="sim-bridge")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    except SimBridgeError as error:
+        return _fail(error, str(error), error.exit_code, debug)
+    except ModuleNotFoundError as error:
+        package, extra = _EXTRAS.get((error.name or "").partition(".")[0], (None, ""))
+        if package is None:
+            return _fail(error, f"the module {error.name!r} is missing: install sim-bridge again", 1, debug)
+        missing = MissingExtraError(package, extra, "this command")
+        return _fail(error, str(missing), missing.exit_code, debug)
+    # The last line of defence: a bug ends in a sentence as well, and says how to see where it is.
+    except Exception as error:  # noqa: BLE001
+        return _fail(error, f"a bug: {type(error).__name__}: {error} (--debug shows where; please report it)", 1, debug)
+    return 0
+
+
+def _fail(error: BaseException, sentence: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+    typer.echo(f"sim-bridge: {sentence}", err=True)
+    logging.shutdown()
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

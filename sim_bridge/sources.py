@@ -1,0 +1,88 @@
+"""Sources: what puts a simulator's frames on the wire. Simulators are plugins and come in by entry points.
+
+A package adds one by a class with the methods of :class:`Source` and one line in its pyproject::
+
+    [project.entry-points."sim_bridge.sources"]
+    mysim = "mysim.source:MySource"
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Final, Protocol, runtime_checkable
+
+from sim_bridge.errors import UsageError
+from sim_bridge.frames import Frame
+
+SOURCE_GROUP: Final = "sim_bridge.sources"
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A simulator as the bridge sees it: opened once, iterated once, closed from any thread.
+
+    Iterating yields every frame when its time has come (the source keeps the pace), RGB and semantic frames of one tick
+    after each other, and ends when the simulator does or :meth:`close` was called.
+    """
+
+    def open(self, options: Mapping[str, object]) -> None:
+        """Connects, or reads what is needed to start.
+
+        Args:
+            options: The source's own options by name; it checks them itself.
+
+        Raises:
+            UsageError: An option is unknown or cannot be used.
+        """
+
+    def __iter__(self) -> Iterator[Frame]:
+        """The frames in the order they are to be published."""
+
+    def close(self) -> None:
+        """Ends the iteration and frees what :meth:`open` took; calling it again does nothing."""
+
+
+def source_names() -> tuple[str, ...]:
+    """The names of all installed sources, sorted."""
+    return tuple(sorted({entry.name for entry in entry_points(group=SOURCE_GROUP)}))
+
+
+def load_source(name: str) -> Source:
+    """Makes the source of this name, not yet opened.
+
+    Raises:
+        UsageError: No source has this name (the known ones are listed), or its package cannot be loaded.
+    """
+    found = [entry for entry in entry_points(group=SOURCE_GROUP) if entry.name == name]
+    if not found:
+        known = source_names()
+        near = difflib.get_close_matches(name, known, n=1)
+        advice = f"did you mean {near[0]!r}?" if near else f"installed are {', '.join(known) or 'none'}"
+        raise UsageError(f"there is no source {name!r}: {advice}")
+    source = load_entry_point(found[0])
+    instance = source() if isinstance(source, type) else source
+    if not isinstance(instance, Source):
+        raise UsageError(
+            f"the source {name!r} ({found[0].value}) lacks open, close or iteration: see sim_bridge.sources"
+        )
+    return instance
+
+
+def load_entry_point(entry: EntryPoint) -> object:
+    """Imports what an entry point names.
+
+    Raises:
+        UsageError: It cannot be imported; the sentence names the package and the cause.
+    """
+    try:
+        loaded: object = entry.load()
+    # A plugin is foreign code: whatever its import raises must end in a sentence, not in the bridge's traceback.
+    except Exception as error:
+        package = entry.dist.name if entry.dist is not None else "an unknown package"
+        raise UsageError(
+            f"{entry.name!r} of {package} cannot be loaded ({type(error).__name__}: {error}): "
+            f"install what it needs, or remove {package}"
+        ) from error
+    return loaded

@@ -1,0 +1,277 @@
+"""Translates a recording: photoreal images out, labels copied unchanged, resumable at any moment."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal, TypeVar
+
+from sim_bridge.captures import Capture, read_capture, recording_taxonomy, to_frames
+from sim_bridge.errors import ImageError, LabelError, TranslatorError, UsageError
+from sim_bridge.frames import Frame
+from sim_bridge.images import write_jpeg, write_png
+from sim_bridge.preprocess import Preprocessor, fit_rgb
+from sim_bridge.recordings import (
+    DEFAULT_CAMERA,
+    DESCRIPTION,
+    MANIFEST,
+    Folder,
+    RecordedFrame,
+    Recording,
+    RecordingInfo,
+    RecordingWriter,
+    read_manifest,
+)
+from sim_bridge.settings import Size
+from sim_bridge.translators import ByteArray, Style, Translation, Translator
+
+LABEL_FOLDERS: Final = (Folder.SEMANTIC, Folder.INSTANCE, Folder.DEPTH, Folder.FLOW)
+"""What stays true of the photoreal image and is copied beside it."""
+_AHEAD: Final = (
+    2  # frames read ahead, and frames waiting to be written: files and network overlap, memory stays bounded
+)
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """How to translate.
+
+    Attributes:
+        bundle: Name of the bundle, as the user gave it; written down.
+        size: ``(width, height)`` the network works at, or None for each image's own; the output has the input's size.
+        seed: Style seed.
+        labels: Taxonomy of the label images; None takes the recording's.
+        image_format: File type of the photoreal images.
+    """
+
+    bundle: str
+    size: Size | None = None
+    seed: int = 0
+    labels: str | None = None
+    image_format: Literal["png", "jpg"] = "png"
+
+
+@dataclass(slots=True)
+class Report:
+    """What became of the frames.
+
+    Attributes:
+        total: Frames of the recording.
+        already: Frames an earlier run had finished.
+        translated: Frames translated now.
+        left_out: One sentence per frame that could not be translated.
+    """
+
+    total: int
+    already: int = 0
+    translated: int = 0
+    left_out: list[str] = field(default_factory=list)
+
+
+class PairTranslator:
+    """A translator with the live bridge's preprocessing, called frame by frame. One thread uses it at a time.
+
+    Args:
+        translator: The translator.
+        size: ``(width, height)`` the network works at, or None for each image's own.
+        style: Which photoreal version.
+    """
+
+    def __init__(self, translator: Translator, size: Size | None, style: Style) -> None:
+        self.translator = translator
+        self._size = size
+        self._style = style
+        self._preprocessor = Preprocessor(translator.classes, size)
+        self._warm: set[Size] = set()
+
+    def translate(self, rgb: Frame, semantic: Frame) -> Translation:
+        """Translates one pair.
+
+        Returns:
+            A batch of one, at the network's size.
+
+        Raises:
+            ImageError: A payload cannot be decoded, or the two differ in size.
+            LabelError: Too many ids are outside the taxonomy.
+            TranslatorError: The network failed.
+        """
+        prepared = self._preprocessor.prepare(rgb, semantic)
+        size = (prepared.width, prepared.height)
+        if size not in self._warm:
+            self.translator.warm_up([size])
+            self._warm.add(size)
+        return self.translator.translate(prepared.rgb[None], prepared.labels[None], self._style)
+
+
+def translate_recording(
+    recording: Recording,
+    destination: Path,
+    translator: Translator,
+    job: Job,
+    *,
+    progress: Callable[[Report], None] = lambda report: None,
+) -> Report:
+    """Translates every frame of a recording that ``destination`` does not hold yet.
+
+    A frame that cannot be read or translated is left out and reported; a later run tries it again.
+
+    Args:
+        recording: What to translate.
+        destination: Folder of the new recording; missing, empty, or left by an earlier run of the same job.
+        translator: The network.
+        job: How to translate.
+        progress: Called after every frame, with the report so far.
+
+    Raises:
+        UsageError: The destination holds something else, or the taxonomy is not known.
+        ImageError: A result cannot be written.
+    """
+    source = recording_taxonomy(recording, job.labels)
+    info = _description(recording, translator, job, source.name)
+    done = _finished(recording, destination, info)
+    frames = [frame for camera in recording.cameras() for frame in recording.frames(camera)]
+    todo = [frame for frame in frames if (frame.camera, frame.number) not in done]
+    report = Report(total=len(frames), already=len(frames) - len(todo))
+    progress(report)
+    camera_folders = recording.cameras() != (DEFAULT_CAMERA,)
+    with (
+        RecordingWriter(destination, info, camera_folders=camera_folders) as writer,
+        ThreadPoolExecutor(1, "translate-read") as readers,
+        ThreadPoolExecutor(1, "translate-write") as writers,
+    ):
+        pairs = PairTranslator(translator, job.size, Style(seed=job.seed))
+        output = _Output(recording.root, writer, {"model": translator.model_id, "seed": job.seed}, job.image_format)
+        writing: deque[Future[None]] = deque()
+        for frame, reading in _ahead(readers, lambda frame: read_capture(frame, source), todo):
+            rgb = _translated(pairs, frame, reading, report)
+            if rgb is not None:
+                writing.append(writers.submit(output.write, frame, rgb))
+            while len(writing) > _AHEAD:
+                _note_written(writing.popleft(), report)
+            progress(report)
+        while writing:
+            _note_written(writing.popleft(), report)
+            progress(report)
+    return report
+
+
+def _translated(
+    pairs: PairTranslator, frame: RecordedFrame, reading: Future[Capture], report: Report
+) -> ByteArray | None:
+    """The photoreal image at the input's size, or None when the frame is left out."""
+    try:
+        capture = reading.result()
+        rgb, semantic = to_frames(frame, capture, session="", seconds=0.0)
+        return fit_rgb(pairs.translate(rgb, semantic).rgb[0], capture.size)
+    except (ImageError, LabelError, TranslatorError) as error:
+        report.left_out.append(f"frame {frame.number} of camera {frame.camera!r}: {error}")
+        return None
+
+
+def _note_written(writing: Future[None], report: Report) -> None:
+    writing.result()  # a result that cannot be written (a full disk) ends the run: the next one would fail as well
+    report.translated += 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """Writes the files of one translated frame, its manifest line last."""
+
+    source: Path
+    writer: RecordingWriter
+    provenance: dict[str, object]
+    image_format: Literal["png", "jpg"]
+
+    def write(self, frame: RecordedFrame, rgb: ByteArray) -> None:
+        place = self.writer.path(frame.camera, Folder.PHOTOREAL, frame.number, f".{self.image_format}")
+        (write_jpeg if self.image_format == "jpg" else write_png)(place, rgb[..., ::-1])
+        files = {Folder.PHOTOREAL: place}
+        for folder in LABEL_FOLDERS:
+            if folder in frame.files:
+                files[folder] = self.writer.copy(frame.camera, folder, frame.number, frame.files[folder])
+        extra = {**frame.extra, **self.provenance, "source": self._name(frame.files[Folder.RGB])}
+        self.writer.add(RecordedFrame(frame.camera, frame.number, frame.time, frame.pose, files, extra))
+
+    def _name(self, path: Path) -> str:
+        """Of the CG image within its recording: with frames numbered by order it is what leads back to it."""
+        return path.relative_to(self.source).as_posix() if path.is_relative_to(self.source) else path.name
+
+
+def _ahead(
+    executor: ThreadPoolExecutor, work: Callable[[ItemT], ResultT], items: Iterable[ItemT]
+) -> Iterator[tuple[ItemT, Future[ResultT]]]:
+    """Does the work on the next few items while the caller is busy with the present one."""
+    started: deque[tuple[ItemT, Future[ResultT]]] = deque()
+    for item in items:
+        started.append((item, executor.submit(work, item)))
+        if len(started) > _AHEAD:
+            yield started.popleft()
+    yield from started
+
+
+def _description(recording: Recording, translator: Translator, job: Job, taxonomy: str) -> RecordingInfo:
+    return recording.info.model_copy(
+        update={
+            "taxonomy": taxonomy,
+            "translation": {
+                "source": recording.root.resolve().name,
+                "bundle": job.bundle,
+                "model": translator.model_id,
+                "seed": job.seed,
+                "size": "input" if job.size is None else f"{job.size[0]}x{job.size[1]}",
+                "format": job.image_format,
+            },
+        }
+    )
+
+
+def _finished(recording: Recording, destination: Path, info: RecordingInfo) -> set[tuple[str, int]]:
+    """Cameras and numbers of the frames that an earlier run of the same job finished.
+
+    Raises:
+        UsageError: The destination holds anything else.
+    """
+    if destination.resolve().is_relative_to(recording.root.resolve()):
+        raise UsageError(
+            f"the destination {destination} lies in the source {recording.root}: choose a folder outside it"
+        )
+    if not destination.exists() or (destination.is_dir() and not any(destination.iterdir())):
+        return set()
+    if not destination.is_dir() or not (destination / DESCRIPTION).exists():
+        raise UsageError(f"the destination {destination} exists and is no translated recording: choose another folder")
+    earlier, now = _job_of(Recording.describe(destination)), _job_of(info)
+    for name, value in now.items():
+        # The bundle's name may be a path that moved: its model id says whether it is the same.
+        if name != "bundle" and earlier.get(name) != value:
+            raise UsageError(
+                f"the destination {destination} was made with {name} {earlier.get(name)!r}, this run has {value!r}: "
+                "choose another folder, or remove that one"
+            )
+    if not (destination / MANIFEST).exists():
+        return set()
+    return {(frame.camera, frame.number) for frame in read_manifest(destination) if _complete(frame.files.values())}
+
+
+def _job_of(info: RecordingInfo) -> dict[str, object]:
+    return {**(info.translation or {}), "taxonomy": info.taxonomy}
+
+
+def _complete(files: Iterable[Path]) -> bool:
+    return all(path.is_file() for path in files)
+
+
+def summary(report: Report) -> Sequence[str]:
+    """What to tell the user at the end, one line each."""
+    lines = [f"left out: {problem}" for problem in report.left_out]
+    text = f"{report.translated} of {report.total} frames translated"
+    if report.already:
+        text += f", {report.already} were there already"
+    if report.left_out:
+        text += f", {len(report.left_out)} left out"
+    return [*lines, text]
