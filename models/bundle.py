@@ -95,7 +95,7 @@ class Bundle:
         """
         if not isinstance(self.network, SFlowNetwork):
             raise BundleError(
-                f"bundle {self.path} holds a {self.card.arch!r}, which cannot translate frames: give a bundle of arch 'sflow'"
+                f"bundle {self.path} holds a {self.card.arch!r}, no translator: give a bundle of arch 'sflow'"
             )
         return self.network
 
@@ -133,11 +133,14 @@ def _build_sflow(card: Card) -> nn.Module:
     return SFlowNetwork(edge=EdgeSettings(**card.edge), **card.args)
 
 
-def _builders() -> dict[str, Callable[[Card], nn.Module]]:
-    builders: dict[str, Callable[[Card], nn.Module]] = {"sflow": _build_sflow}
-    for arch, cls in SEGMENTERS.items():
-        builders[arch] = lambda card, cls=cls: cls(**card.args)
-    return builders
+def _build_segmenter(card: Card) -> nn.Module:
+    return SEGMENTERS[card.arch](**card.args)
+
+
+_BUILDERS: Final[Mapping[str, Callable[[Card], nn.Module]]] = {
+    "sflow": _build_sflow,
+    **dict.fromkeys(SEGMENTERS, _build_segmenter),
+}
 
 
 def read_card(path: Path) -> Card:
@@ -148,7 +151,9 @@ def read_card(path: Path) -> Card:
     """
     file = path / CARD
     if file.stat().st_size > _MAX_CARD_BYTES:
-        raise BundleError(f"card {file} has {file.stat().st_size} bytes, at most {_MAX_CARD_BYTES} are read: it is no card")
+        raise BundleError(
+            f"card {file} has {file.stat().st_size} bytes, at most {_MAX_CARD_BYTES} are read: it is no card"
+        )
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as e:
@@ -156,13 +161,17 @@ def read_card(path: Path) -> Card:
     if not isinstance(raw, dict):
         raise BundleError(f"card {file} is not a JSON object: fetch the bundle again")
     if raw.get("format") != FORMAT:
-        raise BundleError(f"card {file} is of format {raw.get('format')!r}, this version reads format {FORMAT}: update sim-bridge")
+        raise BundleError(
+            f"card {file} is of format {raw.get('format')!r}, this version reads format {FORMAT}: update sim-bridge"
+        )
     known = {f.name for f in fields(Card)}
     required = known - {"edge", "normalisation", "ensemble", "metrics"}
     if missing := required - raw.keys():
         raise BundleError(f"card {file} lacks {', '.join(sorted(missing))}: fetch the bundle again")
     if unknown := raw.keys() - known:
-        raise BundleError(f"card {file} has unknown keys {', '.join(sorted(unknown))}: update sim-bridge or remove them")
+        raise BundleError(
+            f"card {file} has unknown keys {', '.join(sorted(unknown))}: update sim-bridge or remove them"
+        )
     return Card(**raw)
 
 
@@ -180,7 +189,9 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError as e:
         raise BundleError(f"weights {path} are missing: fetch the bundle again") from e
     except (SafetensorError, OSError) as e:
-        raise BundleError(f"weights {path} are not a safetensors file ({e}): only safetensors is read, never pickle") from e
+        raise BundleError(
+            f"weights {path} are not a safetensors file ({e}): only safetensors is read, never pickle"
+        ) from e
 
 
 def load_bundle(name_or_path: str | Path) -> Bundle:
@@ -199,13 +210,16 @@ def load_bundle(name_or_path: str | Path) -> Bundle:
             f"weights {weights} have SHA-256 {found[:ID_DIGITS]}..., the card says {card.sha256[:ID_DIGITS]}...:"
             " the file is damaged or changed, fetch the bundle again"
         )
-    builders = _builders()
-    if card.arch not in builders:
-        raise BundleError(f"bundle {path} is of architecture {card.arch!r}, known are {', '.join(builders)}: update sim-bridge")
+    if card.arch not in _BUILDERS:
+        raise BundleError(
+            f"bundle {path} is of architecture {card.arch!r}, known are {', '.join(_BUILDERS)}: update sim-bridge"
+        )
     try:
-        network = builders[card.arch](card)
+        network = _BUILDERS[card.arch](card)
     except (TypeError, ValueError) as e:
-        raise BundleError(f"card {path / CARD} does not describe a {card.arch!r} network ({e}): fetch the bundle again") from e
+        raise BundleError(
+            f"card {path / CARD} does not describe a {card.arch!r} network ({e}): fetch the bundle again"
+        ) from e
     _fill(network, load_tensors(weights), weights)
     return Bundle(path, card, network.eval())
 
@@ -213,9 +227,13 @@ def load_bundle(name_or_path: str | Path) -> Bundle:
 def _fill(network: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
     wanted = network.state_dict()
     if missing := wanted.keys() - tensors.keys():
-        raise BundleError(f"weights {source} lack the tensor {min(missing)!r} ({len(missing)} missing): fetch the bundle again")
+        raise BundleError(
+            f"weights {source} lack the tensor {min(missing)!r} ({len(missing)} missing): fetch the bundle again"
+        )
     if extra := tensors.keys() - wanted.keys():
-        raise BundleError(f"weights {source} hold an unknown tensor {min(extra)!r} ({len(extra)} unknown): fetch the bundle again")
+        raise BundleError(
+            f"weights {source} hold an unknown tensor {min(extra)!r} ({len(extra)} unknown): fetch the bundle again"
+        )
     for name, tensor in tensors.items():
         if tensor.shape != wanted[name].shape:
             raise BundleError(
@@ -228,7 +246,8 @@ def _fill(network: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> No
 def as_half(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict as it is stored: floats as fp16, contiguous, on the CPU."""
     return {
-        k: v.detach().cpu().to(torch.float16 if v.is_floating_point() else v.dtype).contiguous() for k, v in state.items()
+        k: v.detach().cpu().to(torch.float16 if v.is_floating_point() else v.dtype).contiguous()
+        for k, v in state.items()
     }
 
 

@@ -1,7 +1,7 @@
 """DNED, the deep neural edge detector (S-Flow GAN, section 3.2): edge maps in, edge maps as photographs have them out.
 
-A modified HED: six side outputs at strides 1 to 32, each with its own receptive field, and an ensemble of them whose weights choose
-one of many versions of the map.
+A modified HED: six side outputs at strides 1 to 32, each with its own receptive field, and an ensemble of them whose
+weights choose one of many versions of the map.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def enlarge_side(side: Tensor, index: int) -> Tensor:
 def fuse_sides(sides: Sequence[Tensor], weights: Tensor) -> Tensor:
     """The ensemble: sum of ``weights[:, i] * d_i``, each at full size.
 
-    Doubling is linear, so adding coarse to fine gives the same map as enlarging every side by itself, at a fraction of the work.
+    Doubling is linear, so adding coarse to fine gives the same map as enlarging every side by itself, at a fraction
+    of the work.
 
     Args:
         sides: d_0..d_5.

@@ -1,7 +1,7 @@
 """The edge operator E(x): a spatial Laplacian with a threshold (S-Flow GAN, section 3.2).
 
-Grey values, blur, Laplacian and box sums are integer arithmetic, so a CPU gives the same map for any batch size, thread count or
-tiling, and the same as OpenCV's operator. Training and the live bridge call this one module.
+Grey values, blur, Laplacian and box sums are integer arithmetic, so a CPU gives the same map for any batch size,
+thread count or tiling, and the same as OpenCV's operator. Training and the live bridge call this one module.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class EdgeSettings:
         threshold: In grey levels for the plain operator; with contrast normalisation, in units of the local contrast.
         blur: Standard deviation of the Gaussian before the Laplacian, pixels; 0 for none.
         kernel: 1 for the 4-neighbour Laplacian, 3 for OpenCV's ``ksize=3``.
-        contrast_window: Odd side of the box in which the local standard deviation is taken, pixels; 0 for no normalisation.
+        contrast_window: Odd side of the box in which the local standard deviation is taken, pixels; 0 for no
+            normalisation.
         contrast_floor: Added to the local standard deviation, grey levels, so that flat areas do not amplify noise.
         signed: Two planes, dark side (L > 0) and bright side (L < 0) of an edge, instead of one.
     """
@@ -152,7 +153,8 @@ class LaplacianEdges(nn.Module):
         """The Laplacian of the blurred grey picture.
 
         Args:
-            mirrored: int32 ``(N, H + 2 m, W + 2 m)`` grey levels in 0..255 with a mirrored border of m = :attr:`margin`.
+            mirrored: int32 ``(N, H + 2 m, W + 2 m)`` grey levels in 0..255 with a mirrored border of m =
+                :attr:`margin`.
 
         Returns:
             int32 ``(N, H, W)`` in units of ``1/65536`` grey level with blur, of 1 grey level without.
@@ -184,6 +186,11 @@ class LaplacianEdges(nn.Module):
         scale = s.threshold * self._unit
         return deviation.mul_(scale / area).add_(s.contrast_floor * scale)
 
+    def measure(self, rgb: Tensor) -> tuple[Tensor, Tensor | int]:
+        """Response and limit of RGB pictures uint8 ``(N, H, W, 3)``; an edge is where ``|response| > limit``."""
+        mirrored = _reflect(grey(rgb), self.margin)
+        return self.response(mirrored), self.limit(mirrored)
+
     @torch.no_grad()
     def forward(self, rgb: Tensor) -> Tensor:
         """Edge planes of RGB pictures.
@@ -194,8 +201,7 @@ class LaplacianEdges(nn.Module):
         Returns:
             bool ``(N, P, H, W)``; P is 1, or 2 (dark side, bright side) when signed.
         """
-        mirrored = _reflect(grey(rgb), self.margin)
-        response, limit = self.response(mirrored), self.limit(mirrored)
+        response, limit = self.measure(rgb)
         if self.settings.signed:
             return torch.stack([response > limit, response < -limit], 1)
         return (response.abs() > limit)[:, None]

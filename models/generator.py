@@ -62,7 +62,7 @@ TIERS: Final[dict[str, Tier]] = {
 
 
 class LabelModulation(nn.Module):
-    """Scales and shifts features by what the labels say at the same low resolution (as SPADE, without its normalisation)."""
+    """Scales and shifts features by what the labels say at the same resolution (SPADE without its normalisation)."""
 
     def __init__(self, channels: int, label_width: int) -> None:
         super().__init__()
@@ -96,7 +96,10 @@ class Trunk(nn.Module):
 
 
 class Up(nn.Module):
-    """1x1 convolution, nearest enlargement, added to the skip: no weights per output phase, hence no grid of period 2."""
+    """1x1 convolution, nearest enlargement, added to the skip.
+
+    No output phase has weights of its own, hence there is no grid of period 2.
+    """
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 class Conv(nn.Conv2d):
     """A biased 3x3 convolution that starts as its input passed through plus a He-scaled perturbation.
 
-    Nothing is normalised, so a frame is treated the same alone, in a batch, in training and live. The identity start keeps deep
-    chains of these trainable; it is what a re-parameterised block (3x3 + 1x1 + identity) folds into.
+    Nothing is normalised, so a frame is treated the same alone, in a batch, in training and live. The identity start
+    keeps deep chains of these trainable; it is what a re-parameterised block (3x3 + 1x1 + identity) folds into.
     """
 
     def __init__(self, c_in: int, c_out: int, stride: int = 1, padding: int = 1) -> None:
@@ -49,7 +49,7 @@ def space_to_depth_ids(ids: Tensor) -> Tensor:
         uint8 ``(N, H/2, W/2, 4)``.
     """
     n, h, w = ids.shape
-    if torch.compiler.is_exporting() or torch.jit.is_tracing():
+    if torch.compiler.is_exporting():  # a view as another type does not trace
         return ids.reshape(n, h // 2, 2, w // 2, 2).permute(0, 1, 3, 2, 4).reshape(n, h // 2, w // 2, 4)
     # Two neighbouring ids move as one 16-bit word: 15 times faster than moving bytes.
     words = ids.contiguous().view(torch.int16).view(n, h // 2, 2, w // 2)
@@ -57,7 +57,7 @@ def space_to_depth_ids(ids: Tensor) -> Tensor:
 
 
 class LabelEmbedding(nn.Module):
-    """Class ids to vectors at half resolution: a low-rank one-hot convolution of stride 2 whose one-hot tensor never exists."""
+    """Class ids to vectors at half resolution: a low-rank one-hot convolution of stride 2 without its one-hot tensor."""
 
     def __init__(self, classes: int, dim: int) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ def label_boundary(ids: Tensor) -> Tensor:
 
 
 def concatenate(parts: Sequence[Tensor]) -> Tensor:
-    """Concatenates ``(N, C_i, H, W)`` along channels into a channels-last tensor, whatever the parts' memory formats."""
+    """Concatenates ``(N, C_i, H, W)`` along channels into a channels-last tensor, whatever the parts are."""
     return torch.cat([p.permute(0, 2, 3, 1) for p in parts], 3).permute(0, 3, 1, 2)
 
 
@@ -133,7 +133,7 @@ class BilinearDoubling(nn.Module):
         self.register_buffer("weight", kernel, persistent=False)
 
     def forward(self, x: Tensor, margin: int) -> Tensor:
-        """Maps ``(N, C, H, W)`` to ``(N, C, 2 H + 2 margin, 2 W + 2 margin)``, the border repeated outwards; even margin."""
+        """Maps ``(N, C, H, W)`` to ``(N, C, 2 H + 2 margin, 2 W + 2 margin)``, the border repeated outwards."""
         half = margin // 2 + 1
         big = F.conv_transpose2d(extend(x, half), self.weight.to(x.dtype), stride=2, padding=1)
         return big[:, :, 2:-2, 2:-2]

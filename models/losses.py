@@ -1,4 +1,7 @@
-"""The losses of S-Flow GAN (eq. 1 to 7). Symbols are the paper's; each loss is a small callable that owns its constants."""
+"""The losses of S-Flow GAN (eq. 1 to 7); symbols are the paper's.
+
+Each loss is a small callable that owns its constants.
+"""
 
 from __future__ import annotations
 
@@ -67,8 +70,9 @@ class FeatureMatching:
 class Perceptual:
     """L_percep, eq. 6: L1 between the features of a frozen network, mean over its P slices.
 
-    Each slice is divided by the mean size of its real features, so that none of them rules. Both pictures are first blurred by
-    [1 2 1] x [1 2 1]: a frozen strided network takes a checkerboard for texture and would reward it; the blur removes period 2.
+    Each slice is divided by the mean size of its real features, so that none of them rules. Both pictures are first
+    blurred by [1 2 1] x [1 2 1]: a frozen strided network takes a checkerboard for texture and would reward it; the
+    blur removes period 2.
 
     Args:
         network: A trained segmentation network in evaluation mode; its parameters are frozen here.

@@ -1,10 +1,12 @@
 """Segmentation networks: one whose features train the generator, one that only judges it.
 
-The two have different architectures on purpose: a judge that shared its network with a loss would reward what the loss rewards.
+The two have different architectures on purpose: a judge that shared its network with a loss would reward what the
+loss rewards.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -54,7 +56,7 @@ class UNetSegmenter(Segmenter):
         c = [width, 2 * width, 4 * width, 6 * width, 8 * width]
         self.encoder = nn.ModuleList(
             [nn.Sequential(_block(3, c[0]), _block(c[0], c[0]))]
-            + [nn.Sequential(_block(a, b, 2), _block(b, b)) for a, b in zip(c, c[1:], strict=False)]
+            + [nn.Sequential(_block(a, b, 2), _block(b, b)) for a, b in pairwise(c)]
         )
         self.up8 = _block(c[4] + c[3], c[2])
         self.up4 = _block(c[2] + c[2], c[1])
@@ -87,7 +89,10 @@ class PyramidSegmenter(Segmenter):
         self.stem = nn.Sequential(_block(3, w, 2), _block(w, w))
         self.stride4 = nn.Sequential(_block(w, 2 * w, 2), _block(2 * w, 2 * w))
         self.stride8 = nn.Sequential(
-            _block(2 * w, 4 * w, 2), _block(4 * w, 4 * w), _block(4 * w, 4 * w, dilation=2), _block(4 * w, 4 * w, dilation=4)
+            _block(2 * w, 4 * w, 2),
+            _block(4 * w, 4 * w),
+            _block(4 * w, 4 * w, dilation=2),
+            _block(4 * w, 4 * w, dilation=4),
         )
         self.pyramid = nn.ModuleList([nn.Conv2d(4 * w, w, 1) for _ in (1, 2, 4)])
         self.mix = _block(4 * w + 3 * w, 4 * w)

@@ -1,4 +1,4 @@
-"""Style seeds: one scene, many photoreal versions, by changing the weights of DNED's ensemble (S-Flow GAN, section 3.2)."""
+"""Style seeds: one scene, many photoreal versions, by the weights of DNED's ensemble (S-Flow GAN, 3.2)."""
 
 from __future__ import annotations
 

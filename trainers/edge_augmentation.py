@@ -1,0 +1,77 @@
+"""What the edge maps of CG renders differ in, done to the edge maps of photographs.
+
+DNED is shown the degraded map and learns to give back the photograph's own: at run time it maps a render's edges to
+the nearest that photographs have (S-Flow GAN, section 2.1).
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from trainers.data import Sample
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+class EdgeAugmentation(BaseModel):
+    """Settings; the defaults cover the per-class edge densities of CARLA's and toytown's renders.
+
+    Attributes:
+        image_threshold: The threshold of a whole image is multiplied by exp(U(-x, x)).
+        class_threshold: That of each class by exp(U(-x, x)) more.
+        speck_share: Share of images that lose small components.
+        speck_sizes: Components below one of these many pixels go.
+        bare_class: Probability for a class to keep only its outline (CG surfaces without texture).
+        holes_share: Share of images with blocks punched out.
+        holes: Share of the blocks of an 8x16 raster that are.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    image_threshold: float = 0.6
+    class_threshold: float = 0.6
+    speck_share: float = 0.5
+    speck_sizes: tuple[int, ...] = (6, 12, 25)
+    bare_class: float = 0.12
+    holes_share: float = 0.4
+    holes: float = 0.15
+
+
+def degrade(sample: Sample, settings: EdgeAugmentation, classes: int, rng: np.random.Generator) -> BoolArray:
+    """Edge planes bool ``(P, H, W)`` as a render of the same scene could have them."""
+    s = settings
+    image = rng.uniform(-s.image_threshold, s.image_threshold)
+    per_class = rng.uniform(-s.class_threshold, s.class_threshold, classes)
+    threshold = np.exp(image + per_class).astype(np.float32)[sample.labels]
+    strength = sample.strength.astype(np.float32)
+    keep = np.abs(strength) > threshold
+    if rng.random() < s.speck_share:
+        keep &= _without_specks(keep, int(rng.choice(s.speck_sizes)))
+    bare = rng.random(classes) < s.bare_class
+    if bare.any():
+        keep &= ~bare[sample.labels] | _near_outline(sample.labels)
+    if rng.random() < s.holes_share:
+        holes = (rng.random((8, 16)) < s.holes).astype(np.uint8)
+        keep &= cv2.resize(holes, sample.labels.shape[::-1], interpolation=cv2.INTER_NEAREST) == 0
+    if len(sample.edges) == 1:
+        return keep[None]
+    return np.stack([keep & (strength > 0), keep & (strength < 0)])
+
+
+def _without_specks(edges: BoolArray, smallest: int) -> BoolArray:
+    """Where an 8-connected component has at least ``smallest`` pixels."""
+    _, component, stats, _ = cv2.connectedComponentsWithStats(edges.astype(np.uint8), connectivity=8)
+    large = np.asarray(stats[:, cv2.CC_STAT_AREA] >= smallest)
+    large[0] = False
+    return np.asarray(large[component])
+
+
+def _near_outline(labels: npt.NDArray[np.uint8]) -> BoolArray:
+    """Within a pixel or two of a class boundary."""
+    outline = np.zeros(labels.shape, np.uint8)
+    outline[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    outline[1:] |= labels[1:] != labels[:-1]
+    return np.asarray(cv2.dilate(outline, np.ones((3, 3), np.uint8)) > 0)

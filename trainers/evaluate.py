@@ -1,0 +1,131 @@
+"""Scores a translation network on validation photographs: is it sharp, free of the grid, and still read by a judge?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+
+from models.edges import LaplacianEdges
+from models.network import SFlowNetwork
+from models.segmenter import Segmenter
+from trainers.data import ByteArray, CamVid, Photograph
+from trainers.metrics import grid_amplitude, mean_difference, psnr, relative_sharpness
+from trainers.segmentation import predict, score
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Scores of generated pictures; those of the photographs themselves stand beside them.
+
+    Attributes:
+        pictures: How many photographs.
+        style_seed: Which version was generated.
+        psnr: dB, mean of the pictures.
+        sharpness: Share of the photographs' (mean absolute Laplacian).
+        pxy: Checkerboard amplitude of period 2, grey levels.
+        photograph_pxy: The photographs' own.
+        judge_accuracy: Pixel accuracy of the judge on the generated pictures; None without a judge.
+        photograph_judge_accuracy: On the photographs.
+        judge_ratio: The first over the second.
+        judge_mean_iou: Mean IoU of the judge on the generated pictures.
+        photograph_judge_mean_iou: On the photographs.
+    """
+
+    pictures: int
+    style_seed: int
+    psnr: float
+    sharpness: float
+    pxy: float
+    photograph_pxy: float
+    judge_accuracy: float | None = None
+    photograph_judge_accuracy: float | None = None
+    judge_ratio: float | None = None
+    judge_mean_iou: float | None = None
+    photograph_judge_mean_iou: float | None = None
+
+    def rounded(self) -> dict[str, float | int | None]:
+        """As plain values with four digits, for a card or a table."""
+        return {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(self).items()}
+
+
+def validation_photographs(data: CamVid, every: int) -> list[Photograph]:
+    """Every ``every``-th photograph, cropped around its middle row to a height that is a multiple of 32."""
+    chosen = [data.read(*pair) for pair in data.files()[::every]]
+    return [_crop(p) for p in chosen]
+
+
+def _crop(photograph: Photograph) -> Photograph:
+    height, width = (side // 32 * 32 for side in photograph.labels.shape)
+    top = (photograph.labels.shape[0] - height) // 2
+    rows, columns = slice(top, top + height), slice(0, width)
+    return Photograph(
+        photograph.name,
+        np.ascontiguousarray(photograph.rgb[rows, columns]),
+        np.ascontiguousarray(photograph.labels[rows, columns]),
+    )
+
+
+def generate(network: SFlowNetwork, photographs: Sequence[Photograph], style_seed: int = 0) -> list[ByteArray]:
+    """Pictures made from the labels and edges of photographs, uint8 ``(H, W, 3)`` RGB."""
+    weights = network.style_weights(style_seed)[None]
+    out = []
+    for p in photographs:
+        rgb, labels = torch.from_numpy(p.rgb)[None], torch.from_numpy(p.labels)[None]
+        device = network.generator.head.weight.device
+        picture, _ = network.translate(rgb.to(device), labels.to(device), weights.to(device))
+        out.append(picture[0].cpu().numpy())
+    return out
+
+
+def generate_plain(network: SFlowNetwork, photographs: Sequence[Photograph]) -> list[ByteArray]:
+    """As :func:`generate`, but the generator sees E(x) itself (phase 1)."""
+    operator: LaplacianEdges = network.operator
+    out = []
+    for p in photographs:
+        with torch.inference_mode():
+            edges = operator(torch.from_numpy(p.rgb)[None]).to(network.dtype)
+            image = network.generator(torch.from_numpy(p.labels)[None], edges)
+        out.append(image[0].mul(127.5).add(128).clamp(0, 255).permute(1, 2, 0).to(torch.uint8).numpy())
+    return out
+
+
+def evaluate(
+    photographs: Sequence[Photograph],
+    generated: Sequence[ByteArray],
+    style_seed: int,
+    judge: Segmenter | None,
+    void: int,
+) -> Evaluation:
+    """Scores generated pictures against the photographs whose labels and edges they were made from."""
+    real = [p.rgb for p in photographs]
+    base = Evaluation(
+        pictures=len(real),
+        style_seed=style_seed,
+        psnr=float(np.mean([psnr(g, r) for g, r in zip(generated, real, strict=True)])),
+        sharpness=relative_sharpness(generated, real),
+        pxy=grid_amplitude(generated)[2],
+        photograph_pxy=grid_amplitude(real)[2],
+    )
+    if judge is None:
+        return base
+    classes = judge.args["classes"]
+    labels = [p.labels for p in photographs]
+    ours = score(predict(judge, generated), labels, classes, void)
+    oracle = score(predict(judge, real), labels, classes, void)
+    return Evaluation(
+        **{k: v for k, v in asdict(base).items() if v is not None},
+        judge_accuracy=ours.pixel_accuracy,
+        photograph_judge_accuracy=oracle.pixel_accuracy,
+        judge_ratio=ours.pixel_accuracy / oracle.pixel_accuracy,
+        judge_mean_iou=ours.mean_iou,
+        photograph_judge_mean_iou=oracle.mean_iou,
+    )
+
+
+def style_differences(by_seed: dict[int, list[ByteArray]]) -> float:
+    """Smallest mean difference between the pictures of any two style seeds, grey levels."""
+    seeds = sorted(by_seed)
+    return min(mean_difference(by_seed[a], by_seed[b]) for i, a in enumerate(seeds) for b in seeds[i + 1 :])

@@ -1,0 +1,87 @@
+"""From a run to a bundle, and a bundle's scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from models.bundle import Card, load_bundle, save_bundle
+from models.network import SFlowNetwork
+from models.segmenter import Segmenter
+from sim_bridge.errors import UsageError
+from trainers.data import CamVid
+from trainers.evaluate import evaluate, generate, style_differences, validation_photographs
+from trainers.recipe import ImageRecipe
+from trainers.run_folder import RunFolder
+
+
+def load_judge(name: str | None) -> Segmenter | None:
+    """The network that judges.
+
+    Raises:
+        UsageError: The bundle holds no segmenter.
+    """
+    if name is None:
+        return None
+    bundle = load_bundle(name)
+    if not isinstance(bundle.network, Segmenter):
+        raise UsageError(f"judge {bundle.path} holds a {bundle.card.arch!r}: a segmenter is needed")
+    return bundle.network
+
+
+def score_network(
+    network: SFlowNetwork, root: Path, judge: Segmenter | None, seeds: list[int], every: int
+) -> dict[str, Any]:
+    """Evaluations by style seed, and how far the seeds' pictures lie apart."""
+    data = CamVid(root, "val")
+    photographs = validation_photographs(data, every)
+    by_seed = {seed: generate(network, photographs, seed) for seed in seeds}
+    result: dict[str, Any] = {
+        f"seed_{seed}": evaluate(photographs, pictures, seed, judge, data.void).rounded()
+        for seed, pictures in by_seed.items()
+    }
+    if len(seeds) > 1:
+        result["smallest_style_difference"] = round(style_differences(by_seed), 2)
+    return result
+
+
+def score_bundle(name: str, root: Path, judge: str | None, seeds: list[int], every: int) -> dict[str, Any]:
+    """Scores of a translation bundle on CamVid's validation photographs."""
+    return score_network(load_bundle(name).sflow, root, load_judge(judge), seeds, every)
+
+
+def export_run(run: Path, root: Path, target: Path, judge: str | None) -> Card:
+    """Writes the averaged network of a run as a bundle with its scores on the card.
+
+    ``training.safetensors`` beside it holds generator and discriminator as they were trained, so that training goes
+    on from it.
+    """
+    folder = RunFolder(run, resume=True)
+    recipe = ImageRecipe.model_validate(yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8")))
+    state = folder.load()
+    data = CamVid(root, "val")
+    network = SFlowNetwork(recipe.tier, len(data.classes), recipe.edge, recipe.style_spread)
+    network.load_state_dict(state["average"])
+    network.eval()
+    metrics = score_network(network, root, load_judge(judge), [0, 1, 2, 3, 4, 5], every=5)
+    card = Card(
+        arch="sflow",
+        args=network.args,
+        classes=list(data.classes),
+        size=list(recipe.data.crop),
+        edge=recipe.edge.as_dict(),
+        ensemble=[round(float(v), 4) for v in network.dned.learned_weights()],
+        data=f"CamVid train, without {', '.join(recipe.data.exclude) or 'none'}",
+        command="; ".join(folder.commands()),
+        steps=int(state["step"]),
+        metrics=metrics,
+        licence_weights="CC-BY-NC-4.0",
+        licence_data="CC-BY-NC-4.0 (CamVid, Brostow et al.)",
+    )
+    training: dict[str, torch.Tensor] = {}
+    for part in ("network", "discriminator"):
+        training |= {f"{part}.{k}": v for k, v in state[part].items()}
+    return save_bundle(target, network, card, training)

@@ -1,0 +1,173 @@
+"""Recipes: one typed object per training, from a YAML file; printed and saved before the first step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from models.edges import EdgeSettings
+from sim_bridge.errors import UsageError
+from trainers.edge_augmentation import EdgeAugmentation
+
+RECIPES: Final = Path(__file__).parent / "recipes"
+
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataRecipe(_Section):
+    """Photographs: which set, and how crops are cut."""
+
+    kind: Literal["camvid"] = "camvid"
+    exclude: tuple[str, ...] = ()
+    share: Literal["all", "odd", "even"] = "all"
+    crop: tuple[int, int] = (256, 128)
+    """Width and height of a training crop, pixels at the photographs' own scale."""
+
+
+class LossWeights(_Section):
+    """Factors of the objective, eq. 7; ``pixel`` and ``dned_fused`` are extensions."""
+
+    gan: Weight = 0.0
+    feature_matching: Weight = 0.0
+    """lambda_1"""
+    perceptual: Weight = 0.0
+    """lambda_2"""
+    dned: Weight = 0.0
+    """lambda_3"""
+    dned_fused: Weight = 0.0
+    pixel: Weight = 0.0
+
+
+class Stage(_Section):
+    """A part of the schedule of section 3.2.
+
+    ``edges`` is what the generator sees: ``laplacian`` E(x) (phase 1), ``dned_detached`` (phase 2), ``dned`` (phase
+    3, both train).
+    """
+
+    name: str
+    steps: Annotated[int, Field(gt=0)]
+    edges: Literal["laplacian", "dned_detached", "dned"]
+    lr: Positive
+    lr_discriminator: Positive = 5e-4
+    weights: LossWeights
+
+
+class ImageRecipe(_Section):
+    """Everything an image training depends on besides the data's folder."""
+
+    name: str
+    data: DataRecipe = DataRecipe()
+    tier: Literal["lite", "base", "full"] = "lite"
+    style_spread: Positive = 1.5
+    style_learned_share: Share = 0.3
+    edge: EdgeSettings = EdgeSettings()
+    edge_augmentation: EdgeAugmentation | None = None
+    adversarial: Literal["lsgan", "vanilla", "hinge"] = "lsgan"
+    discriminator_width: Annotated[int, Field(gt=0)] = 64
+    discriminator_sees_edges: bool = False
+    perceptual_bundle: str | None = None
+    """Bundle whose features train; must be given where a stage weighs ``perceptual``. Never random weights."""
+    judge_crop: tuple[int, int] | None = None
+    """Width and height of the randomly shifted window that the losses' networks see; None for the whole crop."""
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    batch: Annotated[int, Field(gt=0)] = 4
+    betas: tuple[float, float] = (0.5, 0.999)
+    clip: Positive = 10.0
+    warmup: Annotated[int, Field(ge=0)] = 20
+    decay_from: Share = 0.5
+    """Share of all steps after which the learning rates fall linearly."""
+    decay_to: Share = 0.05
+    ema: Share = 0.999
+    precision: Literal["fp32", "bf16"] = "bf16"
+    seed: int = 0
+    sample_every: Annotated[int, Field(gt=0)] = 500
+    checkpoint_every: Annotated[int, Field(gt=0)] = 500
+    report_every: Annotated[int, Field(gt=0)] = 50
+
+    @property
+    def steps(self) -> int:
+        """Steps of all stages."""
+        return sum(s.steps for s in self.stages)
+
+    def stage_at(self, step: int) -> Stage:
+        """The stage a step (from 0) belongs to."""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage
+            step -= stage.steps
+        return self.stages[-1]
+
+
+class SegmenterRecipe(_Section):
+    """Everything a segmenter training depends on besides the data's folder."""
+
+    name: str
+    data: DataRecipe = DataRecipe()
+    arch: Literal["unet-segmenter", "pyramid-segmenter"]
+    width: Annotated[int, Field(gt=0)]
+    steps: Annotated[int, Field(gt=0)]
+    batch: Annotated[int, Field(gt=0)] = 6
+    lr: Positive = 3e-3
+    weight_decay: Weight = 1e-2
+    colour_gain: Share = 0.2
+    colour_shift: Weight = 15.0
+    precision: Literal["fp32", "bf16"] = "bf16"
+    seed: int = 0
+    report_every: Annotated[int, Field(gt=0)] = 50
+
+
+RecipeT = TypeVar("RecipeT", bound=BaseModel)
+
+
+def find_recipe(name_or_path: str) -> Path:
+    """Path of a recipe given by path or by the name of one that comes with the package.
+
+    Raises:
+        UsageError: There is none; the message lists the known ones.
+    """
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    shipped = RECIPES / f"{path.stem}.yaml"
+    if shipped.is_file() and path.name in {path.stem, shipped.name}:
+        return shipped
+    known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
+    raise UsageError(f"recipe {name_or_path!r} is neither a file nor a known recipe ({known}): give one of them")
+
+
+def load_recipe(kind: type[RecipeT], name_or_path: str, overrides: dict[str, Any] | None = None) -> RecipeT:
+    """Reads and checks a recipe.
+
+    Raises:
+        UsageError: No such recipe, not YAML, or a value is wrong; the message names the key.
+    """
+    path = find_recipe(name_or_path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as e:
+        raise UsageError(f"recipe {path} is not YAML ({e}): mend it") from e
+    if not isinstance(raw, dict):
+        raise UsageError(f"recipe {path} is not a mapping of keys: mend it")
+    try:
+        return kind.model_validate(raw | (overrides or {}))
+    except ValidationError as e:
+        first = e.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(
+            f"recipe {path}: {where or 'recipe'}: {first['msg']} ({e.error_count()} in all): mend it"
+        ) from e
+
+
+def dump_recipe(recipe: BaseModel) -> str:
+    """The resolved recipe as YAML."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,130 @@
+"""Trains networks: ``python trainers/run.py image|segmenter|evaluate|export --help``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+if __package__ in (None, ""):  # run as a script: the project's root, not trainers/, is where imports start
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import torch
+import typer
+
+from models.bundle import BundleError
+from models.edges import LaplacianEdges
+from sim_bridge.errors import SimBridgeError
+from trainers.recipe import ImageRecipe, SegmenterRecipe, dump_recipe, load_recipe
+from trainers.run_folder import RunFolder
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def _trainers() -> None:
+    """Train and score the networks."""
+
+
+Recipe = Annotated[str, typer.Option(help="A recipe's name or path.")]
+Root = Annotated[Path, typer.Option(help="The data set's folder.")]
+Run = Annotated[Path, typer.Option(help="Folder of the run; made, never overwritten.")]
+Threads = Annotated[int, typer.Option(help="CPU threads; 0 leaves it to torch.")]
+BundleIn = Annotated[str, typer.Option(help="A bundle's folder, or the name of a shipped one.")]
+BundleOut = Annotated[Path, typer.Option(help="Folder of the bundle to write.")]
+Judge = Annotated[str | None, typer.Option(help="Bundle of the segmenter that judges; never one that trained.")]
+Seeds = Annotated[str, typer.Option(help="Style seeds, separated by commas.")]
+Every = Annotated[int, typer.Option(min=1, help="Take every n-th validation photograph.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")]
+
+
+def _command() -> str:
+    return shlex.join(["python", "trainers/run.py", *sys.argv[1:]])
+
+
+def _set_threads(threads: int) -> None:
+    if threads:
+        torch.set_num_threads(threads)
+
+
+@app.command()
+def segmenter(recipe: Recipe, root: Root, run: Run, threads: Threads = 0, dry_run: DryRun = False) -> None:
+    """Train a segmentation network (perceptual features, or a judge)."""
+    from trainers.segmentation import train_segmenter
+
+    resolved = load_recipe(SegmenterRecipe, recipe)
+    print(dump_recipe(resolved), end="")
+    if dry_run:
+        return
+    _set_threads(threads)
+    folder = RunFolder(run, resume=False)
+    folder.save_recipe(resolved)
+    bundle = train_segmenter(resolved, root, run, _command())
+    print(f"{bundle.path}: {bundle.card.metrics}")
+
+
+@app.command()
+def image(
+    recipe: Recipe, root: Root, run: Run, resume: Resume = False, threads: Threads = 0, dry_run: DryRun = False
+) -> None:
+    """Train the generator and DNED on photographs (eq. 1 to 7)."""
+    from trainers.data import CamVid, load_all
+    from trainers.evaluate import validation_photographs
+    from trainers.image import ImageTrainer
+    from trainers.sheets import SampleSheet
+
+    resolved = load_recipe(ImageRecipe, recipe)
+    print(dump_recipe(resolved), end="")
+    if dry_run:
+        return
+    _set_threads(threads)
+    folder = RunFolder(run, resume=resume)
+    data = CamVid(root, "train", resolved.data.exclude, resolved.data.share)
+    samples = load_all(data, LaplacianEdges(resolved.edge))
+    trainer = ImageTrainer(resolved, samples, data.classes, folder)
+    if resume:
+        trainer.restore(folder.load())
+    folder.save_recipe(resolved)
+    folder.save_command(_command())
+    sheet = SampleSheet(run / "samples", validation_photographs(CamVid(root, "val"), 25), trainer.collector)
+    if not trainer.train(sheet):
+        print(f"stopped and saved at step {trainer.step}: go on with --resume", file=sys.stderr)
+
+
+@app.command()
+def export(run: Run, root: Root, bundle: BundleOut, judge: Judge = None, threads: Threads = 0) -> None:
+    """Write a run's averaged network as a bundle, scored on the validation photographs."""
+    from trainers.export import export_run
+
+    _set_threads(threads)
+    card = export_run(run, root, bundle, judge)
+    print(json.dumps(card.metrics, indent=2))
+
+
+@app.command()
+def evaluate(
+    bundle: BundleIn, root: Root, judge: Judge = None, seeds: Seeds = "0", every: Every = 5, threads: Threads = 0
+) -> None:
+    """Score a bundle on validation photographs; prints JSON."""
+    from trainers.export import score_bundle
+
+    _set_threads(threads)
+    print(json.dumps(score_bundle(bundle, root, judge, [int(s) for s in seeds.split(",")], every), indent=2))
+
+
+def main() -> None:
+    """Entry point: one sentence for a user's mistake, exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    try:
+        app()
+    except (SimBridgeError, BundleError) as e:
+        print(f"error: {e}", file=sys.stderr)
+        sys.exit(getattr(e, "exit_code", 2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Random training batches from photographs held in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainers.data import Sample
+from trainers.edge_augmentation import degrade
+from trainers.recipe import ImageRecipe
+
+
+class Batch(NamedTuple):
+    """One training batch.
+
+    Attributes:
+        x: The photographs, RGB ``(N, 3, H, W)`` in -1..1.
+        s: Their labels, uint8 ``(N, H, W)``.
+        e: E(x), ``(N, P, H, W)``, 0 or 1.
+        e_degraded: The map DNED is shown, likewise.
+    """
+
+    x: Tensor
+    s: Tensor
+    e: Tensor
+    e_degraded: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device, pictures channels-last."""
+        moved = [t.to(device, non_blocking=True) for t in self]
+        moved[0] = moved[0].contiguous(memory_format=torch.channels_last)
+        return Batch(*moved)
+
+    def window(self, top: int, left: int, height: int, width: int) -> Batch:
+        """The same window of everything."""
+        rows, columns = slice(top, top + height), slice(left, left + width)
+        return Batch(*(t[..., rows, columns] for t in self))
+
+
+class Sampler:
+    """Draws crops: flipped at random, edges degraded as the recipe says. Its state is part of a checkpoint."""
+
+    def __init__(self, samples: Sequence[Sample], recipe: ImageRecipe, classes: int) -> None:
+        self._samples = samples
+        self._recipe = recipe
+        self._classes = classes
+        self.rng = np.random.default_rng(recipe.seed)
+
+    def state(self) -> dict[str, Any]:
+        """The random generator's state, plain values."""
+        return dict(self.rng.bit_generator.state)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on where :meth:`state` was taken."""
+        self.rng.bit_generator.state = state
+
+    def draw(self) -> Batch:
+        """The next batch."""
+        width, height = self._recipe.data.crop
+        crops = []
+        for k in self.rng.integers(len(self._samples), size=self._recipe.batch):
+            sample = self._samples[k]
+            top = int(self.rng.integers(sample.labels.shape[0] - height + 1))
+            left = int(self.rng.integers(sample.labels.shape[1] - width + 1))
+            crops.append(sample.crop(top, left, height, width, flip=bool(self.rng.random() < 0.5)))
+        augmentation = self._recipe.edge_augmentation
+        shown = [c.edges if augmentation is None else degrade(c, augmentation, self._classes, self.rng) for c in crops]
+        x = torch.from_numpy(np.stack([c.rgb for c in crops])).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+        return Batch(
+            x,
+            torch.from_numpy(np.stack([c.labels for c in crops])),
+            torch.from_numpy(np.stack([c.edges for c in crops])).float(),
+            torch.from_numpy(np.stack(shown)).float(),
+        )
+
+    def judge_window(self, batch: Batch) -> tuple[int, int, int, int]:
+        """Top, left, height and width of what the losses' networks see.
+
+        Shifted at random, so that no phase of theirs stays aligned with the generator's.
+        """
+        height, width = batch.s.shape[1:]
+        if self._recipe.judge_crop is None:
+            return 0, 0, height, width
+        w, h = self._recipe.judge_crop
+        return int(self.rng.integers(height - h + 1)), int(self.rng.integers(width - w + 1)), h, w

@@ -1,0 +1,135 @@
+"""Training and scoring of segmentation networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.bundle import Bundle, Card, save_bundle
+from models.segmenter import SEGMENTERS, Segmenter
+from trainers.data import ByteArray, CamVid, Photograph
+from trainers.recipe import SegmenterRecipe
+from trainers.report import Collector, Progress, check_finite
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentationScore:
+    """Agreement with the labels; pixels labelled as ``void`` are left out of everything.
+
+    Attributes:
+        pixel_accuracy: Share of the other pixels whose class is right.
+        mean_iou: Mean intersection over union of the classes that occur in the labels.
+        iou: By class; NaN where the class does not occur.
+    """
+
+    pixel_accuracy: float
+    mean_iou: float
+    iou: tuple[float, ...]
+
+
+def score(predicted: Iterable[ByteArray], labels: Iterable[ByteArray], classes: int, void: int) -> SegmentationScore:
+    """Scores pictures together, one confusion matrix for all."""
+    confusion: npt.NDArray[np.int64] = np.zeros((classes, classes), np.int64)
+    for p, truth in zip(predicted, labels, strict=True):
+        counted = truth != void
+        index = truth[counted].astype(np.int64) * classes + p[counted]
+        confusion += np.bincount(index, minlength=classes * classes).reshape(classes, classes)
+    right = np.diag(confusion).astype(float)
+    occurs = confusion.sum(1) > 0
+    union = confusion.sum(0) + confusion.sum(1) - np.diag(confusion)
+    iou = np.where(occurs, right / np.maximum(union, 1), np.nan)
+    return SegmentationScore(float(right.sum() / max(1, confusion.sum())), float(np.nanmean(iou)), tuple(iou.tolist()))
+
+
+def predict(network: Segmenter, pictures: Sequence[ByteArray]) -> list[ByteArray]:
+    """Class ids of pictures uint8 ``(H, W, 3)`` RGB, one by one, cropped at the bottom right to multiples of 16."""
+    out = []
+    for rgb in pictures:
+        h, w = (side // 16 * 16 for side in rgb.shape[:2])
+        out.append(network.predict(torch.from_numpy(np.ascontiguousarray(rgb[:h, :w]))[None])[0].numpy())
+    return out
+
+
+def _batch(samples: Sequence[Photograph], recipe: SegmenterRecipe, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    width, height = recipe.data.crop
+    images, labels = [], []
+    for k in rng.integers(len(samples), size=recipe.batch):
+        rgb, ids = samples[k].rgb, samples[k].labels
+        top, left = rng.integers(rgb.shape[0] - height + 1), rng.integers(rgb.shape[1] - width + 1)
+        mirror = slice(None, None, -1 if rng.random() < 0.5 else 1)
+        window = rgb[top : top + height, left : left + width][:, mirror].astype(np.float32)
+        gain = rng.uniform(1 - recipe.colour_gain, 1 + recipe.colour_gain, 3)
+        shift = rng.uniform(-recipe.colour_shift, recipe.colour_shift)
+        images.append(np.clip(window * gain + shift, 0, 255).astype(np.float32))
+        labels.append(ids[top : top + height, left : left + width][:, mirror].astype(np.int64))
+    x = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+    return x / 127.5 - 1, torch.from_numpy(np.stack(labels))
+
+
+def _class_weights(samples: Sequence[Photograph], classes: int, void: int) -> Tensor:
+    """Rare classes weigh more (ENet's rule, 1 / log(1.1 + frequency)), the void class nothing."""
+    counts = sum(np.bincount(s.labels.ravel(), minlength=classes) for s in samples)
+    weights = 1 / np.log(1.1 + counts / np.sum(counts))
+    weights[void] = 0
+    return torch.from_numpy(weights).float()
+
+
+def train_segmenter(recipe: SegmenterRecipe, root: Path, folder: Path, command: str) -> Bundle:
+    """Trains a segmenter, scores it on the validation photographs and writes it into ``folder / "bundle"``."""
+    torch.manual_seed(recipe.seed)
+    rng = np.random.default_rng(recipe.seed)
+    data = CamVid(root, "train", recipe.data.exclude, recipe.data.share)
+    samples = list(data)
+    network = SEGMENTERS[recipe.arch](len(data.classes), recipe.width).to(memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(network.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
+    weights = _class_weights(samples, len(data.classes), data.void)
+    collector, progress = Collector(), Progress(folder, recipe.steps)
+    for step in range(recipe.steps):
+        x, y = _batch(samples, recipe, rng)
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.lr * min(1.0, (step + 1) / 20) * max(0.02, 1 - step / recipe.steps)
+        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
+            logits = network(x)
+        loss = F.cross_entropy(logits.float(), y, weights)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        collector.add(loss=loss)
+        if (step + 1) % recipe.report_every == 0 or step + 1 == recipe.steps:
+            means = collector.collect()
+            check_finite(means, step + 1)
+            progress.report(step + 1, recipe.arch, means)
+    return _finish(recipe, network.eval(), CamVid(root, "val"), folder, command)
+
+
+def _finish(recipe: SegmenterRecipe, network: Segmenter, val: CamVid, folder: Path, command: str) -> Bundle:
+    photographs = [Photograph(p.name, p.rgb[:352], p.labels[:352]) for p in val]
+    result = score(
+        predict(network, [p.rgb for p in photographs]), [p.labels for p in photographs], len(val.classes), val.void
+    )
+    metrics = {
+        "val_pixel_accuracy": round(result.pixel_accuracy, 4),
+        "val_mean_iou": round(result.mean_iou, 4),
+        "val_iou": {n: round(v, 3) for n, v in zip(val.classes, result.iou, strict=True) if v == v},
+    }
+    card = Card(
+        arch=recipe.arch,
+        args=network.args,
+        classes=list(val.classes),
+        size=list(recipe.data.crop),
+        data=f"CamVid train, {recipe.data.share} frames, without {', '.join(recipe.data.exclude) or 'none'}",
+        command=command,
+        steps=recipe.steps,
+        metrics=metrics,
+        licence_weights="CC-BY-NC-4.0",
+        licence_data="CC-BY-NC-4.0 (CamVid, Brostow et al.)",
+    )
+    path = folder / "bundle"
+    return Bundle(path, save_bundle(path, network, card), network)
