@@ -254,13 +254,13 @@ class Subscriber:
                 self._status = message
             else:
                 self._counts["malformed"] += 1
+            self._arrived.notify_all()
 
     def _put(self, frame: Frame) -> None:
         if len(self._buffer) == self._room:
             self._buffer.popleft()
             self._counts["dropped"] += 1
         self._buffer.append(frame)
-        self._arrived.notify_all()
 
 
 class Publisher:
