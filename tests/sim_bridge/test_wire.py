@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -481,3 +483,40 @@ def test_errors_of_other_modules_have_a_cause_too() -> None:
             raiser()
         assert caught.value.cause in set(Cause)
     assert WireError("x").cause == "malformed"
+
+
+def test_the_page_on_the_wire_says_what_the_code_does() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "wire.md").read_text(encoding="utf-8")
+    for kind, encodings in ENCODINGS.items():
+        row = re.search(rf"^\| `{kind}` \|.*\| (.*) \|$", page, re.MULTILINE)
+        assert row is not None
+        expected = ENCODINGS[Kind.RGB] if kind is Kind.PHOTOREAL else encodings
+        listed = row[1].replace("the same", " ".join(f"`{name}`" for name in expected))
+        assert set(re.findall(r"`(\w+)`", listed)) == {str(name) for name in expected}
+    causes = page.partition("## What a reader refuses")[2].partition("Limits inside")[0]
+    assert set(re.findall(r"^\| (`.*`) \|", causes, re.MULTILINE)) <= {f"`{cause}`" for cause in Cause} | {
+        "`header-missing`, `header-type`, `header-value`"
+    }
+    assert all(f"`{cause}`" in causes for cause in Cause)
+    for key in msgpack.unpackb(encode(rgb(labels="x"))[1]):
+        assert f"`{key}`" in page
+
+
+def test_the_pages_pose_of_a_carla_camera_is_right() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "wire.md").read_text(encoding="utf-8")
+    block = re.search(r"```python\n(.*?)```", page, re.DOTALL)
+    assert block is not None
+    names: dict[str, Any] = {}
+    exec(block[1], names)
+    # A camera 2 m above (10, 5), turned by 90 degrees to CARLA's right, that is, to look along CARLA's +y.
+    matrix = [[0.0, -1.0, 0.0, 10.0], [1.0, 0.0, 0.0, 5.0], [0.0, 0.0, 1.0, 2.0], [0.0, 0.0, 0.0, 1.0]]
+    pose = names["pose_from_carla"](matrix)
+    assert np.linalg.det(pose[:3, :3]) == pytest.approx(1.0)
+    ahead, right, down = (pose @ np.array([*axis, 1.0]) for axis in ((0, 0, 1), (1, 0, 0), (0, 1, 0)))
+    assert ahead[:3].tolist() == [10.0, -6.0, 2.0]  # one metre on along -y of the right-handed world
+    assert right[:3].tolist() == [9.0, -5.0, 2.0]
+    assert down[:3].tolist() == [10.0, -5.0, 1.0]
+    back = decode(encode(rgb(pose=pose)), received=1)
+    assert isinstance(back, Frame)
+    assert back.pose is not None
+    assert np.array_equal(back.pose, pose)
