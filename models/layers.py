@@ -57,7 +57,7 @@ def space_to_depth_ids(ids: Tensor) -> Tensor:
 
 
 class LabelEmbedding(nn.Module):
-    """Class ids to vectors at half resolution: a low-rank one-hot convolution of stride 2 without its one-hot tensor."""
+    """Class ids to vectors at half resolution: a low-rank one-hot convolution without its one-hot tensor."""
 
     def __init__(self, classes: int, dim: int) -> None:
         super().__init__()

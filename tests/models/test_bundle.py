@@ -1,0 +1,156 @@
+"""Bundles: what is written is read back, and everything that can be wrong with one is one sentence."""
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from models.bundle import (
+    CARD,
+    TRAINING,
+    WEIGHTS,
+    BundleError,
+    Card,
+    load_bundle,
+    read_card,
+    save_bundle,
+    sha256_of,
+    shipped_bundles,
+)
+from models.edges import EdgeSettings
+from models.network import SFlowNetwork
+
+EDGE = EdgeSettings(threshold=0.11, blur=1.5, contrast_window=31, signed=True)
+
+
+def card(network: SFlowNetwork) -> Card:
+    return Card(
+        arch="sflow", args=network.args, classes=[f"class {i}" for i in range(5)], size=[64, 32], edge=EDGE.as_dict(),
+        data="none", command="none", steps=0, licence_weights="CC0-1.0", licence_data="none",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def network() -> SFlowNetwork:
+    torch.manual_seed(1)
+    return SFlowNetwork("lite", 5, EDGE, style_spread=1.25).eval()
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, network: SFlowNetwork) -> Path:
+    save_bundle(tmp_path / "mine", network, card(network), {"discriminator.w": torch.ones(2)})
+    return tmp_path / "mine"
+
+
+def rewrite_card(bundle: Path, **changes: object) -> None:
+    raw = json.loads((bundle / CARD).read_text())
+    raw |= changes
+    (bundle / CARD).write_text(json.dumps({k: v for k, v in raw.items() if v is not ...}))
+
+
+def rewrite_weights(bundle: Path, tensors: dict[str, torch.Tensor]) -> None:
+    save_file(tensors, bundle / WEIGHTS)
+    rewrite_card(bundle, sha256=sha256_of(bundle / WEIGHTS))
+
+
+def test_round_trip(bundle: Path, network: SFlowNetwork) -> None:
+    loaded = load_bundle(bundle)
+    assert loaded.name == "mine" and loaded.model_id == sha256_of(bundle / WEIGHTS)[:12]
+    assert loaded.sflow.operator.settings == EDGE and loaded.sflow.style_spread == 1.25
+    assert not loaded.network.training
+    assert load_file(bundle / TRAINING)["discriminator.w"].dtype == torch.float16
+    labels, rgb = torch.randint(0, 5, (1, 64, 64), dtype=torch.uint8), torch.randint(0, 256, (1, 64, 64, 3)).byte()
+    stored, exact = loaded.sflow.translate(rgb, labels)[0], network.translate(rgb, labels)[0]
+    # Weights are stored as fp16: a grey level at most
+    assert (stored.int() - exact.int()).abs().max() <= 1
+
+
+def test_flipped_byte_is_found_before_anything_is_read(bundle: Path) -> None:
+    raw = bytearray((bundle / WEIGHTS).read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (bundle / WEIGHTS).write_bytes(raw)
+    with pytest.raises(BundleError, match="damaged or changed"):
+        load_bundle(bundle)
+
+
+def test_missing_unknown_and_misshapen_tensors_are_named(bundle: Path) -> None:
+    tensors = load_file(bundle / WEIGHTS)
+    gone = tensors.pop("generator.head.weight")
+    rewrite_weights(bundle, tensors)
+    with pytest.raises(BundleError, match=r"lack the tensor 'generator\.head\.weight' \(1 missing\)"):
+        load_bundle(bundle)
+    rewrite_weights(bundle, tensors | {"generator.head.weight": gone, "extra": torch.ones(1)})
+    with pytest.raises(BundleError, match="unknown tensor 'extra'"):
+        load_bundle(bundle)
+    rewrite_weights(bundle, tensors | {"generator.head.weight": gone[:1].contiguous()})
+    with pytest.raises(BundleError, match=r"'generator\.head\.weight' is \(1, 32, 3, 3\)"):
+        load_bundle(bundle)
+
+
+class Bomb:
+    """Unpickling it would make a file: the test looks for it."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (Path.touch, (Path("unpickled"),))  # type: ignore[return-value]
+
+
+def test_a_pickle_in_place_of_safetensors_is_refused_unread(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(bundle)
+    (bundle / WEIGHTS).write_bytes(pickle.dumps(Bomb()))
+    rewrite_card(bundle, sha256=sha256_of(bundle / WEIGHTS))
+    with pytest.raises(BundleError, match="never pickle"):
+        load_bundle(bundle)
+    assert not Path("unpickled").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arch": "stylegan"}, "architecture 'stylegan', known are sflow"),
+        ({"format": 2}, "is of format 2"),
+        ({"classes": ...}, "lacks classes"),
+        ({"surprise": 1}, "unknown keys surprise"),
+        ({"args": {"tier": "huge", "classes": 5}}, "does not describe a 'sflow' network"),
+        ({"args": {"colour": "red"}}, "does not describe a 'sflow' network"),
+        ({"edge": {"kernel": 9}}, "does not describe a 'sflow' network"),
+        ({"sha256": "0" * 64}, "damaged or changed"),
+    ],
+)
+def test_wrong_cards_are_one_sentence(bundle: Path, changes: dict[str, object], message: str) -> None:
+    rewrite_card(bundle, **changes)
+    with pytest.raises(BundleError, match=message) as caught:
+        load_bundle(bundle)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "null", ""])
+def test_cards_that_are_no_json_object(bundle: Path, text: str) -> None:
+    (bundle / CARD).write_text(text)
+    with pytest.raises(BundleError, match="not .*JSON"):
+        read_card(bundle)
+
+
+def test_missing_files(bundle: Path, tmp_path: Path) -> None:
+    (bundle / WEIGHTS).unlink()
+    with pytest.raises(BundleError, match="are missing"):
+        load_bundle(bundle)
+    with pytest.raises(BundleError, match="neither a folder with a card.json nor one of the shipped bundles"):
+        load_bundle(tmp_path / "nowhere")
+
+
+def test_every_shipped_bundle_loads_is_small_and_names_its_licence() -> None:
+    assert shipped_bundles()
+    for name, path in shipped_bundles().items():
+        loaded = load_bundle(name)
+        assert loaded.path == path
+        assert loaded.card.licence_weights and loaded.card.licence_data and loaded.card.command
+        for file in path.iterdir():
+            assert file.stat().st_size <= 12_000_000, file
+
+
+def test_a_segmenter_is_not_taken_for_a_translator() -> None:
+    with pytest.raises(BundleError, match="no translator"):
+        _ = load_bundle("camvid-judge").sflow

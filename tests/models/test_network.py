@@ -1,0 +1,162 @@
+"""The networks: shapes, determinism, what the generator may see, and the size of the tiers."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.dned import DNED, SIDES, enlarge_side, fuse_sides
+from models.edges import EdgeSettings
+from models.generator import TIERS
+from models.layers import BilinearDoubling, double, extend, space_to_depth_ids, unshuffle
+from models.network import SFlowNetwork
+from models.style import draw_weights, ensemble_weights
+
+EDGE = EdgeSettings(threshold=0.11, blur=1.5, contrast_window=31, signed=True)
+
+
+@pytest.fixture(scope="module")
+def network() -> SFlowNetwork:
+    torch.manual_seed(0)
+    return SFlowNetwork("lite", 12, EDGE).eval().to(memory_format=torch.channels_last)
+
+
+def scene(height: int, width: int, count: int = 1, seed: int = 0) -> tuple[Tensor, Tensor]:
+    rng = np.random.default_rng(seed)
+    rgb = rng.integers(0, 256, (count, height, width, 3), np.uint8)
+    blocks = rng.integers(0, 12, (count, height // 8 + 1, width // 8 + 1), np.uint8)
+    labels = blocks.repeat(8, 1).repeat(8, 2)[:, :height, :width]
+    return torch.from_numpy(rgb), torch.from_numpy(np.ascontiguousarray(labels))
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (50, 75), (1, 1), (33, 64), (45, 80)])
+def test_any_size_comes_out_at_its_own_size(network: SFlowNetwork, height: int, width: int) -> None:
+    image, edges = network.translate(*scene(height, width))
+    assert image.shape == (1, height, width, 3) and image.dtype == torch.uint8
+    assert edges.shape == (1, height, width) and edges.dtype == torch.uint8
+
+
+def test_padding_does_not_change_sizes_that_divide(network: SFlowNetwork) -> None:
+    rgb, labels = scene(64, 96)
+    with torch.inference_mode():
+        out = network(labels, network.operator(rgb).float())
+    expected = out.image.mul(127.5).add(128).clamp(0, 255).permute(0, 2, 3, 1).to(torch.uint8)
+    assert torch.equal(network.translate(rgb, labels)[0], expected)
+
+
+def test_a_frame_is_treated_the_same_alone_and_in_a_batch(network: SFlowNetwork) -> None:
+    rgb, labels = scene(64, 64, count=3)
+    together, _ = network.translate(rgb, labels)
+    alone = torch.cat([network.translate(rgb[i : i + 1], labels[i : i + 1])[0] for i in range(3)])
+    assert (together.int() - alone.int()).abs().max() <= 1
+
+
+def test_no_cg_pixel_reaches_the_generator(network: SFlowNetwork) -> None:
+    """Pictures of equal edge maps and labels, but other colours, give the same photoreal frame."""
+    rgb, labels = scene(64, 96)
+    dark = rgb // 4
+    light = dark + 120
+    assert torch.equal(network.operator(dark), network.operator(light))
+    assert torch.equal(network.translate(dark, labels)[0], network.translate(light, labels)[0])
+
+
+def test_labels_and_edges_both_reach_the_picture(network: SFlowNetwork) -> None:
+    rgb, labels = scene(64, 96)
+    base = network.translate(rgb, labels)[0]
+    assert not torch.equal(base, network.translate(rgb, (labels + 1) % 12)[0])
+    assert not torch.equal(base, network.translate(torch.zeros_like(rgb), labels)[0])
+
+
+def test_bfloat16_stays_close_to_float32() -> None:
+    torch.manual_seed(0)
+    exact = SFlowNetwork("lite", 12, EDGE).eval()
+    rgb, labels = scene(64, 96)
+    expected, _ = exact.translate(rgb, labels)
+    rounded, _ = exact.to(torch.bfloat16).translate(rgb, labels)
+    difference = (expected.int() - rounded.int()).abs().float()
+    assert difference.mean() < 2 and difference.max() < 40
+
+
+def test_fused_sides_equal_the_sum_of_sides_enlarged_one_by_one() -> None:
+    torch.manual_seed(0)
+    dned = DNED(2, (8, 8, 8, 8, 8), 1).eval()
+    edges = (torch.rand(2, 2, 64, 96) > 0.8).float()
+    weights = torch.softmax(torch.randn(2, SIDES), 1)
+    sides = dned.sides(edges)
+    assert [tuple(s.shape[1:]) for s in sides] == [(2, 64 >> i, 96 >> i) for i in range(SIDES)]
+    direct = sum(weights[:, i, None, None, None] * enlarge_side(sides[i], i) for i in range(SIDES))
+    assert isinstance(direct, Tensor)
+    torch.testing.assert_close(fuse_sides(sides, weights), direct, atol=1e-5, rtol=1e-5)
+
+
+def test_ensemble_weights_choose_sides() -> None:
+    torch.manual_seed(0)
+    dned = DNED(1, (8, 8, 8, 8, 8), 1).eval()
+    edges = (torch.rand(1, 1, 64, 64) > 0.8).float()
+    sides = dned.sides(edges)
+    for i in range(SIDES):
+        only = F.one_hot(torch.tensor([i]), SIDES).float()
+        torch.testing.assert_close(dned(edges, only).fused, enlarge_side(sides[i], i))
+
+
+def test_style_seeds_are_repeatable_and_differ() -> None:
+    logits = torch.randn(SIDES, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(ensemble_weights(logits, 0, 2.0), torch.softmax(logits, 0))
+    drawn = [ensemble_weights(logits, seed, 2.0) for seed in range(1, 6)]
+    assert all(torch.equal(w, ensemble_weights(logits, seed, 2.0)) for seed, w in enumerate(drawn, 1))
+    assert all(w.sum().item() == pytest.approx(1) and (w > 0).all() for w in drawn)
+    gaps = [(a - b).abs().max() for i, a in enumerate(drawn) for b in drawn[i + 1 :]]
+    assert min(gaps) > 0.05
+
+
+def test_training_draws_keep_a_share_of_learned_weights() -> None:
+    logits = torch.zeros(SIDES)
+    weights = draw_weights(logits, 2000, 1.0, 0.3, torch.Generator().manual_seed(0))
+    learned = (weights - 1 / SIDES).abs().max(1).values < 1e-6
+    assert 0.25 < learned.float().mean() < 0.35
+
+
+def test_doubling_equals_bilinear_interpolation() -> None:
+    x = torch.randn(2, 3, 7, 10)
+    expected = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(double(x), expected)
+    torch.testing.assert_close(BilinearDoubling(3)(x, 2), extend(expected, 2))
+
+
+def test_unshuffles_equal_torchs() -> None:
+    x = torch.randn(2, 3, 6, 8)
+    assert torch.equal(unshuffle(x), F.pixel_unshuffle(x, 2))
+    ids = torch.randint(0, 255, (2, 6, 8), dtype=torch.uint8)
+    expected = F.pixel_unshuffle(ids[:, None].float(), 2).permute(0, 2, 3, 1).to(torch.uint8)
+    assert torch.equal(space_to_depth_ids(ids), expected)
+
+
+def multiply_adds(network: nn.Module, height: int, width: int) -> float:
+    """Multiply-adds of all convolutions for one frame, in units of 1e9."""
+    total = 0
+
+    def count(module: nn.Module, _inputs: object, output: Tensor) -> None:
+        nonlocal total
+        assert isinstance(module, nn.Conv2d)
+        total += module.weight.numel() * output.shape[-1] * output.shape[-2]
+
+    handles = [m.register_forward_hook(count) for m in network.modules() if isinstance(m, nn.Conv2d)]
+    with torch.device("meta"), torch.no_grad():
+        labels = torch.zeros(1, height, width, dtype=torch.uint8)
+        network.to("meta")(labels, torch.zeros(1, 2, height, width))
+    for handle in handles:
+        handle.remove()
+    return total / 1e9
+
+
+@pytest.mark.parametrize(("tier", "low", "high"), [("lite", 3, 5), ("base", 25, 35), ("full", 115, 145)])
+def test_tiers_are_in_their_class(tier: str, low: float, high: float) -> None:
+    """512x256; pix2pixHD's global generator has 122."""
+    assert low < multiply_adds(SFlowNetwork(tier, 35, EDGE), 256, 512) < high
+
+
+def test_unknown_tier_is_refused() -> None:
+    with pytest.raises(ValueError, match="'huge', known are lite, base, full"):
+        SFlowNetwork("huge", 12, EDGE)
+    assert set(TIERS) == {"lite", "base", "full"}

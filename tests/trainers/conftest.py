@@ -1,0 +1,52 @@
+"""A drawn data set, a tiny perceptual bundle, and a recipe of a few steps."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from camvid_tree import draw_camvid
+
+from models.bundle import Card, save_bundle
+from models.segmenter import UNetSegmenter
+from trainers.data import CAMVID_CLASSES
+
+
+@pytest.fixture
+def camvid(tmp_path: Path) -> Path:
+    return draw_camvid(tmp_path / "camvid")
+
+
+@pytest.fixture
+def features(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    network = UNetSegmenter(len(CAMVID_CLASSES), 4).eval()
+    card = Card(
+        arch="unet-segmenter", args=network.args, classes=list(CAMVID_CLASSES), size=[32, 32], data="none",
+        command="none", steps=0, licence_weights="CC0-1.0", licence_data="none",
+    )  # fmt: skip
+    save_bundle(tmp_path / "features", network, card)
+    return tmp_path / "features"
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, features: Path) -> Path:
+    weights = {"gan": 1, "feature_matching": 10, "perceptual": 2, "pixel": 1, "dned": 0.2, "dned_fused": 2}
+    stages = [
+        {"name": "pretrain", "steps": 2, "edges": "laplacian", "lr": 1e-3, "weights": {"pixel": 10, "dned": 0.2}},
+        {"name": "phase2", "steps": 2, "edges": "dned_detached", "lr": 3e-4, "weights": weights},
+        {"name": "phase3", "steps": 2, "edges": "dned", "lr": 3e-4, "weights": weights},
+    ]
+    content: dict[str, Any] = {
+        "name": "tiny", "data": {"crop": [64, 32]}, "edge": {"threshold": 20.0, "signed": True}, "edge_augmentation": {},
+        "perceptual_bundle": str(features), "judge_crop": [48, 16], "batch": 2, "stages": stages,
+        "sample_every": 100, "checkpoint_every": 100, "report_every": 1, "discriminator_width": 8, "precision": "fp32",
+    }  # fmt: skip
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path

@@ -1,0 +1,103 @@
+"""Data sets and recipes: what is wrong is named; samples stay aligned."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from models.edges import EdgeSettings, LaplacianEdges
+from sim_bridge.errors import ImageError, UsageError
+from trainers.data import CamVid, prepare
+from trainers.edge_augmentation import EdgeAugmentation, degrade
+from trainers.recipe import RECIPES, ImageRecipe, SegmenterRecipe, load_recipe
+
+SIGNED = LaplacianEdges(EdgeSettings(threshold=20, signed=True))
+
+
+def test_shares_do_not_overlap_and_make_the_whole(camvid: Path) -> None:
+    odd, even = (CamVid(camvid, "train", share=s).files() for s in ("odd", "even"))
+    assert not set(odd) & set(even)
+    assert sorted([*odd, *even]) == CamVid(camvid, "train").files()
+
+
+def test_missing_labels_empty_split_and_foreign_ids_are_named(camvid: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no photographs"):
+        CamVid(tmp_path, "train").files()
+    with pytest.raises(UsageError, match="holds no photographs"):
+        CamVid(camvid, "train", exclude=("0001A",)).files()
+    labels = camvid / "trainannot" / "0001A_0001.png"
+    cv2.imwrite(str(labels), np.full((64, 96), 40, np.uint8))
+    with pytest.raises(UsageError, match=r"0001A_0001\.png hold class id 40 \(100\.00% above 11\)"):
+        list(CamVid(camvid, "train"))
+    cv2.imwrite(str(labels), np.zeros((32, 96), np.uint8))
+    with pytest.raises(UsageError, match="are 96x32, their photograph is 96x64"):
+        list(CamVid(camvid, "train"))
+    labels.write_bytes(labels.read_bytes()[:60])
+    with pytest.raises(ImageError):
+        list(CamVid(camvid, "train"))
+    labels.unlink()
+    with pytest.raises(UsageError, match=r"0001A_0001\.png are missing \(1 of 4\)"):
+        CamVid(camvid, "train").files()
+
+
+def test_crops_and_flips_keep_everything_aligned(camvid: Path) -> None:
+    sample = prepare(next(iter(CamVid(camvid, "train"))), SIGNED)
+    crop = sample.crop(8, 16, 32, 40, flip=True)
+    assert (crop.rgb == sample.rgb[8:40, 16:56][:, ::-1]).all()
+    assert (crop.labels == sample.labels[8:40, 16:56][:, ::-1]).all()
+    assert (crop.edges == sample.edges[:, 8:40, 16:56][:, :, ::-1]).all()
+    assert (crop.strength == sample.strength[8:40, 16:56][:, ::-1]).all()
+
+
+def test_strength_says_what_the_operator_says(camvid: Path) -> None:
+    sample = prepare(next(iter(CamVid(camvid, "train"))), SIGNED)
+    assert sample.edges.any()
+    assert ((sample.strength > 1) == sample.edges[0]).mean() > 0.999
+    assert ((sample.strength < -1) == sample.edges[1]).mean() > 0.999
+
+
+def test_degraded_edges_are_repeatable_different_and_signed(camvid: Path) -> None:
+    sample = prepare(next(iter(CamVid(camvid, "train"))), SIGNED)
+    settings = EdgeAugmentation()
+    maps = [degrade(sample, settings, 12, np.random.default_rng(seed)) for seed in (1, 1, 2, 3)]
+    assert (maps[0] == maps[1]).all()
+    assert (maps[0] != maps[2]).any() and (maps[2] != maps[3]).any()
+    assert all(m.shape == sample.edges.shape and not (m[0] & m[1]).any() for m in maps)
+    off = EdgeAugmentation(image_threshold=0, class_threshold=0, speck_share=0, bare_class=0, holes_share=0)
+    same = degrade(sample, off, 12, np.random.default_rng(0))
+    assert (same == sample.edges).mean() > 0.999
+
+
+def test_unlabelled_borders_stay_void(camvid: Path) -> None:
+    sample = next(iter(CamVid(camvid, "train")))
+    assert set(np.unique(sample.labels)) == {0, 1, 3, 8, 11}
+    assert torch.from_numpy(sample.labels).dtype == torch.uint8
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in RECIPES.glob("*.yaml")))
+def test_shipped_recipes_are_valid(name: str) -> None:
+    kind = SegmenterRecipe if name in {"camvid_features", "camvid_judge"} else ImageRecipe
+    assert load_recipe(kind, name).name.replace("-", "_") == name
+
+
+def test_judge_and_features_share_neither_network_nor_frames() -> None:
+    features, judge = (load_recipe(SegmenterRecipe, f"camvid_{n}") for n in ("features", "judge"))
+    assert features.arch != judge.arch and features.seed != judge.seed
+    assert {features.data.share, judge.data.share} == {"odd", "even"}
+
+
+def test_wrong_recipes_name_the_key(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"neither a file nor a known recipe \(.*camvid_lite"):
+        load_recipe(ImageRecipe, "no_such")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("name: x\nstages: [{name: a, steps: 0, edges: laplacian, lr: 1, weights: {}}]\n")
+    with pytest.raises(UsageError, match=r"stages\.0\.steps"):
+        load_recipe(ImageRecipe, str(broken))
+    broken.write_text("name: [\n")
+    with pytest.raises(UsageError, match="is not YAML"):
+        load_recipe(ImageRecipe, str(broken))
+    broken.write_text("just text\n")
+    with pytest.raises(UsageError, match="not a mapping"):
+        load_recipe(ImageRecipe, str(broken))

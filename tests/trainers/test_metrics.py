@@ -1,0 +1,42 @@
+"""Metrics on pictures whose values are known."""
+
+import numpy as np
+import pytest
+
+from trainers.metrics import grid_amplitude, mean_difference, psnr, relative_sharpness
+from trainers.segmentation import score
+
+FLAT = np.full((64, 64, 3), 100, np.uint8)
+
+
+def test_grid_amplitude_finds_each_pattern_and_only_it() -> None:
+    y, x = np.mgrid[:64, :64]
+    for index, pattern in enumerate((x, y, x + y)):
+        picture = (100 + 5 * np.where(pattern % 2, -1, 1))[..., None].repeat(3, 2).astype(np.uint8)
+        amplitudes = grid_amplitude([picture])
+        assert amplitudes[index] == pytest.approx(5)
+        assert sum(amplitudes) == pytest.approx(5)
+    assert grid_amplitude([FLAT]) == (0, 0, 0)
+
+
+def test_psnr_and_difference() -> None:
+    assert psnr(FLAT, FLAT) == float("inf")
+    assert psnr(FLAT, FLAT + 10) == pytest.approx(10 * np.log10(255**2 / 100))
+    assert mean_difference([FLAT], [FLAT - 7]) == 7
+
+
+def test_relative_sharpness_of_a_blurred_picture_is_below_one() -> None:
+    rng = np.random.default_rng(0)
+    sharp = rng.integers(0, 256, (64, 64, 3), np.uint8)
+    soft = (sharp // 2 + np.roll(sharp, 1, 1) // 2).astype(np.uint8)
+    assert relative_sharpness([sharp], [sharp]) == 1
+    assert relative_sharpness([soft], [sharp]) < 0.8
+
+
+def test_segmentation_score_by_hand() -> None:
+    labels = np.array([[0, 0, 1, 1, 2]], np.uint8)
+    predicted = np.array([[0, 1, 1, 1, 0]], np.uint8)
+    result = score([predicted], [labels], classes=3, void=2)
+    # class 0: 1 of union 2; class 1: 2 of union 3; the void pixel counts nowhere
+    assert result.pixel_accuracy == pytest.approx(3 / 4)
+    assert result.mean_iou == pytest.approx((1 / 2 + 2 / 3) / 2)
