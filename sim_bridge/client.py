@@ -31,7 +31,7 @@ DEFAULT_ADDRESS: Final = "tcp://127.0.0.1:5556"
 
 _log = logging.getLogger(__name__)
 _READ_SECONDS = 60.0  # closing ends the wait at once; this only bounds one call
-_LEAST_MARK, _MOST_MARK = 16, 4096
+_LEAST_MARK = 4  # with fewer places PUB loses messages even when one is on its way
 
 
 class Subscriber:
@@ -279,7 +279,7 @@ class Publisher:
         address: str = "tcp://127.0.0.1:5555",
         *,
         session: str | None = None,
-        send_buffer_mib: int = 64,
+        queue: int = 32,
         insecure: bool = False,
     ) -> None:
         """Binds; subscribers may come and go.
@@ -287,23 +287,23 @@ class Publisher:
         Args:
             address: ZeroMQ address on this machine; port ``*`` takes a free one, see :attr:`address`.
             session: Id of this simulator run; None makes one.
-            send_buffer_mib: What may wait for a subscriber that does not keep up, MiB; more is dropped for it.
+            queue: How many frames may wait for a subscriber that does not keep up; further ones are dropped for it.
             insecure: Allow an address that other machines can reach.
 
         Raises:
-            UsageError: The address cannot be bound, or the buffer holds nothing.
+            UsageError: The address cannot be bound, or the queue is too short.
         """
-        if send_buffer_mib < 1:
-            raise UsageError(f"a publisher's send buffer is {send_buffer_mib} MiB, but must be at least 1")
+        if queue < _LEAST_MARK:
+            raise UsageError(f"a publisher's queue has {queue} places, but must have at least {_LEAST_MARK}")
         check_address(address, insecure=insecure)
         self.session = session or uuid.uuid4().hex[:16]
-        self._budget = send_buffer_mib << 20
-        self._largest = 0
         self._wanted: set[bytes] = set()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         # XPUB is PUB that also tells who listens.
         self._socket = self._context.socket(zmq.XPUB)
         self._socket.ipv6 = "[" in address
+        # Now or never: a subscriber that is connected when the mark gets lower starves (libzmq 4.3.5).
+        self._socket.sndhwm = queue
         try:
             self._socket.bind(address)
         except zmq.ZMQError as error:
@@ -345,7 +345,6 @@ class Publisher:
         if frame.sent == 0:
             frame = replace(frame, sent=time.time_ns())
         parts = encode(frame)
-        self._bound_queue(memoryview(parts[2]).nbytes)
         self._hear()
         self._socket.send_multipart(parts, copy=copy)
 
@@ -436,12 +435,6 @@ class Publisher:
                 self._wanted.add(message[1:])
             elif message[:1] == b"\x00":
                 self._wanted.discard(message[1:])
-
-    def _bound_queue(self, payload: int) -> None:
-        """ZeroMQ bounds queues by messages, we by bytes: the mark follows the largest frame."""
-        if payload > self._largest:
-            self._largest = payload
-            self._socket.set(zmq.SNDHWM, min(max(self._budget // payload, _LEAST_MARK), _MOST_MARK))
 
 
 def _kind(kind: Kind | str) -> Kind:
