@@ -112,7 +112,7 @@ def write_png(path: Path, array: PixelArray) -> None:
     Raises:
         ImageError: The array cannot be a PNG, or the file cannot be written.
     """
-    # Level 1 and no filter search: for rendered frames a tenth of the time, and files a little larger.
+    # Level 1: level 6 takes three to five times as long for files a tenth smaller (measured on rendered frames).
     _write(path, ".png", array, [cv2.IMWRITE_PNG_COMPRESSION, 1])
 
 
