@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from sim_bridge import __version__
-from sim_bridge.errors import MissingExtraError, SimBridgeError, UsageError
+from sim_bridge.errors import MissingExtraError, SimBridgeError, TranslatorError, UsageError
 from sim_bridge.logs import configure_logging
 from sim_bridge.recordings import (
     CAMERA_HELP,
@@ -158,6 +158,7 @@ def bridge(
     if version:
         typer.echo(f"sim-bridge {__version__}")
         raise typer.Exit
+    configure_logging("info")  # a plugin's command has no settings of ours to take the level from
     if show_config or context.invoked_subcommand is None:
         settings = _settings(context)
         if show_config:
@@ -370,12 +371,16 @@ def doctor(
 @app.command()
 def bundles() -> None:
     """List the bundles that are installed."""
-    from models.bundle import read_card, shipped_bundles
+    from models.bundle import BundleError, read_card, shipped_bundles
 
+    typer.echo(f"{'name':<20} {'model id':<13} {'network':<20} {'classes':<8} licence of the weights")
     for name, path in shipped_bundles().items():
-        card = read_card(path)
-        typer.echo(f"{name:<16} {card.sha256[:12]}  {card.arch}, {len(card.classes)} classes, {card.licence_weights}")
-        typer.echo(f"{'':<16} {path}")
+        try:
+            card = read_card(path)
+        except BundleError as error:
+            raise TranslatorError(str(error)) from error
+        network = f"{card.arch} {card.args.get('tier', '')}"
+        typer.echo(f"{name:<20} {card.sha256[:12]:<13} {network:<20} {len(card.classes):<8} {card.licence_weights}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

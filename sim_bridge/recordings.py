@@ -8,7 +8,6 @@ come out of a file are used only when they stay inside the recording.
 from __future__ import annotations
 
 import json
-import math
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,13 +16,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Annotated, Any, Final, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from sim_bridge.errors import UsageError
+from sim_bridge.errors import SimBridgeError, UsageError
 
 MANIFEST: Final = "manifest.jsonl"
 DESCRIPTION: Final = "recording.json"
@@ -35,6 +34,7 @@ SEMANTIC_HELP: Final = "Foreign folder: which files are the label images, raw id
 LABELS_HELP: Final = "Taxonomy of the label images, like carla-0.9.14; a recording names its own."
 CAMERA_HELP: Final = "Of a recording, the only camera to take; of a foreign folder, the name to give it."
 
+_UNFINISHED: Final = re.compile(r"\.\d{6,}\.\w+\.(partial|\d+\.tmp)")  # this module's, and those of sim_bridge.images
 CAMERA_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
 
@@ -271,13 +271,13 @@ def pair_files(pictures: Sequence[Path], labels: Sequence[Path]) -> tuple[list[P
         left, right = _by_key(pictures, key), _by_key(labels, key)
         if left is not None and right is not None and left.keys() & right.keys():
             shared = [path for name, path in left.items() if name in right]
-            notes = [f"{len(shared)} pairs of RGB and labels made by {rule}"]
+            notes = [f"{_pairs(len(shared))} made by {rule}"]
             notes += _without_partner("RGB image", [path for name, path in left.items() if name not in right])
             notes += _without_partner("label image", [path for name, path in right.items() if name not in left])
             partners = [right[key(path)] for path in shared]
             return _numbered(shared, partners, notes)
     if len(pictures) == len(labels):
-        notes = [f"{len(pictures)} pairs of RGB and labels made by sorted order, since the names share no numbers"]
+        notes = [f"{_pairs(len(pictures))} made by sorted order, since the names share no numbers"]
         return _numbered(list(pictures), list(labels), notes)
     raise UsageError(
         f"{len(pictures)} RGB images and {len(labels)} label images cannot be paired, since no numbers in their names "
@@ -326,6 +326,10 @@ def _by_key(paths: Iterable[Path], key: Callable[[Path], object]) -> dict[object
     return found
 
 
+def _pairs(count: int) -> str:
+    return "1 pair of RGB and labels" if count == 1 else f"{count} pairs of RGB and labels"
+
+
 def _without_partner(what: str, paths: Sequence[Path]) -> list[str]:
     if not paths:
         return []
@@ -358,9 +362,15 @@ def _read_description(path: Path) -> RecordingInfo:
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise UsageError(f"{path} is broken at {where} ({first['msg']}): correct it or remove the file") from error
+        raise UsageError(f"{path} is broken {_where(error)}: correct it or remove the file") from error
+
+
+def _where(error: ValidationError) -> str:
+    """The first thing that is wrong, and where."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    return f"at {place!r} ({message})" if place else f"({message})"
 
 
 def _scan(root: Path) -> dict[str, list[RecordedFrame]]:
@@ -407,46 +417,45 @@ def read_manifest(root: Path) -> Iterator[RecordedFrame]:
             if not line.endswith(b"\n"):
                 break
             try:
-                yield _manifest_frame(root, json.loads(line))
-            except (ValueError, TypeError, KeyError) as error:
-                detail = f"key {error} is missing" if isinstance(error, KeyError) else str(error)
-                raise UsageError(f"line {count} of {path} is broken ({detail}): correct or remove the line") from error
+                yield _manifest_frame(root, line)
+            except ValidationError as error:
+                raise UsageError(f"line {count} of {path} is broken {_where(error)}: correct or remove it") from error
 
 
-def _manifest_frame(root: Path, entry: Mapping[str, Any]) -> RecordedFrame:
-    if not isinstance(entry, dict):
-        raise TypeError("it is not a JSON object")
-    rest = dict(entry)
-    number, files, camera = rest.pop("frame"), rest.pop("files"), rest.pop("camera", DEFAULT_CAMERA)
-    time, pose = rest.pop("time", None), rest.pop("pose", None)
-    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 2**64:
-        raise ValueError(f"frame {number!r} is not a whole number of 0 or more")
-    if not isinstance(camera, str) or not CAMERA_NAME.fullmatch(camera):
-        raise ValueError(f"camera {camera!r} is not a name of letters, digits, '_', '-' and '.'")
-    if time is not None and (isinstance(time, bool) or not isinstance(time, int | float) or not math.isfinite(time)):
-        raise ValueError(f"time {time!r} is not a number of seconds")
-    matrix = None if pose is None else np.asarray(pose, dtype=np.float64)
-    if matrix is not None and (matrix.size != 16 or not np.isfinite(matrix).all()):
-        raise ValueError(f"pose has {matrix.size} numbers where 16 finite ones are expected")
-    paths = {Folder(kind): root / _inside(name) for kind, name in files.items() if kind in set(Folder)}
-    return RecordedFrame(camera, number, time, None if matrix is None else matrix.reshape(4, 4), paths, rest)
+class _ManifestLine(BaseModel):
+    """One line of a manifest as it must be; keys it does not know are kept as ``extra``."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+
+    frame: Annotated[int, Field(strict=True, ge=0, lt=2**64)]
+    camera: Annotated[str, Field(pattern=f"^{CAMERA_NAME.pattern}$")] = DEFAULT_CAMERA
+    time: Annotated[float | None, Field(strict=True)] = None
+    pose: Annotated[list[float] | None, Field(min_length=16, max_length=16)] = None
+    files: dict[str, str]
+
+    @field_validator("files")
+    @classmethod
+    def _stay_inside(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value.values():
+            path = PurePosixPath(name)
+            foreign = "\\" in name or "\0" in name or re.match(r"[A-Za-z]:", name)
+            if not name or foreign or path.is_absolute() or ".." in path.parts:
+                raise ValueError(f"the path {name!r} leaves the recording, or has no forward slashes")
+        return value
 
 
-def _inside(name: object) -> PurePosixPath:
-    """A manifest's path, refused when it could leave the recording."""
-    if not isinstance(name, str) or not name or "\\" in name or "\0" in name:
-        raise ValueError(f"{name!r} is not a relative path with forward slashes")
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name):
-        raise ValueError(f"the path {name!r} leaves the recording")
-    return path
+def _manifest_frame(root: Path, line: bytes) -> RecordedFrame:
+    entry = _ManifestLine.model_validate_json(line)
+    pose = None if entry.pose is None else np.array(entry.pose, dtype=np.float64).reshape(4, 4)
+    files = {Folder(kind): root / name for kind, name in entry.files.items() if kind in set(Folder)}
+    return RecordedFrame(entry.camera, entry.frame, entry.time, pose, files, dict(entry.model_extra or {}))
 
 
 class RecordingWriter:
     """Writes a recording frame by frame, so that what is on disk is whole at any moment.
 
     Every file is written beside its place and moved in; a frame's manifest line follows its files. A writer opened on
-    an existing recording adds to it.
+    an existing recording adds to it. Only one writer may be open on a recording.
 
     Args:
         root: The folder; it is made when missing.
@@ -454,25 +463,28 @@ class RecordingWriter:
         camera_folders: Whether each camera gets a folder; without, the only camera is :data:`DEFAULT_CAMERA`.
 
     Raises:
-        UsageError: The folder cannot be written.
+        SimBridgeError: The folder cannot be written.
     """
 
     def __init__(self, root: Path, info: RecordingInfo, *, camera_folders: bool = False) -> None:
         self.root = root
         self._camera_folders = camera_folders
-        try:
+        with _writing(root):
             root.mkdir(parents=True, exist_ok=True)
-            description = json.dumps(info.model_dump(mode="json", exclude_none=True), indent=2, ensure_ascii=False)
-            write_bytes(root / DESCRIPTION, description.encode() + b"\n")
             self._manifest = (root / MANIFEST).open("ab+")
-        except OSError as error:
-            raise UsageError(f"the folder {root} cannot be written ({error.strerror}): choose another") from error
-        self._drop_unfinished_line()
+        description = json.dumps(info.model_dump(mode="json", exclude_none=True), indent=2, ensure_ascii=False)
+        write_bytes(root / DESCRIPTION, description.encode() + b"\n")
+        self._drop_unfinished()
 
-    def _drop_unfinished_line(self) -> None:
+    def _drop_unfinished(self) -> None:
+        """Removes what a killed writer left: half a manifest line, and files that were not moved into place."""
         self._manifest.seek(0)
         content = self._manifest.read()
         self._manifest.truncate(content.rfind(b"\n") + 1)
+        for folder in Folder:
+            for path in (*self.root.glob(f"{folder}/.*"), *self.root.glob(f"*/{folder}/.*")):
+                if _UNFINISHED.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self
@@ -499,7 +511,8 @@ class RecordingWriter:
         if not self._camera_folders and camera != DEFAULT_CAMERA:
             raise UsageError(f"camera {camera!r} needs a folder of its own: open the recording with camera folders")
         parent = self.root / camera / folder if self._camera_folders else self.root / folder
-        parent.mkdir(parents=True, exist_ok=True)
+        with _writing(parent):
+            parent.mkdir(parents=True, exist_ok=True)
         return parent / f"{number:06d}{suffix}"
 
     def write_image(self, camera: str, folder: Folder, number: int, pixels: npt.NDArray[Any]) -> Path:
@@ -527,7 +540,11 @@ class RecordingWriter:
         return path
 
     def copy(self, camera: str, folder: Folder, number: int, source: Path) -> Path:
-        """Takes a file over unchanged, byte for byte, under this recording's name for it."""
+        """Takes a file over unchanged, byte for byte, under this recording's name for it.
+
+        Raises:
+            SimBridgeError: It cannot be written.
+        """
         path = self.path(camera, folder, number, source.suffix.lower())
         with _replacing(path) as temporary:
             shutil.copyfile(source, temporary)
@@ -544,27 +561,39 @@ class RecordingWriter:
         if frame.pose is not None:
             entry["pose"] = [float(value) for value in frame.pose.reshape(-1)]
         line = json.dumps({**entry, "files": files, **frame.extra}, ensure_ascii=False, allow_nan=False)
-        self._manifest.write(line.encode() + b"\n")
-        self._manifest.flush()
+        with _writing(self.root / MANIFEST):
+            self._manifest.write(line.encode() + b"\n")
+            self._manifest.flush()
 
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary path beside ``path`` and moves it there when the block ends well."""
-    # One fixed name: what a killed process left behind is overwritten by the next, not collected.
     temporary = path.with_name(f".{path.name}.partial")
+    with _writing(path):
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Makes a sentence of what the operating system refuses."""
     try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        raise SimBridgeError(
+            f"{path} cannot be written ({error.strerror}): make room, or choose another folder"
+        ) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file so that at any moment it holds the old content or the new, never a part.
 
     Raises:
-        OSError: The folder is missing or cannot be written.
+        SimBridgeError: The folder is missing or cannot be written.
     """
     with _replacing(path) as temporary:
         temporary.write_bytes(content)

@@ -193,8 +193,8 @@ class BridgeSettings(BaseModel):
         for name in value:
             if not _CAMERA_NAME.fullmatch(name):
                 raise ValueError(
-                    f"the camera name {name!r} is not 1 to 64 letters, digits, '_', '-' and '.' (no '/': "
-                    "the bridge adds /rgb, /semantic and /photoreal itself)"
+                    f"the camera name {name!r} is not 1 to 64 letters, digits, '_', '-' and '.', led by neither '-' "
+                    "nor '.' (no '/': the bridge adds /rgb, /semantic and /photoreal itself)"
                 )
         if len(set(value)) != len(value):
             raise ValueError("every camera may be named once only")

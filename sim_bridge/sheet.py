@@ -13,6 +13,7 @@ from typing import Final
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from sim_bridge.captures import read_capture, recording_taxonomy, to_frames
 from sim_bridge.client import Subscriber
@@ -289,6 +290,7 @@ def contact_sheet(
     for row in rows:
         bands.append(_image_band(total, [row.images.get(name) for name in shown], width))
         bands.append(_text_band(total, [(_MARGIN, row.caption, _FAINT)], 13))
+        bands.append(_band(total, _GAP))
     bands.append(_legend(total, rows))
     bands.append(_band(total, 14))
     return np.concatenate(bands)
@@ -312,18 +314,18 @@ def _band(width: int, height: int) -> ByteArray:
 
 
 def _image_band(total: int, images: Sequence[ByteArray | None], width: int) -> ByteArray:
-    fitted = [None if image is None else _fit(image, width) for image in images]
-    height = max(image.shape[0] for image in fitted if image is not None)
+    # The first image, the CG's, sets the shape: a network that works at another aspect ratio is shown undone.
+    first = next(image for image in images if image is not None)
+    height = max(1, round(first.shape[0] * width / first.shape[1]))
     band = _band(total, height + 4)
-    for index, image in enumerate(fitted):
+    for index, image in enumerate(images):
         if image is not None:
             left = _MARGIN + index * (width + _GAP)
-            band[: image.shape[0], left : left + width] = image
+            band[:height, left : left + width] = _fit(image, width, height)
     return band
 
 
-def _fit(image: ByteArray, width: int) -> ByteArray:
-    height = max(1, round(image.shape[0] * width / image.shape[1]))
+def _fit(image: ByteArray, width: int, height: int) -> ByteArray:
     shrinks = width <= image.shape[1]
     fitted = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
     return np.asarray(cv2.cvtColor(fitted, cv2.COLOR_GRAY2RGB) if fitted.ndim == 2 else fitted, dtype=np.uint8)
@@ -361,29 +363,33 @@ def _legend(total: int, rows: Sequence[SheetRow]) -> ByteArray:
 
 
 _FONT: Final = cv2.FONT_HERSHEY_SIMPLEX
-_FINE: Final = 4  # letters are drawn this much larger and averaged down, since OpenCV's own smoothing is coarse
+_FINE: Final = 4
+"""Letters are drawn this much larger and averaged down, since OpenCV's own smoothing is coarse."""
+_OUTLINE_FONT: Final = hasattr(cv2, "FontFace")  # OpenCV 5 draws an outline font, where thickness means weight
 
 
-def _font_scale(size: int) -> float:
-    return size * _FINE / 30  # the font's box is about 30 pixels high at scale 1
+@functools.lru_cache(maxsize=512)
+def _letters(text: str, size: int) -> npt.NDArray[np.float64]:
+    """A line of text as coverage 0..1, ``(2 * size, W, 1)``; the baseline is at 1.4 times ``size``."""
+    mask = np.zeros((2 * size * _FINE, (len(text) + 2) * size * _FINE, 1), np.uint8)
+    thickness = 1 if _OUTLINE_FONT else max(1, round(size * _FINE / 11))
+    scale = size * _FINE / 30  # the font's box is about 30 pixels high at scale 1
+    cv2.putText(mask, text, (_FINE, round(1.4 * size) * _FINE), _FONT, scale, (255,), thickness, cv2.LINE_AA)
+    used = np.flatnonzero(mask.any(axis=(0, 2)))
+    width = -(-(int(used[-1]) + 1) // _FINE) if used.size else 1
+    small = mask[:, : width * _FINE].reshape(2 * size, _FINE, width, _FINE).mean(axis=(1, 3))
+    return np.asarray(small[..., None] / 255.0, dtype=np.float64)
 
 
 def _text_width(text: str, size: int) -> int:
-    return -(-cv2.getTextSize(text, _FONT, _font_scale(size), 1)[0][0] // _FINE)
+    return int(_letters(text, size).shape[1])
 
 
 def _write(image: ByteArray, text: str, left: int, baseline: int, size: int, color: Color) -> None:
     """Blends a line of text into ``image``; what would leave it is cut off."""
-    height, width = 2 * size, min(_text_width(text, size) + 8, image.shape[1] - left)
-    if width <= 0:
-        return
-    mask = np.zeros((height * _FINE, width * _FINE), np.uint8)
-    thickness = max(1, round(size * _FINE / 11))
-    place = (0, round(1.4 * size) * _FINE)
-    cv2.putText(mask, text, place, _FONT, _font_scale(size), 255, thickness, cv2.LINE_AA)
-    small = cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)[..., None] / 255.0
+    letters = _letters(text, size)[:, : image.shape[1] - left]
     top = baseline - round(1.4 * size)
-    cut = slice(max(0, top), min(image.shape[0], top + height))
-    alpha = small[cut.start - top : cut.stop - top]
-    region = image[cut, left : left + width]
-    image[cut, left : left + width] = np.rint(region * (1 - alpha) + np.array(color) * alpha).astype(np.uint8)
+    rows = slice(max(0, top), min(image.shape[0], top + letters.shape[0]))
+    alpha = letters[rows.start - top : rows.stop - top]
+    region = image[rows, left : left + letters.shape[1]]
+    region[:] = np.rint(region * (1 - alpha) + np.array(color) * alpha)

@@ -130,7 +130,7 @@ def translate_recording(
 
     Raises:
         UsageError: The destination holds something else, or the taxonomy is not known.
-        ImageError: A result cannot be written.
+        SimBridgeError: A result cannot be written.
     """
     source = recording_taxonomy(recording, job.labels)
     info = _description(recording, translator, job, source.name)

@@ -88,8 +88,8 @@ def replay(
         messages = _send(source, injector, publisher, stop)
     _report(messages, source, injector.counts)
     if source.problems:
-        for problem in source.problems.values():
-            typer.echo(f"replay: left out: {problem}", err=True)
+        frames_left_out = "1 frame was" if len(source.problems) == 1 else f"{len(source.problems)} frames were"
+        typer.echo(f"replay: {frames_left_out} left out, see above", err=True)
         raise typer.Exit(1)
 
 

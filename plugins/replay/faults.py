@@ -78,9 +78,10 @@ class FaultInjector:
 
     def _copies(self) -> list[int]:
         """How many frames late each copy of one message is; empty when it is lost."""
-        # All numbers are drawn for every message, so that changing one probability leaves the other faults in place.
+        # Four numbers are drawn for every message (randint would draw a varying count), so that changing one fault
+        # leaves the others in place.
         lost, twice = self._random.random() < self._faults.drop, self._random.random() < self._faults.duplicate
-        late = [self._random.randint(0, self._faults.reorder) for _ in range(2)]
+        late = [int(self._random.random() * (self._faults.reorder + 1)) for _ in range(2)]
         if lost:
             self.counts["dropped"] += 1
             return []

@@ -46,7 +46,7 @@ class ReplayPublisher:
         self._socket = self._context.socket(zmq.XPUB)
         self._socket.setsockopt(zmq.XPUB_NODROP, int(lossless))
         self._socket.sndhwm = 32
-        self._socket.ipv6 = True
+        self._socket.ipv6 = "[" in address  # else LAST_ENDPOINT comes back as a mapped address nobody recognises
         if keys is not None:
             self._socket.curve_publickey, self._socket.curve_secretkey = keys.public, keys.secret
             self._socket.curve_server = True
@@ -55,7 +55,8 @@ class ReplayPublisher:
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
             raise UsageError(
-                f"cannot bind {address} ({error}): another simulator or replay may hold it; end it or give --address"
+                f"cannot bind {address} ({zmq.strerror(error.errno or 0)}): another simulator or replay may hold it, "
+                "end it or give another --address"
             ) from error
         endpoint = self._socket.getsockopt(zmq.LAST_ENDPOINT)
         self.address: str = endpoint.decode() if isinstance(endpoint, bytes) else str(endpoint)

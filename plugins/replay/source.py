@@ -106,6 +106,8 @@ class ReplaySource:
         for turn in count() if self._options.loop else range(1):
             session = f"{run}-{turn}"
             before = index
+            if index == self._options.frames:
+                return
             self.passes += 1
             for position, tick in enumerate(self._ticks):
                 if self._closed.is_set() or index == self._options.frames:

@@ -1,0 +1,347 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sim_bridge.captures import read_capture, recording_taxonomy
+from sim_bridge.errors import ImageError, LabelError, SimBridgeError, SizeMismatchError, UsageError
+from sim_bridge.labels import taxonomy
+from sim_bridge.recordings import (
+    CameraInfo,
+    Folder,
+    RecordedFrame,
+    Recording,
+    RecordingInfo,
+    RecordingWriter,
+    open_recording,
+    write_bytes,
+)
+from tests.sim_bridge.recording_helpers import (
+    TAXONOMY,
+    class_ids,
+    data,
+    data_folder,
+    make_recording,
+    palette_image,
+    picture,
+    read_rgb,
+    write_rgb,
+)
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    pose = np.arange(16, dtype=np.float64).reshape(4, 4) / 7
+    depth = np.array([[1.5, np.inf]], np.float32)
+    instance = np.array([[26001, 24]], np.uint16)
+    K = ((400.0, 0.0, 24.0), (0.0, 400.0, 16.0), (0.0, 0.0, 1.0))
+    info = RecordingInfo(
+        cameras={"camera": CameraInfo(width=48, height=32, fov=90.0, K=K)},
+        taxonomy=TAXONOMY,
+        session="s1",
+        licence="MIT",
+    )
+    with RecordingWriter(tmp_path / "r", info) as writer:
+        files = {
+            Folder.RGB: writer.write_image("camera", Folder.RGB, 2**40, picture(1)),
+            Folder.INSTANCE: writer.write_image("camera", Folder.INSTANCE, 2**40, instance),
+            Folder.DEPTH: writer.write_image("camera", Folder.DEPTH, 2**40, depth),
+        }
+        writer.add(RecordedFrame("camera", 2**40, 1.25, pose, files, {"weather": "rain"}))
+    recording = Recording.open(tmp_path / "r")
+    (frame,) = recording.frames("camera")
+    assert (frame.number, frame.time, frame.extra) == (2**40, 1.25, {"weather": "rain"})
+    assert frame.pose is not None
+    assert (frame.pose == pose).all()
+    assert recording.info == info
+    assert (read_rgb(frame.files[Folder.RGB]) == picture(1)).all()
+    assert (np.load(frame.files[Folder.DEPTH]) == depth).all()
+    assert frame.files[Folder.INSTANCE].name == "1099511627776.png"
+
+
+def test_manifest_may_be_missing(tmp_path: Path) -> None:
+    root = make_recording(tmp_path / "r", [3, 20, 100])
+    (root / "manifest.jsonl").unlink()
+    (root / "rgb" / "notes.txt").write_text("x")
+    (root / "rgb" / "thumb.png").write_bytes(b"x")
+    frames = list(Recording.open(root).frames("camera"))
+    assert [frame.number for frame in frames] == [3, 20, 100]
+    assert set(frames[0].files) == {Folder.RGB, Folder.SEMANTIC}
+    assert frames[0].time is None
+
+
+@pytest.mark.parametrize("manifest", [True, False])
+def test_cameras_have_folders_of_their_own(tmp_path: Path, manifest: bool) -> None:
+    root = make_recording(tmp_path / "r", [1, 2], cameras=("left", "right"))
+    if not manifest:
+        (root / "manifest.jsonl").unlink()
+    recording = Recording.open(root)
+    assert recording.cameras() == ("left", "right")
+    assert len(recording) == 4
+    right = [read_rgb(frame.files[Folder.RGB]) for frame in recording.frames("right")]
+    assert (right[1] == picture(1002)).all()
+    assert recording.only("left").cameras() == ("left",)
+    with pytest.raises(UsageError, match="has no camera 'middle': it has left, right"):
+        recording.frames("middle")
+
+
+def test_second_camera_needs_camera_folders(tmp_path: Path) -> None:
+    with (
+        RecordingWriter(tmp_path / "r", RecordingInfo()) as writer,
+        pytest.raises(UsageError, match="needs a folder of its own"),
+    ):
+        writer.path("left", Folder.RGB, 1, ".png")
+
+
+@pytest.mark.parametrize("camera", ["../x", "a/b", "", ".hidden"])
+def test_camera_names_cannot_leave_the_recording(tmp_path: Path, camera: str) -> None:
+    with (
+        RecordingWriter(tmp_path / "r", RecordingInfo(), camera_folders=True) as writer,
+        pytest.raises(UsageError, match="camera name"),
+    ):
+        writer.path(camera, Folder.RGB, 1, ".png")
+
+
+def test_line_cut_off_by_a_kill_is_left_out_and_written_over(tmp_path: Path) -> None:
+    root = make_recording(tmp_path / "r", [1, 2])
+    manifest = root / "manifest.jsonl"
+    whole = manifest.read_bytes()
+    manifest.write_bytes(whole + b'{"frame": 3, "files": {"rgb": "rg')
+    assert [frame.number for frame in Recording.open(root).frames("camera")] == [1, 2]
+    with RecordingWriter(root, RecordingInfo(taxonomy=TAXONOMY)) as writer:
+        path = writer.write_image("camera", Folder.RGB, 4, picture(4))
+        writer.add(RecordedFrame("camera", 4, None, None, {Folder.RGB: path}))
+    assert manifest.read_bytes() == whole + b'{"frame": 4, "files": {"rgb": "rgb/000004.png"}}\n'
+
+
+def test_later_line_of_a_frame_replaces_the_earlier(tmp_path: Path) -> None:
+    root = make_recording(tmp_path / "r", [1])
+    with (root / "manifest.jsonl").open("a") as manifest:
+        manifest.write('{"frame": 1, "files": {"rgb": "rgb/other.png"}}\n')
+    (frame,) = Recording.open(root).frames("camera")
+    assert frame.files == {Folder.RGB: root / "rgb/other.png"}
+
+
+@pytest.mark.parametrize(
+    ("line", "part"),
+    [
+        ('{"frame": 1, "files": {"rgb": "/etc/passwd"}}', "'/etc/passwd' leaves the recording"),
+        ('{"frame": 1, "files": {"rgb": "rgb/../../x.png"}}', "leaves the recording"),
+        ('{"frame": 1, "files": {"rgb": "C:/x.png"}}', "leaves the recording"),
+        ('{"frame": 1, "files": {"rgb": "rgb\\\\..\\\\x.png"}}', "no forward slashes"),
+        ('{"frame": 1, "files": {"rgb": ""}}', "'' leaves the recording"),
+        ('{"frame": 1, "files": {"rgb": 7}}', "at 'files.rgb'"),
+        ('{"frame": 1, "files": ["rgb/1.png"]}', "at 'files'"),
+        ('{"frame": 1}', "at 'files' .Field required"),
+        ('{"files": {}}', "at 'frame' .Field required"),
+        ('{"frame": -1, "files": {}}', "at 'frame'"),
+        ('{"frame": true, "files": {}}', "at 'frame'"),
+        ('{"frame": 1.5, "files": {}}', "at 'frame'"),
+        ('{"frame": 18446744073709551616, "files": {}}', "at 'frame'"),
+        ('{"frame": 1, "files": {}, "pose": [1, 2]}', "at 'pose'"),
+        ('{"frame": 1, "files": {}, "time": "noon"}', "at 'time'"),
+        ('{"frame": 1, "files": {}, "time": NaN}', "at 'time'"),
+        ('{"frame": 1, "files": {}, "camera": "../up"}', "at 'camera'"),
+        ("[1, 2]", "broken .Input should be an object"),
+        ("{frame: 1}", "Invalid JSON"),
+        ("\udcff", "Invalid JSON"),
+    ],
+)
+def test_broken_manifest_line_is_named(tmp_path: Path, line: str, part: str) -> None:
+    root = make_recording(tmp_path / "r", [1])
+    with (root / "manifest.jsonl").open("ab") as manifest:
+        manifest.write(line.encode("utf-8", "surrogateescape") + b"\n")
+    with pytest.raises(UsageError, match=part) as caught:
+        Recording.open(root)
+    assert "line 2 of" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["{", '{"cameras": 3}', '{"cameras": {"camera": {"fov": 400}}}'])
+def test_broken_description_is_named(tmp_path: Path, content: str) -> None:
+    root = make_recording(tmp_path / "r", [1])
+    (root / "recording.json").write_text(content)
+    with pytest.raises(UsageError, match=r"recording\.json is broken (at|.Invalid JSON)"):
+        Recording.open(root)
+
+
+def test_unknown_keys_of_a_description_are_ignored(tmp_path: Path) -> None:
+    root = make_recording(tmp_path / "r", [1])
+    (root / "recording.json").write_text(json.dumps({"taxonomy": TAXONOMY, "town": "Town10HD"}))
+    assert Recording.open(root).info.taxonomy == TAXONOMY
+
+
+def test_folder_without_frames_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--rgb GLOB, --semantic GLOB and --labels NAME"):
+        Recording.open(tmp_path)
+    with pytest.raises(UsageError, match="there is no folder"):
+        Recording.open(tmp_path / "none")
+
+
+def test_file_is_whole_or_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "f"
+    write_bytes(path, b"old")
+    monkeypatch.setattr(Path, "replace", lambda self, target: (_ for _ in ()).throw(OSError(28, "disk full")))
+    with pytest.raises(SimBridgeError, match=r"cannot be written \(disk full\)"):
+        write_bytes(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["f"]
+
+
+def foreign(root: Path, rgb: list[str], semantic: list[str]) -> Recording:
+    for name in rgb:
+        write_rgb(root / "rgb" / name, picture(0))
+    for name in semantic:
+        write_rgb(root / "seg" / name, class_ids(0))
+    return Recording.foreign(root, rgb="rgb/*", semantic="seg/*", labels=TAXONOMY)
+
+
+def paired_names(recording: Recording) -> list[tuple[int, str, str]]:
+    frames = recording.frames("camera")
+    return [(f.number, f.files[Folder.RGB].name, f.files[Folder.SEMANTIC].name) for f in frames]
+
+
+def test_equal_names_pair(tmp_path: Path) -> None:
+    recording = foreign(tmp_path, ["a9.png", "b10.png"], ["b10.png", "a9.png"])
+    assert paired_names(recording) == [(9, "a9.png", "a9.png"), (10, "b10.png", "b10.png")]
+    assert recording.notes == ("2 pairs of RGB and labels made by equal file names",)
+
+
+def test_last_numbers_pair_and_what_has_no_partner_is_told(tmp_path: Path) -> None:
+    recording = foreign(
+        tmp_path, ["rgb_0002.png", "rgb_10.png", "rgb_3.png"], ["seg_2.png", "seg_000010.png", "seg_4.png"]
+    )
+    assert paired_names(recording) == [(2, "rgb_0002.png", "seg_2.png"), (10, "rgb_10.png", "seg_000010.png")]
+    assert "the last number" in recording.notes[0]
+    assert "1 RGB image has no partner and is left out" in recording.notes[1]
+    assert "1 label image has no partner" in recording.notes[2]
+
+
+def test_digits_inside_words_are_no_frame_numbers(tmp_path: Path) -> None:
+    recording = foreign(tmp_path, ["a_7_leftImg8bit.png"], ["a_7_gtFine_labelIds.png"])
+    assert paired_names(recording)[0][0] == 7
+
+
+def test_repeating_last_numbers_pair_by_all_numbers(tmp_path: Path) -> None:
+    names = ["a_000_19", "a_001_19"]
+    recording = foreign(
+        tmp_path, [f"{name}_img.png" for name in names], [f"{name}_ids.png" for name in reversed(names)]
+    )
+    assert [(rgb[:8], ids[:8]) for _, rgb, ids in paired_names(recording)] == [
+        ("a_000_19", "a_000_19"),
+        ("a_001_19", "a_001_19"),
+    ]
+    assert "all numbers" in recording.notes[0]
+    assert "numbered from 0 in sorted order" in recording.notes[1]
+
+
+def test_sorted_order_is_the_last_resort_and_says_so(tmp_path: Path) -> None:
+    recording = foreign(tmp_path, ["night.png", "day.png"], ["x.png", "y.png"])
+    assert paired_names(recording) == [(0, "day.png", "x.png"), (1, "night.png", "y.png")]
+    assert "sorted order" in recording.notes[0]
+
+
+def test_unequal_counts_without_numbers_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="2 RGB images and 1 label images cannot be paired"):
+        foreign(tmp_path, ["a.png", "b.png"], ["x.png"])
+
+
+def test_numbers_beyond_the_wire_are_no_frame_numbers(tmp_path: Path) -> None:
+    recording = foreign(tmp_path, ["shot_99999999999999999999999.png"], ["seg_99999999999999999999999.png"])
+    assert paired_names(recording)[0][0] == 0
+
+
+@pytest.mark.parametrize(
+    ("rgb", "semantic", "part"),
+    [
+        ("none/*", "seg/*", "--rgb 'none/\\*' matches no file"),
+        ("rgb/*", "/seg/*", "--semantic '/seg/\\*' must be relative"),
+        ("**/*.png", "**/*.png", "matched both as RGB and as labels"),
+        ("", "seg/*", "must be relative"),
+    ],
+)
+def test_bad_globs(tmp_path: Path, rgb: str, semantic: str, part: str) -> None:
+    foreign(tmp_path, ["1.png"], ["1.png"])
+    with pytest.raises(UsageError, match=part):
+        Recording.foreign(tmp_path, rgb=rgb, semantic=semantic, labels=TAXONOMY)
+
+
+def test_a_part_of_the_flags_is_not_enough(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="add --semantic and --labels"):
+        open_recording(tmp_path, rgb="*", semantic=None, labels=None, camera=None)
+
+
+def test_capture_reads_ids_and_palettes_alike(tmp_path: Path) -> None:
+    write_rgb(tmp_path / "rgb.png", picture(5))
+    write_rgb(tmp_path / "raw.png", class_ids(5))
+    write_rgb(tmp_path / "colors.png", palette_image(class_ids(5)))
+    carla = np.zeros((32, 48, 4), np.uint8)
+    carla[..., 0] = class_ids(5)  # red of RGB; alpha comes last and is opaque
+    carla[..., 3] = 255
+    write_rgb(tmp_path / "carla.png", carla[..., :3])
+    source = taxonomy(TAXONOMY)
+    for name in ("raw", "colors", "carla"):
+        files = {Folder.RGB: tmp_path / "rgb.png", Folder.SEMANTIC: tmp_path / f"{name}.png"}
+        capture = read_capture(RecordedFrame("camera", 1, None, None, files), source)
+        assert capture.ids is not None
+        assert (palette_image(capture.ids) == palette_image(class_ids(5))).all(), name
+        assert (capture.rgb == picture(5)).all()
+
+
+def test_capture_errors_name_the_file(tmp_path: Path) -> None:
+    write_rgb(tmp_path / "rgb.png", picture(5))
+    write_rgb(tmp_path / "small.png", class_ids(5, (16, 16)))
+    write_rgb(tmp_path / "strange.png", np.full((32, 48, 3), 200, np.uint8))
+    write_rgb(tmp_path / "deep.png", np.full((32, 48, 3), 200, np.uint16))  # type: ignore[arg-type]
+    source = taxonomy(TAXONOMY)
+
+    def read(rgb: str, semantic: str | None) -> None:
+        files = {Folder.RGB: tmp_path / rgb}
+        if semantic is not None:
+            files[Folder.SEMANTIC] = tmp_path / semantic
+        read_capture(RecordedFrame("camera", 1, None, None, files), source)
+
+    with pytest.raises(SizeMismatchError, match=r"48x32 and its labels .*small\.png are 16x16"):
+        read("rgb.png", "small.png")
+    with pytest.raises(LabelError, match=r"strange\.png: colour \(200, 200, 200\)"):
+        read("rgb.png", "strange.png")
+    with pytest.raises(ImageError, match=r"deep\.png has uint16"):
+        read("deep.png", "small.png")
+    with pytest.raises(ImageError, match="has no semantic image"):
+        read("rgb.png", None)
+    with pytest.raises(ImageError, match=r"none\.png"):
+        read("none.png", "small.png")
+
+
+def test_taxonomy_must_be_known(tmp_path: Path) -> None:
+    recording = Recording(tmp_path, RecordingInfo(), {})
+    with pytest.raises(UsageError, match="give --labels NAME"):
+        recording_taxonomy(recording, None)
+    with pytest.raises(UsageError, match="'carla' is unknown"):
+        recording_taxonomy(recording, "carla")
+
+
+@data
+@pytest.mark.parametrize(
+    ("folder", "rgb", "semantic", "labels", "numbers"),
+    [
+        ("carla/carla_0.9.12_alexacarlson_town07", "rgb/*", "sem/*", "carla-0.9.10", [7, 8, 9, 10, 11]),
+        ("carla/carla_0.9.15_carlascapes", "*_img.png", "*_labelIds.png", "carla-0.9.14", [5026200]),
+        ("carla/carla_0.9.6_alannaoto", "rgb*", "sem*", "carla-0.9.0", [142916]),
+        ("carla/carla_0.9.5_nikos134", "rgb/*", "sem/*", "carla-0.9.0", [183310, 183311, 183312]),
+        ("cityscapes", "leftImg8bit/**/*.png", "gtFine/**/*_labelIds.png", "cityscapes", [0, 1, 2]),
+    ],
+)
+def test_real_captures_pair_and_decode(folder: str, rgb: str, semantic: str, labels: str, numbers: list[int]) -> None:
+    recording = Recording.foreign(data_folder() / folder, rgb=rgb, semantic=semantic, labels=labels)
+    frames = list(recording.frames("camera"))
+    assert [frame.number for frame in frames] == numbers
+    capture = read_capture(frames[0], taxonomy(labels))
+    assert capture.ids is not None
+    assert len(np.unique(capture.ids)) > 5
+
+
+@data
+def test_camvid_repeats_frame_numbers_and_is_numbered_by_order() -> None:
+    recording = Recording.foreign(data_folder() / "camvid", rgb="train/*", semantic="trainannot/*", labels="camvid")
+    assert [frame.number for frame in recording.frames("camera")] == list(range(367))
+    assert "numbered from 0" in recording.notes[1]
