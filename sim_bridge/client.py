@@ -178,10 +178,13 @@ class Subscriber:
             kind: Which kind; None is the first one subscribed to.
 
         Raises:
+            UsageError: The kind is not subscribed to.
             MissedFrameError: A later frame is here already (it stays readable).
             FrameTimeoutError: (a TimeoutError) It did not come in time.
         """
         wanted = self._kinds[0] if kind is None else _kind(kind)
+        if wanted not in self._kinds:
+            raise UsageError(f"'{wanted}' is not subscribed to (only {', '.join(self._kinds)}): add it to kinds")
 
         def exactly() -> Frame | None:
             while (frame := next((f for f in self._buffer if f.kind is wanted), None)) is not None:

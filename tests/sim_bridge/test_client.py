@@ -167,6 +167,8 @@ def test_frame_n_leaves_other_kinds_alone(publisher: Publisher) -> None:
         assert subscriber.frame(3, PATIENCE).kind is Kind.RGB
         assert subscriber.frame(2, PATIENCE, kind="semantic").number == 2
         assert subscriber.next_frame(PATIENCE).topic == "camera/semantic"
+        with pytest.raises(UsageError, match="'depth' is not subscribed to"):
+            subscriber.frame(4, PATIENCE, kind="depth")
 
 
 def test_a_slow_reader_loses_the_oldest_and_knows_it(publisher: Publisher) -> None:
