@@ -275,11 +275,7 @@ def paint_ground(hits: Hits) -> tuple[Floats, Bytes]:
     fine = detail(hits.depth, 0.08)
     patch = noise(hits.x / 2.2, z / 7, seed=3)
     asphalt = (
-        88
-        + 10 * patch
-        + 4 * (noise(hits.x * 14, z * 14) - 0.5) * fine
-        + 5 * waves(hits.x * 2, z * 0.7) * fine
-        - 9 * np.exp(-((side % 3.4 - 1.7) ** 2) * 3)
+        88 + 10 * patch + 8 * (noise(hits.x * 14, z * 14) - 0.5) * fine - 9 * np.exp(-((side % 3.4 - 1.7) ** 2) * 3)
     )
     color = asphalt[:, None] * np.array([1.0, 1.0, 1.03], np.float32)
     ids = np.full(side.shape, ROAD, np.uint8)
