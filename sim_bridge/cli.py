@@ -257,10 +257,11 @@ def _progress(label: str) -> Iterator[Callable[[Report], None]]:
 @app.command()
 def sheet(
     context: typer.Context,
-    paths: Annotated[
-        list[str],
-        typer.Argument(metavar="[SRC]... OUT.png", help="Recordings or other folders, then the file to write."),
-    ],
+    sources: Annotated[
+        list[Path] | None, typer.Argument(metavar="SRC", help="Recordings, or other folders with --rgb and so on.")
+    ] = None,
+    # Not Annotated: a required argument after an optional one must look like one with a default.
+    out: Path = typer.Argument(..., metavar="OUT", help="File to write, .png or .jpg."),
     live: Annotated[
         bool, typer.Option("--live", help="Take the frames from a running bridge (--input and --output say where).")
     ] = False,
@@ -286,22 +287,21 @@ def sheet(
     of other layouts take --rgb, --semantic and --labels once for all, or once per folder in the same order.
     """
     settings = _settings(context)
-    *sources, out = paths
-    from sim_bridge import sheet as sheets
-
-    if not out.lower().endswith((".png", ".jpg", ".jpeg")):
-        raise UsageError(f"the sheet {out!r} must be an image file: let its name end in .png or .jpg")
+    if out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise UsageError(f"the sheet {str(out)!r} must be an image file: let its name end in .png or .jpg")
     if live == bool(sources):
         raise UsageError("a sheet is made either of folders or of a running bridge: give SRC folders, or --live")
+    from sim_bridge import sheet as sheets
+
     if live:
         made = sheets.live_rows(settings, count=rows, timeout=timeout)
     else:
-        recordings = sheets.open_sources([Path(name) for name in sources], rgb or [], semantic or [], labels or [])
+        recordings = sheets.open_sources(sources or [], rgb or [], semantic or [], labels or [])
         made = sheets.recorded_rows(recordings, settings, count=rows)
     for problem in made.problems:
         typer.echo(f"sheet: {problem}", err=True)
-    sheets.write_sheet(Path(out), sheets.contact_sheet(made.rows, width=width, title=made.title))
-    typer.echo(f"sheet: {len(made.rows)} rows written to {out}", err=True)
+    sheets.write_sheet(out, sheets.contact_sheet(made.rows, width=width, title=made.title))
+    typer.echo(f"sheet: {len(made.rows)} {'row' if len(made.rows) == 1 else 'rows'} written to {out}", err=True)
     if made.problems:
         raise typer.Exit(1)
 

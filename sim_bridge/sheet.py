@@ -6,7 +6,7 @@ import functools
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from sim_bridge.captures import read_capture, recording_taxonomy, to_frames
 from sim_bridge.client import Subscriber
-from sim_bridge.errors import ImageError, LabelError, TranslatorError, UsageError
+from sim_bridge.errors import FrameTimeoutError, ImageError, LabelError, TranslatorError, UsageError
 from sim_bridge.frames import Frame, FrameId, Kind
 from sim_bridge.images import to_ids, to_rgb, write_jpeg, write_png
 from sim_bridge.labels import Color, Taxonomy, fallback_chain, taxonomy
@@ -162,37 +162,72 @@ def live_rows(settings: BridgeSettings, *, count: int, timeout: float) -> SheetC
 
     Args:
         settings: ``input``, ``output``, ``topics``, ``bundle`` as the bridge has them.
-        count: How many rows, about a second apart.
+        count: How many rows per camera, about a second apart.
         timeout: Seconds to wait for a frame at most.
 
     Raises:
-        FrameTimeoutError: None came in time.
+        FrameTimeoutError: No frame came in time, or none that the simulator's frames belong to.
         TranslatorError: The bundle cannot be loaded.
     """
-    translator = load_translator(settings)
+    edges = _Edges(load_translator(settings))
     rows: list[SheetRow] = []
-    camera = settings.topics[0]
+    models: dict[str, None] = {}
+    for camera in settings.topics:
+        for rgb, semantic, photoreal in _live_frames(settings, camera, count, timeout):
+            rows.append(_live_row(rgb, semantic, photoreal, edges))
+            if photoreal.provenance is not None:
+                models[photoreal.provenance.model] = None
+    return SheetContent(rows, f"sim-bridge, live   model {', '.join(models)}")
+
+
+def _live_frames(
+    settings: BridgeSettings, camera: str, count: int, timeout: float
+) -> Iterator[tuple[Frame, Frame, Frame]]:
+    """RGB, semantic and photoreal frame of ``count`` ticks, about a second apart."""
     with (
-        Subscriber(settings.input, camera=camera, kinds=(Kind.RGB, Kind.SEMANTIC), buffer=256) as simulator,
-        Subscriber(settings.output, camera=camera, kinds=(Kind.PHOTOREAL,), buffer=64) as bridge,
+        Subscriber(settings.input, camera=camera, kinds=(Kind.RGB, Kind.SEMANTIC), buffer=64) as simulator,
+        Subscriber(settings.output, camera=camera, kinds=(Kind.PHOTOREAL,)) as bridge,
     ):
         inputs = _Inputs(simulator)
-        due = 0.0
-        deadline = time.monotonic() + timeout
-        while len(rows) < count:
-            photoreal = bridge.next_frame(max(0.0, deadline - time.monotonic()))
+        due, deadline = 0.0, time.monotonic() + timeout
+        while count:
+            photoreal = bridge.next_frame(round(max(0.0, deadline - time.monotonic()), 2))
             pair = inputs.find(photoreal.id)
             if pair is not None and time.monotonic() >= due:
-                rows.append(_live_row(*pair, photoreal, translator, settings))
+                yield *pair, photoreal
+                count -= 1
                 due = time.monotonic() + _LIVE_EVERY
                 deadline = due + timeout
-    return SheetContent(rows, _title(translator, settings))
+            elif time.monotonic() > deadline:
+                raise FrameTimeoutError(
+                    f"photoreal frames of camera {camera!r} come from {settings.output}, but for {timeout:g} s none of "
+                    f"their CG frames came from {settings.input}: give the bridge's own --input"
+                )
+
+
+class _Edges:
+    """The edge maps a network sees, for frames that a bridge has translated with it."""
+
+    def __init__(self, translator: Translator) -> None:
+        self._translator = translator
+        self._pairs: dict[tuple[int, int, int], PairTranslator] = {}
+
+    def of(self, rgb: Frame, semantic: Frame, photoreal: Frame) -> ByteArray | None:
+        """uint8 ``(H, W)``; None when the frame was made by another network, or by one without edges."""
+        made = photoreal.provenance
+        if made is None or made.model != self._translator.model_id:
+            return None
+        key = (photoreal.width, photoreal.height, made.seed)
+        if key not in self._pairs:
+            self._pairs[key] = PairTranslator(self._translator, key[:2], Style(seed=made.seed))
+        edges = self._pairs[key].translate(rgb, semantic).edges
+        return None if edges is None else edges[0]
 
 
 class _Inputs:
     """The simulator's last frames by identity."""
 
-    _KEPT = 128
+    _KEPT = 48
 
     def __init__(self, subscriber: Subscriber) -> None:
         self._subscriber = subscriber
@@ -208,21 +243,17 @@ class _Inputs:
         return (found[Kind.RGB], found[Kind.SEMANTIC]) if len(found) == 2 else None
 
 
-def _live_row(
-    rgb: Frame, semantic: Frame, photoreal: Frame, translator: Translator, settings: BridgeSettings
-) -> SheetRow:
-    source = taxonomy(semantic.labels or "")
+def _live_row(rgb: Frame, semantic: Frame, photoreal: Frame, edges: _Edges) -> SheetRow:
     images = {CG: to_rgb(rgb), PHOTOREAL: to_rgb(photoreal)}
-    made = photoreal.provenance
-    if made is not None and made.model == translator.model_id:
-        size = (photoreal.width, photoreal.height)
-        edges = PairTranslator(translator, size, Style(seed=made.seed)).translate(rgb, semantic).edges
-        if edges is not None:
-            images[EDGES] = edges[0]
+    seen = edges.of(rgb, semantic, photoreal)
+    if seen is not None:
+        images[EDGES] = seen
     caption = f"{rgb.camera}   frame {rgb.number}   {photoreal.width}x{photoreal.height}"
+    made = photoreal.provenance
     if made is not None:
-        caption += f"   {made.status}, {(made.published - rgb.sent) / 1e6:.0f} ms after it was sent"
-    return _with_labels(caption, images, to_ids(semantic), source)
+        seed = f", style seed {made.seed}" if made.seed else ""
+        caption += f"   {made.status}{seed}, {(made.published - rgb.sent) / 1e6:.0f} ms after it was sent"
+    return _with_labels(caption, images, to_ids(semantic), taxonomy(semantic.labels or ""))
 
 
 def _title(translator: Translator, settings: BridgeSettings) -> str:

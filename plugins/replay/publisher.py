@@ -45,7 +45,7 @@ class ReplayPublisher:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.XPUB)
         self._socket.setsockopt(zmq.XPUB_NODROP, int(lossless))
-        self._socket.sndhwm = 32
+        self._socket.sndhwm = 16
         self._socket.ipv6 = "[" in address  # else LAST_ENDPOINT comes back as a mapped address nobody recognises
         if keys is not None:
             self._socket.curve_publickey, self._socket.curve_secretkey = keys.public, keys.secret
