@@ -1,0 +1,54 @@
+"""With the core alone installed: the client works without torch or OpenCV, and the bridge names its missing extra."""
+
+import importlib.util
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from sim_bridge.client import Publisher, Subscriber
+from sim_bridge.frames import Encoding, Kind
+
+
+def check_round_trip() -> None:
+    """A frame published by the core's publisher arrives whole at the core's subscriber."""
+    pixels = np.arange(8 * 6 * 3, dtype=np.uint8).reshape(6, 8, 3)
+    with Publisher("tcp://127.0.0.1:*") as publisher, Subscriber(publisher.address, kinds=(Kind.RGB,)) as subscriber:
+        for number in range(1, 200):  # a subscription takes effect when it does: publish until it has
+            publisher.publish_image(
+                "camera", Kind.RGB, number=number, time=number / 20, pixels=pixels, encoding=Encoding.RGB8
+            )
+            try:
+                frame = subscriber.next_frame(timeout=0.05)
+            except TimeoutError:
+                continue
+            if not np.array_equal(frame.pixels, pixels):
+                raise SystemExit("the frame arrived changed")
+            return
+    raise SystemExit("no frame arrived in 10 seconds")
+
+
+def check_bridge_names_extra(bridge: Path) -> None:
+    """``sim-bridge`` without torch is one sentence and exit code 2."""
+    done = subprocess.run([bridge, "--topic", "camera"], capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode != 2 or "pip install '.[engine]'" not in done.stderr or "Traceback" in done.stderr:
+        raise SystemExit(f"exit code {done.returncode}, wanted 2 and the pip command; it said: {done.stderr}")
+
+
+def main(bin_folder: Path) -> None:
+    """Runs the checks."""
+    start = time.perf_counter()
+    for heavy in ("torch", "cv2"):
+        if importlib.util.find_spec(heavy) is not None:
+            raise SystemExit(f"{heavy} is installed: this must run in an environment with the core alone")
+    check_round_trip()
+    check_bridge_names_extra(bin_folder / "sim-bridge")
+    sys.stdout.write(
+        f"core: client works without torch, bridge names its extra ({time.perf_counter() - start:.1f} s)\n"
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
