@@ -8,6 +8,7 @@ Either way every message has its outcome when :meth:`Bridge.run` returns.
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import signal
 import threading
@@ -26,14 +27,14 @@ from sim_bridge.ledger import Ledger, Outcome
 from sim_bridge.stages import NetworkStage, PublishStage, ReceiveStage, Shared, TranslatorSource
 from sim_bridge.status import OutputCounts
 from sim_bridge.translators import Style
-from sim_bridge.transport import CurveKeys, FrameReceiver, FrameSender
+from sim_bridge.transport import EXPECTED_MESSAGE_BYTES, CurveKeys, FrameReceiver, FrameSender
 
 if TYPE_CHECKING:
     from sim_bridge.settings import BridgeSettings
 
 logger = logging.getLogger(__name__)
 
-JOIN_SECONDS: Final = 2.0
+JOIN_SECONDS: Final = 1.0
 """How long a stage may take to end once it was told to; only a hanging network takes that long."""
 
 
@@ -79,6 +80,7 @@ class Bridge:
             self._context,
             settings.output,
             buffer_bytes=settings.send_buffer_mib << 20,
+            message_bytes=EXPECTED_MESSAGE_BYTES if settings.size is None else 4 * math.prod(settings.size),
             keys=keys,
             insecure=settings.insecure,
         )

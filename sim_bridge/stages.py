@@ -162,8 +162,7 @@ class Shared:
     def build(cls, settings: BridgeSettings) -> Shared:
         """Makes everything for the cameras and the mode of ``settings``."""
         cameras = settings.topics
-        realtime = settings.mode == "realtime"
-        policy, bound = (Policy.NEWEST, 1) if realtime else (Policy.WAIT, settings.pair_window)
+        policy, bound = (Policy.NEWEST, 1) if settings.mode == "realtime" else (Policy.WAIT, settings.pair_window)
         return cls(
             settings=settings,
             ledger=Ledger(f"{camera}/{kind}" for camera in cameras for kind in (Kind.RGB, Kind.SEMANTIC)),
@@ -171,7 +170,8 @@ class Shared:
             controls=Controls(cameras, Style(seed=settings.style_seed)),
             once=OncePerCause(logger),
             inbox=Handoff(cameras, policy, bound),
-            outbox=Handoff(cameras, policy, bound),
+            # What is dropped is dropped before the network has spent its time on it, never after.
+            outbox=Handoff(cameras, Policy.WAIT),
             outputs=OutputCounts(cameras),
         )
 
@@ -327,10 +327,8 @@ class NetworkStage:
             shared.complain(job.pair, error)
             seed = shared.controls.style(job.pair.camera).seed
             result = Result(job, None, translator.model_id, seed, time.time_ns())
-        displaced = shared.outbox.put(job.pair.camera, result)
-        if isinstance(displaced, Result):
-            outcome = Outcome.SHUTDOWN if displaced is result else Outcome.SUPERSEDED
-            shared.settle(outcome, displaced.job.pair)
+        if shared.outbox.put(job.pair.camera, result) is not None:
+            shared.settle(Outcome.SHUTDOWN, job.pair)
 
     def _translate(self, job: Job, translator: Translator, preprocessor: Preprocessor) -> Result:
         pair, latency = job.pair, self._shared.latency

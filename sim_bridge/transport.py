@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import logging
 import re
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,14 +25,20 @@ from zmq.auth.thread import ThreadAuthenticator
 from sim_bridge.errors import UsageError
 
 KEY_NAME: Final = "sim-bridge"
+KEY_CHARACTERS: Final = 40
+"""Length of a Z85 key."""
 MAX_PART_BYTES: Final = 1 << 29
 """Largest message part that is taken from a socket; ZeroMQ closes the connection of a peer that announces more."""
+EXPECTED_MESSAGE_BYTES: Final = 1280 * 720 * 4
 MAX_SEND_HWM: Final = 1000
-MIN_SEND_HWM: Final = 2
-"""With less than two slots PUB loses messages even with one outstanding."""
+MIN_SEND_HWM: Final = 4
+REBIND_SECONDS: Final = 5.0
 RECONNECT_MS: Final = 100
 RECONNECT_MAX_MS: Final = 1000
 
+logger = logging.getLogger(__name__)
+
+_PAUSE = threading.Event()  # never set
 _TCP = re.compile(r"tcp://(?P<host>\[[^\]]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5}|\*)")
 
 
@@ -61,7 +69,7 @@ class CurveKeys:
             public, secret = zmq.auth.load_certificate(path)
         except (OSError, ValueError) as error:
             raise UsageError(f"the CURVE key {path} cannot be read ({error}): make one with {create}") from error
-        if secret is None:
+        if secret is None or not len(public) == len(secret) == KEY_CHARACTERS:
             raise UsageError(f"the CURVE key {path} holds no secret key: make one with {create}")
         return cls(public, secret, folder)
 
@@ -194,13 +202,16 @@ class FrameReceiver(_Socket):
 class FrameSender(_Socket):
     """A PUB socket that binds and never waits: a subscriber that does not keep up loses messages, nobody else does.
 
-    The high-water mark is kept in bytes: it is lowered as larger messages come, so that the queue of a subscriber
-    that never reads holds about ``buffer_bytes`` at most (two messages if they are larger than that).
+    ZeroMQ bounds queues in messages, we in bytes: the high-water mark is ``buffer_bytes`` over the size of a message.
+    It is set before binding, because a subscriber that is already connected starves when it changes (libzmq 4.3.5:
+    its end of the queue goes on acknowledging in steps of the old mark). When messages turn out larger than expected,
+    the socket is closed and bound anew; subscribers connect again by themselves and lose what was queued.
 
     Args:
         context: ZeroMQ context.
         address: Where to bind; port ``*`` lets the operating system choose.
-        buffer_bytes: Bound of each slow subscriber's queue.
+        buffer_bytes: Bound of each slow subscriber's queue (or four messages, if they are larger than that).
+        message_bytes: Expected size of a message.
         keys: CURVE keys, or None for a plain socket.
         insecure: Allow an address off this machine without keys.
 
@@ -214,37 +225,45 @@ class FrameSender(_Socket):
         address: str,
         *,
         buffer_bytes: int = 64 << 20,
+        message_bytes: int = EXPECTED_MESSAGE_BYTES,
         keys: CurveKeys | None = None,
         insecure: bool = False,
     ) -> None:
         check_address(address, encrypted=keys is not None, insecure=insecure)
+        self._context = context
+        self._keys = keys
+        self._buffer_bytes = buffer_bytes
+        self._hwm = self._mark_for(message_bytes)
+        self._expect(message_bytes)
         self._authenticator = None if keys is None else _authenticate(context, keys)
         super().__init__(context, zmq.PUB, address)
-        self._buffer_bytes = buffer_bytes
-        self._largest = 1
-        self._hwm = MAX_SEND_HWM
         try:
-            self._socket.sndhwm = self._hwm
-            if keys is not None:
-                self._socket.curve_publickey, self._socket.curve_secretkey = keys.public, keys.secret
-                self._socket.curve_server = True
-            self._socket.bind(address)
+            self._bind(address)
         except zmq.ZMQError as error:
             self.close()
-            raise UsageError(
-                f"cannot bind {address} ({error}): another process may hold it; choose a free port or end that process"
-            ) from error
+            raise UsageError(_cannot_bind(address, error)) from error
         self.address: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         """Where it is bound, the port resolved."""
 
     @property
     def hwm(self) -> int:
-        """The present high-water mark, in messages per subscriber."""
+        """The high-water mark, in messages per subscriber."""
         return self._hwm
 
     def send(self, parts: Sequence[bytes | memoryview]) -> None:
-        """Queues one message for every subscriber. Large parts are not copied: they must not change afterwards."""
-        self._keep_bound(sum(len(part) for part in parts))
+        """Queues one message for every subscriber. Large parts are not copied: they must not change afterwards.
+
+        Raises:
+            UsageError: The address was lost to another process while binding anew for larger messages.
+        """
+        size = sum(len(part) for part in parts)
+        if size > self._most_bytes:
+            self._expect(size)
+            if self._mark_for(size) < self._hwm:
+                self._bind_anew(self._mark_for(size))
+        # On its own libzmq looks at most once a millisecond at what subscribers have read, and takes empty queues for
+        # full: then it loses messages even with a single one on its way. Asking for the events makes it look now.
+        self._socket.getsockopt(zmq.EVENTS)
         self._socket.send_multipart(parts, copy=False)
 
     def close(self, linger: float = 0.0) -> None:
@@ -254,14 +273,39 @@ class FrameSender(_Socket):
             self._authenticator.stop()
             self._authenticator = None
 
-    def _keep_bound(self, size: int) -> None:
-        if size <= self._largest:
-            return
-        self._largest = size
-        hwm = min(MAX_SEND_HWM, max(MIN_SEND_HWM, self._buffer_bytes // size))
-        if hwm != self._hwm:
-            # libzmq passes a changed mark on to the queues of connected subscribers too, which tests/ relies on.
-            self._socket.sndhwm = self._hwm = hwm
+    def _expect(self, message_bytes: int) -> None:
+        self._most_bytes = message_bytes * 9 // 8  # headers are not worth binding anew
+
+    def _mark_for(self, message_bytes: int) -> int:
+        return min(MAX_SEND_HWM, max(MIN_SEND_HWM, self._buffer_bytes // max(1, message_bytes)))
+
+    def _bind(self, address: str) -> None:
+        self._socket.sndhwm = self._hwm
+        if self._keys is not None:
+            self._socket.curve_publickey, self._socket.curve_secretkey = self._keys.public, self._keys.secret
+            self._socket.curve_server = True
+        self._socket.bind(address)
+
+    def _bind_anew(self, mark: int) -> None:
+        logger.info("messages are larger than expected: binding %s anew with room for %d", self.address, mark)
+        self._hwm = mark
+        self._socket.close(linger=0)
+        give_up = time.monotonic() + REBIND_SECONDS
+        while True:
+            super().__init__(self._context, zmq.PUB, self.address)
+            try:
+                self._bind(self.address)
+            except zmq.ZMQError as error:
+                self._socket.close(linger=0)
+                if time.monotonic() > give_up:
+                    raise UsageError(_cannot_bind(self.address, error)) from error
+                _PAUSE.wait(0.005)  # ZeroMQ frees the port of a closed socket in its own time and tells nobody
+            else:
+                return
+
+
+def _cannot_bind(address: str, error: zmq.ZMQError) -> str:
+    return f"cannot bind {address} ({error}): another process may hold it; choose a free port or end that process"
 
 
 def _authenticate(context: zmq.Context[zmq.Socket[bytes]], keys: CurveKeys) -> ThreadAuthenticator:

@@ -1,0 +1,27 @@
+"""A bridge in a process of its own, ended by signals like the real one."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+from sim_bridge.bridge import Bridge, run_until_signalled
+from tests.sim_bridge.bridge_helpers import TRANSLATORS, make_settings
+
+
+def main() -> int:
+    """Reads settings and the translator's name from the command line; prints its address, then its account."""
+    logging.basicConfig(level=logging.WARNING)
+    options = json.loads(sys.argv[1])
+    settings = make_settings(**options["settings"])
+    bridge = Bridge(settings, TRANSLATORS[options["translator"]]())
+    print(json.dumps({"address": bridge.output_address}), flush=True)
+    code = run_until_signalled(bridge)
+    account = {topic: count.as_counters() for topic, count in bridge.ledger.snapshot().items()}
+    print(json.dumps({"account": account, "latency_ms": bridge.latency.percentiles_ms()}), flush=True)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
