@@ -21,14 +21,27 @@ from typer.core import TyperGroup
 from sim_bridge import __version__
 from sim_bridge.errors import MissingExtraError, SimBridgeError, TranslatorError, UsageError
 from sim_bridge.logs import configure_logging
-from sim_bridge.recordings import (
-    CAMERA_HELP,
+from sim_bridge.options import (
     LABELS_HELP,
     RGB_HELP,
     SEMANTIC_HELP,
-    open_recording,
+    BundleOption,
+    CameraOption,
+    ConfigOption,
+    DeviceOption,
+    InputOption,
+    LabelsOption,
+    OutputOption,
+    PrecisionOption,
+    RgbOption,
+    SeedOption,
+    SemanticOption,
+    SizeOption,
+    TopicOption,
+    setting_option,
 )
-from sim_bridge.settings import BridgeSettings, describe, flag_of, load_settings, metavar_of, parse_size
+from sim_bridge.recordings import open_recording
+from sim_bridge.settings import BridgeSettings, load_settings, parse_size
 from sim_bridge.sources import load_entry_point
 
 if TYPE_CHECKING:
@@ -45,32 +58,6 @@ _EXTRAS: Final = {
     "onnxruntime": ("onnxruntime", "onnx"),
 }
 """Import name of each optional dependency: the package that has it and the extra that installs it."""
-
-
-def _setting(name: str, *flags: str) -> Any:
-    """An option for a setting; its help is the setting's own description. A value is checked with all others, later."""
-    default = BridgeSettings.model_fields[name].default
-    shown = {"topics": "camera", "size": "input"}.get(name, default)
-    suffix = "" if shown is None or isinstance(shown, bool) else f" [default: {shown}]"
-    text = describe(name) + suffix
-    return typer.Option(*(flags or (flag_of(name),)), metavar=metavar_of(name), help=text, show_default=False)
-
-
-TopicOption = Annotated[list[str] | None, _setting("topics")]
-InputOption = Annotated[str | None, _setting("input")]
-OutputOption = Annotated[str | None, _setting("output")]
-BundleOption = Annotated[str | None, _setting("bundle")]
-DeviceOption = Annotated[str | None, _setting("device")]
-PrecisionOption = Annotated[str | None, _setting("precision")]
-SizeOption = Annotated[str | None, _setting("size")]
-SeedOption = Annotated[int | None, _setting("style_seed")]
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="YAML file with settings.", show_default=False)
-]
-RgbOption = Annotated[str | None, typer.Option(metavar="GLOB", help=RGB_HELP, show_default=False)]
-SemanticOption = Annotated[str | None, typer.Option(metavar="GLOB", help=SEMANTIC_HELP, show_default=False)]
-LabelsOption = Annotated[str | None, typer.Option(metavar="NAME", help=LABELS_HELP, show_default=False)]
-CameraOption = Annotated[str | None, typer.Option(metavar="NAME", help=CAMERA_HELP, show_default=False)]
 
 
 class PluginGroup(TyperGroup):
@@ -130,18 +117,18 @@ def bridge(
     bundle: BundleOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
-    mode: Annotated[str | None, _setting("mode")] = None,
+    mode: Annotated[str | None, setting_option("mode")] = None,
     size: SizeOption = None,
     style_seed: SeedOption = None,
-    on_error: Annotated[str | None, _setting("on_error")] = None,
-    pair_window: Annotated[int | None, _setting("pair_window")] = None,
-    receive_hwm: Annotated[int | None, _setting("receive_hwm")] = None,
-    send_buffer_mib: Annotated[int | None, _setting("send_buffer_mib")] = None,
-    drain_timeout: Annotated[float | None, _setting("drain_timeout")] = None,
-    curve_keys: Annotated[Path | None, _setting("curve_keys")] = None,
-    insecure: Annotated[bool | None, _setting("insecure", "--insecure/--no-insecure")] = None,
-    status_interval: Annotated[float | None, _setting("status_interval")] = None,
-    log_level: Annotated[str | None, _setting("log_level")] = None,
+    on_error: Annotated[str | None, setting_option("on_error")] = None,
+    pair_window: Annotated[int | None, setting_option("pair_window")] = None,
+    receive_hwm: Annotated[int | None, setting_option("receive_hwm")] = None,
+    send_buffer_mib: Annotated[int | None, setting_option("send_buffer_mib")] = None,
+    drain_timeout: Annotated[float | None, setting_option("drain_timeout")] = None,
+    curve_keys: Annotated[Path | None, setting_option("curve_keys")] = None,
+    insecure: Annotated[bool | None, setting_option("insecure", "--insecure/--no-insecure")] = None,
+    status_interval: Annotated[float | None, setting_option("status_interval")] = None,
+    log_level: Annotated[str | None, setting_option("log_level")] = None,
     config: ConfigOption = None,
     show_config: Annotated[bool, typer.Option("--show-config", help="Print the resolved settings as YAML.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; anywhere on the line.")] = False,
@@ -291,16 +278,17 @@ def sheet(
         raise UsageError(f"the sheet {str(out)!r} must be an image file: let its name end in .png or .jpg")
     if live == bool(sources):
         raise UsageError("a sheet is made either of folders or of a running bridge: give SRC folders, or --live")
-    from sim_bridge import sheet as sheets
+    from sim_bridge.sheet import contact_sheet, write_sheet
+    from sim_bridge.sheet_rows import live_rows, open_sources, recorded_rows
 
     if live:
-        made = sheets.live_rows(settings, count=rows, timeout=timeout)
+        made = live_rows(settings, count=rows, timeout=timeout)
     else:
-        recordings = sheets.open_sources(sources or [], rgb or [], semantic or [], labels or [])
-        made = sheets.recorded_rows(recordings, settings, count=rows)
+        recordings = open_sources(sources or [], rgb or [], semantic or [], labels or [])
+        made = recorded_rows(recordings, settings, count=rows)
     for problem in made.problems:
         typer.echo(f"sheet: {problem}", err=True)
-    sheets.write_sheet(out, sheets.contact_sheet(made.rows, width=width, title=made.title))
+    write_sheet(out, contact_sheet(made.rows, width=width, title=made.title))
     typer.echo(f"sheet: {len(made.rows)} {'row' if len(made.rows) == 1 else 'rows'} written to {out}", err=True)
     if made.problems:
         raise typer.Exit(1)

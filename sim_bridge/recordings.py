@@ -7,34 +7,25 @@ come out of a file are used only when they stay inside the recording.
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from types import TracebackType
-from typing import Annotated, Any, Final, NamedTuple, Self
+from typing import Annotated, Final
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from sim_bridge.errors import SimBridgeError, UsageError
+from sim_bridge.errors import UsageError
+from sim_bridge.file_pairs import pair_files
 
 MANIFEST: Final = "manifest.jsonl"
 DESCRIPTION: Final = "recording.json"
 DEFAULT_CAMERA: Final = "camera"
 """Name of the only camera of a recording that has no camera folders."""
 
-RGB_HELP: Final = "Foreign folder: which files are the RGB images, relative to it and quoted, like 'rgb/*.png'."
-SEMANTIC_HELP: Final = "Foreign folder: which files are the label images, raw ids or palette colours."
-LABELS_HELP: Final = "Taxonomy of the label images, like carla-0.9.14; a recording names its own."
-CAMERA_HELP: Final = "Of a recording, the only camera to take; of a foreign folder, the name to give it."
-
-_UNFINISHED: Final = re.compile(r"\.\d{6,}\.\w+\.(partial|\d+\.tmp)")  # this module's, and those of sim_bridge.images
 CAMERA_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
 
@@ -148,19 +139,13 @@ class Recording:
         return cls(root, info, frames)
 
     @classmethod
-    def foreign(
-        cls, root: Path, *, rgb: str, semantic: str | None, labels: str | None, camera: str = DEFAULT_CAMERA
-    ) -> Recording:
-        """Reads a folder of any layout.
-
-        RGB and semantic files are paired by the first rule that gives one partner each: equal names, the last number of
-        the names, all numbers of the names; else by sorted order when there are equally many. The rule used is in
-        :attr:`notes`.
+    def foreign(cls, root: Path, *, rgb: str, semantic: str, labels: str, camera: str = DEFAULT_CAMERA) -> Recording:
+        """Reads a folder of any layout; :func:`~sim_bridge.file_pairs.pair_files` says which files belong together.
 
         Args:
             root: The folder.
             rgb: Glob of the RGB images, relative to it.
-            semantic: Glob of the label images, or None when there are none.
+            semantic: Glob of the label images.
             labels: Name of their taxonomy.
             camera: Name to give the camera.
 
@@ -172,15 +157,12 @@ class Recording:
             raise UsageError(
                 f"the camera name {camera!r} may hold letters, digits, '_', '-' and '.' only: choose another"
             )
-        pictures = _glob(root, rgb, "--rgb")
-        if semantic is None:
-            numbers, notes = _frame_numbers(pictures)
-            pairs = [Pair(number, {Folder.RGB: path}) for number, path in zip(numbers, pictures, strict=True)]
-        else:
-            pairs, notes = pair_files(pictures, _glob(root, semantic, "--semantic"))
-        frames = [RecordedFrame(camera, pair.number, None, None, pair.files) for pair in pairs]
-        info = RecordingInfo(cameras={camera: CameraInfo()}, taxonomy=labels)
-        return cls(root, info, {camera: frames}, notes)
+        pairs, notes = pair_files(_glob(root, rgb, "--rgb"), _glob(root, semantic, "--semantic"))
+        frames = [
+            RecordedFrame(camera, pair.number, None, None, {Folder.RGB: pair.rgb, Folder.SEMANTIC: pair.semantic})
+            for pair in pairs
+        ]
+        return cls(root, RecordingInfo(cameras={camera: CameraInfo()}, taxonomy=labels), {camera: frames}, notes)
 
     @staticmethod
     def describe(root: Path) -> RecordingInfo:
@@ -242,99 +224,6 @@ def open_recording(
             f"a folder of another layout needs --rgb, --semantic and --labels: add {' and '.join(missing)}"
         )
     return Recording.foreign(folder, rgb=rgb, semantic=semantic, labels=labels, camera=camera or DEFAULT_CAMERA)
-
-
-class Pair(NamedTuple):
-    """The files of one frame of a foreign folder."""
-
-    number: int
-    files: dict[Folder, Path]
-
-
-def pair_files(pictures: Sequence[Path], labels: Sequence[Path]) -> tuple[list[Pair], list[str]]:
-    """Joins RGB and label files of a foreign folder; see :meth:`Recording.foreign` for the rules.
-
-    Args:
-        pictures: At least one RGB image, sorted.
-        labels: At least one label image, sorted.
-
-    Returns:
-        The pairs by rising frame number, and the notes that say which rule was used and what has no partner.
-
-    Raises:
-        UsageError: No rule fits, or a file is both picture and labels.
-    """
-    both = set(pictures) & set(labels)
-    if both:
-        raise UsageError(f"{min(both)} is matched both as RGB and as labels: narrow the globs")
-    for rule, key in _PAIRING_RULES:
-        left, right = _by_key(pictures, key), _by_key(labels, key)
-        if left is not None and right is not None and left.keys() & right.keys():
-            shared = [path for name, path in left.items() if name in right]
-            notes = [f"{_pairs(len(shared))} made by {rule}"]
-            notes += _without_partner("RGB image", [path for name, path in left.items() if name not in right])
-            notes += _without_partner("label image", [path for name, path in right.items() if name not in left])
-            partners = [right[key(path)] for path in shared]
-            return _numbered(shared, partners, notes)
-    if len(pictures) == len(labels):
-        notes = [f"{_pairs(len(pictures))} made by sorted order, since the names share no numbers"]
-        return _numbered(list(pictures), list(labels), notes)
-    raise UsageError(
-        f"{len(pictures)} RGB images and {len(labels)} label images cannot be paired, since no numbers in their names "
-        f"agree and the counts differ ({pictures[0].name!r} against {labels[0].name!r}): narrow the globs"
-    )
-
-
-def _numbered(pictures: list[Path], labels: list[Path], notes: list[str]) -> tuple[list[Pair], list[str]]:
-    numbers, more = _frame_numbers(pictures)
-    pairs = [
-        Pair(number, {Folder.RGB: picture, Folder.SEMANTIC: label})
-        for number, picture, label in zip(numbers, pictures, labels, strict=True)
-    ]
-    return sorted(pairs, key=lambda pair: pair.number), notes + more
-
-
-def _frame_numbers(paths: Sequence[Path]) -> tuple[list[int], list[str]]:
-    """The frame number of each file: the last number of its name, or its position where those repeat or are missing."""
-    numbers = [_numbers(path)[-1:] for path in paths]
-    if all(numbers) and len(set(numbers)) == len(numbers):
-        return [int(number[0]) for number in numbers], []
-    return list(range(len(paths))), ["frames are numbered from 0 in sorted order, since the names' last numbers repeat"]
-
-
-def _numbers(path: Path) -> tuple[int, ...]:
-    """The numbers that stand alone in a file's name (not the 8 of ``leftImg8bit``); all of them where none does."""
-    groups = re.findall(r"(?<![A-Za-z0-9])\d+(?![A-Za-z0-9])", path.stem) or re.findall(r"\d+", path.stem)
-    return tuple(int(group) for group in groups if len(group) <= 19)  # 19 digits fit the wire's unsigned 64 bits
-
-
-_PAIRING_RULES: Final[tuple[tuple[str, Callable[[Path], object]], ...]] = (
-    ("equal file names", lambda path: path.stem),
-    ("the last number in the file names", lambda path: _numbers(path)[-1:] or None),
-    ("all numbers in the file names", lambda path: _numbers(path) or None),
-)
-
-
-def _by_key(paths: Iterable[Path], key: Callable[[Path], object]) -> dict[object, Path] | None:
-    """The files by key, or None when a key is missing or repeats."""
-    found: dict[object, Path] = {}
-    for path in paths:
-        name = key(path)
-        if name is None or name in found:
-            return None
-        found[name] = path
-    return found
-
-
-def _pairs(count: int) -> str:
-    return "1 pair of RGB and labels" if count == 1 else f"{count} pairs of RGB and labels"
-
-
-def _without_partner(what: str, paths: Sequence[Path]) -> list[str]:
-    if not paths:
-        return []
-    plural = f"1 {what} has" if len(paths) == 1 else f"{len(paths)} {what}s have"
-    return [f"{plural} no partner and {'is' if len(paths) == 1 else 'are'} left out, the first is {paths[0]}"]
 
 
 def _glob(root: Path, pattern: str, flag: str) -> list[Path]:
@@ -449,151 +338,3 @@ def _manifest_frame(root: Path, line: bytes) -> RecordedFrame:
     pose = None if entry.pose is None else np.array(entry.pose, dtype=np.float64).reshape(4, 4)
     files = {Folder(kind): root / name for kind, name in entry.files.items() if kind in set(Folder)}
     return RecordedFrame(entry.camera, entry.frame, entry.time, pose, files, dict(entry.model_extra or {}))
-
-
-class RecordingWriter:
-    """Writes a recording frame by frame, so that what is on disk is whole at any moment.
-
-    Every file is written beside its place and moved in; a frame's manifest line follows its files. A writer opened on
-    an existing recording adds to it. Only one writer may be open on a recording.
-
-    Args:
-        root: The folder; it is made when missing.
-        info: What ``recording.json`` is to say.
-        camera_folders: Whether each camera gets a folder; without, the only camera is :data:`DEFAULT_CAMERA`.
-
-    Raises:
-        SimBridgeError: The folder cannot be written.
-    """
-
-    def __init__(self, root: Path, info: RecordingInfo, *, camera_folders: bool = False) -> None:
-        self.root = root
-        self._camera_folders = camera_folders
-        with _writing(root):
-            root.mkdir(parents=True, exist_ok=True)
-            self._manifest = (root / MANIFEST).open("ab+")
-        description = json.dumps(info.model_dump(mode="json", exclude_none=True), indent=2, ensure_ascii=False)
-        write_bytes(root / DESCRIPTION, description.encode() + b"\n")
-        self._drop_unfinished()
-
-    def _drop_unfinished(self) -> None:
-        """Removes what a killed writer left: half a manifest line, and files that were not moved into place."""
-        self._manifest.seek(0)
-        content = self._manifest.read()
-        self._manifest.truncate(content.rfind(b"\n") + 1)
-        for folder in Folder:
-            for path in (*self.root.glob(f"{folder}/.*"), *self.root.glob(f"*/{folder}/.*")):
-                if _UNFINISHED.fullmatch(path.name):
-                    path.unlink(missing_ok=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes the manifest."""
-        self._manifest.close()
-
-    def path(self, camera: str, folder: Folder, number: int, suffix: str) -> Path:
-        """Where a file of this recording lies; the folder is made when missing.
-
-        Raises:
-            UsageError: A second camera in a recording without camera folders, or a name that cannot be a folder.
-        """
-        if not CAMERA_NAME.fullmatch(camera):
-            raise UsageError(
-                f"the camera name {camera!r} may hold letters, digits, '_', '-' and '.' only: choose another"
-            )
-        if not self._camera_folders and camera != DEFAULT_CAMERA:
-            raise UsageError(f"camera {camera!r} needs a folder of its own: open the recording with camera folders")
-        parent = self.root / camera / folder if self._camera_folders else self.root / folder
-        with _writing(parent):
-            parent.mkdir(parents=True, exist_ok=True)
-        return parent / f"{number:06d}{suffix}"
-
-    def write_image(self, camera: str, folder: Folder, number: int, pixels: npt.NDArray[Any]) -> Path:
-        """Writes an image of a frame.
-
-        Args:
-            camera: Name of the camera.
-            folder: Depth and flow become ``.npy``, all others PNG.
-            number: Frame number.
-            pixels: uint8 ``(H, W, 3)`` RGB, uint8 or uint16 ``(H, W)`` ids, or float ``(H, W)`` or ``(H, W, 2)``.
-
-        Raises:
-            MissingExtraError: OpenCV is not installed.
-            ImageError: The image cannot be encoded.
-        """
-        if EXTENSIONS[folder] == (".npy",):
-            path = self.path(camera, folder, number, ".npy")
-            with _replacing(path) as temporary, temporary.open("wb") as file:
-                np.save(file, pixels.astype(np.float32, copy=False))
-            return path
-        from sim_bridge.images import write_png
-
-        path = self.path(camera, folder, number, ".png")
-        write_png(path, pixels[..., ::-1] if pixels.ndim == 3 else pixels)
-        return path
-
-    def copy(self, camera: str, folder: Folder, number: int, source: Path) -> Path:
-        """Takes a file over unchanged, byte for byte, under this recording's name for it.
-
-        Raises:
-            SimBridgeError: It cannot be written.
-        """
-        path = self.path(camera, folder, number, source.suffix.lower())
-        with _replacing(path) as temporary:
-            shutil.copyfile(source, temporary)
-        return path
-
-    def add(self, frame: RecordedFrame) -> None:
-        """Appends a frame's manifest line; its files must be written and lie in this recording."""
-        files = {folder.value: path.relative_to(self.root).as_posix() for folder, path in frame.files.items()}
-        entry: dict[str, object] = {"frame": frame.number}
-        if frame.time is not None:
-            entry["time"] = frame.time
-        if self._camera_folders:
-            entry["camera"] = frame.camera
-        if frame.pose is not None:
-            entry["pose"] = [float(value) for value in frame.pose.reshape(-1)]
-        line = json.dumps({**entry, "files": files, **frame.extra}, ensure_ascii=False, allow_nan=False)
-        with _writing(self.root / MANIFEST):
-            self._manifest.write(line.encode() + b"\n")
-            self._manifest.flush()
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside ``path`` and moves it there when the block ends well."""
-    temporary = path.with_name(f".{path.name}.partial")
-    with _writing(path):
-        try:
-            yield temporary
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Makes a sentence of what the operating system refuses."""
-    try:
-        yield
-    except OSError as error:
-        raise SimBridgeError(
-            f"{path} cannot be written ({error.strerror}): make room, or choose another folder"
-        ) from error
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file so that at any moment it holds the old content or the new, never a part.
-
-    Raises:
-        SimBridgeError: The folder is missing or cannot be written.
-    """
-    with _replacing(path) as temporary:
-        temporary.write_bytes(content)

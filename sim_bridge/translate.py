@@ -14,6 +14,7 @@ from sim_bridge.errors import ImageError, LabelError, TranslatorError, UsageErro
 from sim_bridge.frames import Frame
 from sim_bridge.images import write_jpeg, write_png
 from sim_bridge.preprocess import Preprocessor, fit_rgb
+from sim_bridge.recording_writer import RecordingWriter
 from sim_bridge.recordings import (
     DEFAULT_CAMERA,
     DESCRIPTION,
@@ -22,7 +23,6 @@ from sim_bridge.recordings import (
     RecordedFrame,
     Recording,
     RecordingInfo,
-    RecordingWriter,
     read_manifest,
 )
 from sim_bridge.settings import Size

@@ -16,7 +16,7 @@ import typer
 from plugins.replay.faults import FaultInjector, Faults
 from plugins.replay.publisher import ReplayPublisher
 from plugins.replay.source import DEFAULT_RATE, ReplaySource
-from sim_bridge.recordings import CAMERA_HELP, LABELS_HELP, RGB_HELP, SEMANTIC_HELP
+from sim_bridge.options import CameraOption, LabelsOption, RgbOption, SemanticOption
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5555"
 
@@ -28,10 +28,10 @@ def replay(
     folder: Annotated[
         Path, typer.Argument(help="A recording, or any folder together with --rgb, --semantic, --labels.")
     ],
-    rgb: Annotated[str | None, typer.Option(metavar="GLOB", help=RGB_HELP)] = None,
-    semantic: Annotated[str | None, typer.Option(metavar="GLOB", help=SEMANTIC_HELP)] = None,
-    labels: Annotated[str | None, typer.Option(metavar="NAME", help=LABELS_HELP)] = None,
-    camera: Annotated[str | None, typer.Option(metavar="NAME", help=CAMERA_HELP)] = None,
+    rgb: RgbOption = None,
+    semantic: SemanticOption = None,
+    labels: LabelsOption = None,
+    camera: CameraOption = None,
     rate: Annotated[
         float,
         typer.Option(min=0, help="Frames per second; 0 sends as fast as the subscribers take them and loses nothing."),

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from sim_bridge.labels import taxonomy
-from sim_bridge.recordings import Folder, RecordedFrame, RecordingInfo, RecordingWriter
+from sim_bridge.recording_writer import RecordingWriter
+from sim_bridge.recordings import Folder, RecordedFrame, RecordingInfo
 from sim_bridge.translators import ByteArray
 
 ROOT = Path(__file__).parents[2]

@@ -7,15 +7,14 @@ import pytest
 from sim_bridge.captures import read_capture, recording_taxonomy
 from sim_bridge.errors import ImageError, LabelError, SimBridgeError, SizeMismatchError, UsageError
 from sim_bridge.labels import taxonomy
+from sim_bridge.recording_writer import RecordingWriter, write_bytes
 from sim_bridge.recordings import (
     CameraInfo,
     Folder,
     RecordedFrame,
     Recording,
     RecordingInfo,
-    RecordingWriter,
     open_recording,
-    write_bytes,
 )
 from tests.sim_bridge.recording_helpers import (
     TAXONOMY,

@@ -20,11 +20,9 @@ from sim_bridge.sheet import (
     class_color,
     color_labels,
     contact_sheet,
-    open_sources,
-    recorded_rows,
-    spread_evenly,
     write_sheet,
 )
+from sim_bridge.sheet_rows import open_sources, recorded_rows, spread_evenly
 from tests.sim_bridge.recording_helpers import (
     TAXONOMY,
     class_ids,

@@ -187,7 +187,7 @@ def test_full_disk_ends_the_run_with_a_sentence(tmp_path: Path, monkeypatch: pyt
     def full(source: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("sim_bridge.recordings.shutil.copyfile", full)
+    monkeypatch.setattr("sim_bridge.recording_writer.shutil.copyfile", full)
     with pytest.raises(SimBridgeError, match=r"cannot be written \(No space left on device\)"):
         translate_recording(recording, tmp_path / "out", NullTranslator(), NULL)
     assert lines(tmp_path / "out") == []

@@ -1,0 +1,177 @@
+"""Writes recordings so that a process may be killed at any moment: what is listed is whole."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from sim_bridge.errors import SimBridgeError, UsageError
+from sim_bridge.recordings import (
+    CAMERA_NAME,
+    DEFAULT_CAMERA,
+    DESCRIPTION,
+    EXTENSIONS,
+    MANIFEST,
+    Folder,
+    RecordedFrame,
+    RecordingInfo,
+)
+
+_UNFINISHED: Final = re.compile(r"\.\d{6,}\.\w+\.(partial|\d+\.tmp)")  # this module's, and those of sim_bridge.images
+
+
+class RecordingWriter:
+    """Writes a recording frame by frame, so that what is on disk is whole at any moment.
+
+    Every file is written beside its place and moved in; a frame's manifest line follows its files. A writer opened on
+    an existing recording adds to it. Only one writer may be open on a recording.
+
+    Args:
+        root: The folder; it is made when missing.
+        info: What ``recording.json`` is to say.
+        camera_folders: Whether each camera gets a folder; without, the only camera is :data:`DEFAULT_CAMERA`.
+
+    Raises:
+        SimBridgeError: The folder cannot be written.
+    """
+
+    def __init__(self, root: Path, info: RecordingInfo, *, camera_folders: bool = False) -> None:
+        self.root = root
+        self._camera_folders = camera_folders
+        with _writing(root):
+            root.mkdir(parents=True, exist_ok=True)
+            self._manifest = (root / MANIFEST).open("ab+")
+        description = json.dumps(info.model_dump(mode="json", exclude_none=True), indent=2, ensure_ascii=False)
+        write_bytes(root / DESCRIPTION, description.encode() + b"\n")
+        self._drop_unfinished()
+
+    def _drop_unfinished(self) -> None:
+        """Removes what a killed writer left: half a manifest line, and files that were not moved into place."""
+        self._manifest.seek(0)
+        content = self._manifest.read()
+        self._manifest.truncate(content.rfind(b"\n") + 1)
+        for folder in Folder:
+            for path in (*self.root.glob(f"{folder}/.*"), *self.root.glob(f"*/{folder}/.*")):
+                if _UNFINISHED.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the manifest."""
+        self._manifest.close()
+
+    def path(self, camera: str, folder: Folder, number: int, suffix: str) -> Path:
+        """Where a file of this recording lies; the folder is made when missing.
+
+        Raises:
+            UsageError: A second camera in a recording without camera folders, or a name that cannot be a folder.
+        """
+        if not CAMERA_NAME.fullmatch(camera):
+            raise UsageError(
+                f"the camera name {camera!r} may hold letters, digits, '_', '-' and '.' only: choose another"
+            )
+        if not self._camera_folders and camera != DEFAULT_CAMERA:
+            raise UsageError(f"camera {camera!r} needs a folder of its own: open the recording with camera folders")
+        parent = self.root / camera / folder if self._camera_folders else self.root / folder
+        with _writing(parent):
+            parent.mkdir(parents=True, exist_ok=True)
+        return parent / f"{number:06d}{suffix}"
+
+    def write_image(self, camera: str, folder: Folder, number: int, pixels: npt.NDArray[Any]) -> Path:
+        """Writes an image of a frame.
+
+        Args:
+            camera: Name of the camera.
+            folder: Depth and flow become ``.npy``, all others PNG.
+            number: Frame number.
+            pixels: uint8 ``(H, W, 3)`` RGB, uint8 or uint16 ``(H, W)`` ids, or float ``(H, W)`` or ``(H, W, 2)``.
+
+        Raises:
+            MissingExtraError: OpenCV is not installed.
+            ImageError: The image cannot be encoded.
+        """
+        if EXTENSIONS[folder] == (".npy",):
+            path = self.path(camera, folder, number, ".npy")
+            with _replacing(path) as temporary, temporary.open("wb") as file:
+                np.save(file, pixels.astype(np.float32, copy=False))
+            return path
+        from sim_bridge.images import write_png
+
+        path = self.path(camera, folder, number, ".png")
+        write_png(path, pixels[..., ::-1] if pixels.ndim == 3 else pixels)
+        return path
+
+    def copy(self, camera: str, folder: Folder, number: int, source: Path) -> Path:
+        """Takes a file over unchanged, byte for byte, under this recording's name for it.
+
+        Raises:
+            SimBridgeError: It cannot be written.
+        """
+        path = self.path(camera, folder, number, source.suffix.lower())
+        with _replacing(path) as temporary:
+            shutil.copyfile(source, temporary)
+        return path
+
+    def add(self, frame: RecordedFrame) -> None:
+        """Appends a frame's manifest line; its files must be written and lie in this recording."""
+        files = {folder.value: path.relative_to(self.root).as_posix() for folder, path in frame.files.items()}
+        entry: dict[str, object] = {"frame": frame.number}
+        if frame.time is not None:
+            entry["time"] = frame.time
+        if self._camera_folders:
+            entry["camera"] = frame.camera
+        if frame.pose is not None:
+            entry["pose"] = [float(value) for value in frame.pose.reshape(-1)]
+        line = json.dumps({**entry, "files": files, **frame.extra}, ensure_ascii=False, allow_nan=False)
+        with _writing(self.root / MANIFEST):
+            self._manifest.write(line.encode() + b"\n")
+            self._manifest.flush()
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside ``path`` and moves it there when the block ends well."""
+    temporary = path.with_name(f".{path.name}.partial")
+    with _writing(path):
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Makes a sentence of what the operating system refuses."""
+    try:
+        yield
+    except OSError as error:
+        raise SimBridgeError(
+            f"{path} cannot be written ({error.strerror}): make room, or choose another folder"
+        ) from error
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file so that at any moment it holds the old content or the new, never a part.
+
+    Raises:
+        SimBridgeError: The folder is missing or cannot be written.
+    """
+    with _replacing(path) as temporary:
+        temporary.write_bytes(content)

@@ -1,0 +1,228 @@
+"""What goes on a contact sheet: frames of recordings, or frames of a running bridge."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from sim_bridge.captures import read_capture, recording_taxonomy, to_frames
+from sim_bridge.client import Subscriber
+from sim_bridge.errors import FrameTimeoutError, ImageError, LabelError, TranslatorError, UsageError
+from sim_bridge.frames import Frame, FrameId, Kind
+from sim_bridge.images import to_ids, to_rgb
+from sim_bridge.labels import Taxonomy, taxonomy
+from sim_bridge.recordings import RecordedFrame, Recording, open_recording
+from sim_bridge.settings import BridgeSettings
+from sim_bridge.sheet import CG, EDGES, LABELS, PHOTOREAL, SheetRow, color_labels
+from sim_bridge.translate import PairTranslator
+from sim_bridge.translators import ByteArray, Style, Translator
+from sim_bridge.translators.load import load_translator
+
+_LIVE_EVERY: Final = 1.0  # seconds between two rows from a running bridge, so that they differ
+
+
+@dataclass(frozen=True, slots=True)
+class SheetContent:
+    """Rows, what could not become one, and the sheet's title."""
+
+    rows: Sequence[SheetRow]
+    title: str
+    problems: Sequence[str] = ()
+
+
+def open_sources(
+    folders: Sequence[Path], rgb: Sequence[str], semantic: Sequence[str], labels: Sequence[str]
+) -> list[tuple[Recording, Taxonomy]]:
+    """Opens the folders of a sheet.
+
+    Args:
+        folders: Recordings or foreign folders.
+        rgb: Globs: none, one for all folders, or one per folder. An empty one means that the folder is a recording.
+        semantic: The same for the label images.
+        labels: The same for the taxonomies' names.
+
+    Raises:
+        UsageError: A folder cannot be used, or the counts differ.
+    """
+    spread = [_spread(flag, values, len(folders)) for flag, values in (("--rgb", rgb), ("--semantic", semantic))]
+    names = _spread("--labels", labels, len(folders))
+    opened = []
+    for folder, pictures, ids, name in zip(folders, *spread, names, strict=True):
+        recording = open_recording(folder, rgb=pictures, semantic=ids, labels=name, camera=None)
+        opened.append((recording, recording_taxonomy(recording, name)))
+    return opened
+
+
+def _spread(flag: str, values: Sequence[str], count: int) -> list[str | None]:
+    if len(values) not in (0, 1, count):
+        raise UsageError(f"{flag} is given {len(values)} times for {count} folders: give it once, or once per folder")
+    wide = list(values) * count if len(values) == 1 else list(values) or [""] * count
+    return [value or None for value in wide]
+
+
+def recorded_rows(
+    sources: Sequence[tuple[Recording, Taxonomy]], settings: BridgeSettings, *, count: int
+) -> SheetContent:
+    """Translates ``count`` frames of each recording, spread evenly over it.
+
+    Raises:
+        TranslatorError: The bundle cannot be loaded.
+        ImageError: No frame at all could be read.
+    """
+    translator = load_translator(settings)
+    pairs = PairTranslator(translator, settings.size, Style(seed=settings.style_seed))
+    rows, problems = [], []
+    for recording, source in sources:
+        frames = [frame for camera in recording.cameras() for frame in recording.frames(camera)]
+        for frame in spread_evenly(frames, count):
+            try:
+                rows.append(_recorded_row(recording, frame, source, pairs))
+            except (ImageError, LabelError, TranslatorError) as error:
+                problems.append(f"left out: frame {frame.number} of {recording.root}: {error}")
+    if not rows:
+        raise ImageError(f"no frame could be put on the sheet: {problems[0].removeprefix('left out: ')}")
+    return SheetContent(rows, _title(translator, settings), problems)
+
+
+def spread_evenly(frames: Sequence[RecordedFrame], count: int) -> list[RecordedFrame]:
+    """``count`` of the frames, the first and the last among them; all when there are not more."""
+    if len(frames) <= count:
+        return list(frames)
+    if count == 1:
+        return [frames[len(frames) // 2]]
+    return [frames[round(index * (len(frames) - 1) / (count - 1))] for index in range(count)]
+
+
+def _recorded_row(recording: Recording, frame: RecordedFrame, source: Taxonomy, pairs: PairTranslator) -> SheetRow:
+    capture = read_capture(frame, source)
+    rgb, semantic = to_frames(frame, capture, session="", seconds=0.0)
+    translation = pairs.translate(rgb, semantic)
+    images = {CG: capture.rgb, PHOTOREAL: translation.rgb[0]}
+    if translation.edges is not None:
+        images[EDGES] = translation.edges[0]
+    caption = f"{recording.root.resolve().name}   frame {frame.number}   {capture.size[0]}x{capture.size[1]}"
+    return _with_labels(caption, images, capture.ids, source)
+
+
+def _with_labels(caption: str, images: dict[str, ByteArray], ids: ByteArray | None, source: Taxonomy) -> SheetRow:
+    if ids is None:
+        return SheetRow(caption, images)
+    shares = np.bincount(ids.reshape(-1), minlength=256) / ids.size
+    classes: dict[str, float] = {}
+    for number in np.flatnonzero(shares):
+        name = source.ids.get(int(number), "unlabeled")
+        classes[name] = classes.get(name, 0.0) + float(shares[number])
+    return SheetRow(f"{caption}   labels {source.name}", {**images, LABELS: color_labels(ids, source)}, classes)
+
+
+def live_rows(settings: BridgeSettings, *, count: int, timeout: float) -> SheetContent:
+    """Takes rows from a running bridge and the simulator it listens to.
+
+    CG, labels and photoreal are what came over the wire, joined by session and frame number. The edges are those the
+    settings' bundle sees in that CG frame; they stay empty when the bridge runs another bundle.
+
+    Args:
+        settings: ``input``, ``output``, ``topics``, ``bundle`` as the bridge has them.
+        count: How many rows per camera, about a second apart.
+        timeout: Seconds to wait for a frame at most.
+
+    Raises:
+        FrameTimeoutError: No frame came in time, or none that the simulator's frames belong to.
+        TranslatorError: The bundle cannot be loaded.
+    """
+    edges = _Edges(load_translator(settings))
+    rows: list[SheetRow] = []
+    models: dict[str, None] = {}
+    for camera in settings.topics:
+        for rgb, semantic, photoreal in _live_frames(settings, camera, count, timeout):
+            rows.append(_live_row(rgb, semantic, photoreal, edges))
+            if photoreal.provenance is not None:
+                models[photoreal.provenance.model] = None
+    return SheetContent(rows, f"sim-bridge, live   model {', '.join(models)}")
+
+
+def _live_frames(
+    settings: BridgeSettings, camera: str, count: int, timeout: float
+) -> Iterator[tuple[Frame, Frame, Frame]]:
+    """RGB, semantic and photoreal frame of ``count`` ticks, about a second apart."""
+    with (
+        Subscriber(settings.input, camera=camera, kinds=(Kind.RGB, Kind.SEMANTIC), buffer=64) as simulator,
+        Subscriber(settings.output, camera=camera, kinds=(Kind.PHOTOREAL,)) as bridge,
+    ):
+        inputs = _Inputs(simulator)
+        due, deadline = 0.0, time.monotonic() + timeout
+        while count:
+            photoreal = bridge.next_frame(round(max(0.0, deadline - time.monotonic()), 2))
+            pair = inputs.find(photoreal.id)
+            if pair is not None and time.monotonic() >= due:
+                yield *pair, photoreal
+                count -= 1
+                due = time.monotonic() + _LIVE_EVERY
+                deadline = due + timeout
+            elif time.monotonic() > deadline:
+                raise FrameTimeoutError(
+                    f"photoreal frames of camera {camera!r} come from {settings.output}, but for {timeout:g} s none of "
+                    f"their CG frames came from {settings.input}: give the bridge's own --input"
+                )
+
+
+class _Edges:
+    """The edge maps a network sees, for frames that a bridge has translated with it."""
+
+    def __init__(self, translator: Translator) -> None:
+        self._translator = translator
+        self._pairs: dict[tuple[int, int, int], PairTranslator] = {}
+
+    def of(self, rgb: Frame, semantic: Frame, photoreal: Frame) -> ByteArray | None:
+        """uint8 ``(H, W)``; None when the frame was made by another network, or by one without edges."""
+        made = photoreal.provenance
+        if made is None or made.model != self._translator.model_id:
+            return None
+        key = (photoreal.width, photoreal.height, made.seed)
+        if key not in self._pairs:
+            self._pairs[key] = PairTranslator(self._translator, key[:2], Style(seed=made.seed))
+        edges = self._pairs[key].translate(rgb, semantic).edges
+        return None if edges is None else edges[0]
+
+
+class _Inputs:
+    """The simulator's last frames by identity."""
+
+    _KEPT = 48
+
+    def __init__(self, subscriber: Subscriber) -> None:
+        self._subscriber = subscriber
+        self._frames: OrderedDict[FrameId, dict[Kind, Frame]] = OrderedDict()
+
+    def find(self, identity: FrameId) -> tuple[Frame, Frame] | None:
+        """The RGB and the semantic frame, if both were seen."""
+        for frame in self._subscriber.frames(timeout=0.0):
+            self._frames.setdefault(frame.id, {})[frame.kind] = frame
+            while len(self._frames) > self._KEPT:
+                self._frames.popitem(last=False)
+        found = self._frames.get(identity, {})
+        return (found[Kind.RGB], found[Kind.SEMANTIC]) if len(found) == 2 else None
+
+
+def _live_row(rgb: Frame, semantic: Frame, photoreal: Frame, edges: _Edges) -> SheetRow:
+    images = {CG: to_rgb(rgb), PHOTOREAL: to_rgb(photoreal)}
+    seen = edges.of(rgb, semantic, photoreal)
+    if seen is not None:
+        images[EDGES] = seen
+    caption = f"{rgb.camera}   frame {rgb.number}   {photoreal.width}x{photoreal.height}"
+    made = photoreal.provenance
+    if made is not None:
+        seed = f", style seed {made.seed}" if made.seed else ""
+        caption += f"   {made.status}{seed}, {(made.published - rgb.sent) / 1e6:.0f} ms after it was sent"
+    return _with_labels(caption, images, to_ids(semantic), taxonomy(semantic.labels or ""))
+
+
+def _title(translator: Translator, settings: BridgeSettings) -> str:
+    seed = f", style seed {settings.style_seed}" if settings.style_seed else ""
+    return f"sim-bridge   {translator.name} {translator.model_id}{seed}"
