@@ -83,6 +83,7 @@ class SFlowTranslator:
         # Taken before the conversion: rounded to bf16, the same seed would mean slightly another style than in fp32.
         self._logits = network.dned.ensemble_logits.detach().float().cpu().clone()
         self._spread = network.style_spread
+        self._tier = str(network.args["tier"])
         self._name = name
         self._model_id = model_id
         self._classes = tuple(classes)
@@ -138,6 +139,11 @@ class SFlowTranslator:
     def classes(self) -> tuple[str, ...]:
         """Canonical class names by id."""
         return self._classes
+
+    @property
+    def tier(self) -> str:
+        """Size of the network: ``lite``, ``base`` or ``full``."""
+        return self._tier
 
     @property
     def target(self) -> Target:

@@ -162,7 +162,7 @@ def test_labels_never_blend(size: tuple[int, int]) -> None:
 
 
 def test_labels_stay_aligned_with_the_picture() -> None:
-    """A picture whose grey value is the label: after shrinking both, the label is from the area the mean was taken of."""
+    """A picture whose grey value is the label: after shrinking both, the label is from the area of the mean."""
     ids = (np.mgrid[:120, :160][1]).astype(np.uint8)
     rgb, labels = fit_pair(np.repeat(ids[..., None], 3, 2), ids, (50, 30))
     error = rgb[..., 0].astype(int) - labels

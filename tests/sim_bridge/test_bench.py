@@ -1,0 +1,100 @@
+"""The benchmark measures the real bridge with a real second process, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import threading
+
+import numpy as np
+import pytest
+
+pytest.importorskip("cv2")
+
+from sim_bridge.bench import DELIVERED, BenchResult, _hear, _simulator, run_bench
+from sim_bridge.bench_source import SCENES, TAXONOMY, Plan, draw_street
+from sim_bridge.errors import SimBridgeError, TranslatorError, UsageError
+from sim_bridge.labels import taxonomy
+from sim_bridge.latency import Stage
+
+SIZE = (96, 64)
+
+
+def check_sums(result: BenchResult, frames: int) -> None:
+    assert result.frames == frames
+    assert sum(result.outcomes.values()) == frames
+    assert result.delivered == result.outcomes["published"]
+    for row in result.latency_ms.values():
+        assert 0 < row["p50"] <= row["p95"] <= row["p99"]
+    assert result.latency_ms[Stage.END_TO_END]["p50"] < result.latency_ms[DELIVERED]["p50"]
+
+
+def test_at_full_rate_every_frame_has_an_outcome() -> None:
+    threads = threading.active_count()
+    result = run_bench(size=SIZE, frames=60, bundle="null")
+    check_sums(result, 60)
+    assert result.frames_per_s > 20 and result.mode == "full" and result.rate is None
+    assert multiprocessing.active_children() == [] and threading.active_count() == threads
+
+
+def test_paced_it_keeps_the_rate() -> None:
+    result = run_bench(size=SIZE, frames=30, bundle="null", mode="paced", rate=40.0)
+    check_sums(result, 30)
+    assert result.delivered >= 25  # a machine that is busy with other things may make it drop a few
+    assert result.frames_per_s == pytest.approx(40.0, rel=0.25)
+
+
+def test_the_result_is_a_table_and_json() -> None:
+    result = run_bench(size=SIZE, frames=10, bundle="null", mode="paced", rate=100.0)
+    values = json.loads(json.dumps(result.to_json()))
+    assert values["frames_per_s"] == result.frames_per_s
+    assert (values["width"], values["height"], values["bundle"], values["rate"]) == (96, 64, "null", 100.0)
+    assert set(values["latency_ms"]) == {str(stage) for stage in Stage} | {DELIVERED}
+    assert len(values["load_average"]) == 2
+    table = result.to_table()
+    for word in (
+        "96x64",
+        "paced at 100 frames/s",
+        "load average",
+        "p99",
+        "preprocess",
+        "postprocess",
+        "bridge_overhead",
+    ):
+        assert word in table
+
+
+def test_a_bundle_that_cannot_be_loaded_ends_it_at_once() -> None:
+    pytest.importorskip("torch")
+    with pytest.raises(TranslatorError, match="nosuch"):
+        run_bench(size=SIZE, frames=10, bundle="nosuch", device="cpu")
+    assert multiprocessing.active_children() == []
+
+
+def test_a_simulator_process_that_dies_is_told() -> None:
+    with pytest.raises(SimBridgeError, match="ended early"), _simulator(Plan(96, 64, 1, 1, None)) as link:
+        assert _hear(link, None).startswith("tcp://127.0.0.1:")
+        (process,) = multiprocessing.active_children()
+        process.kill()
+        _hear(link, None)
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"frames": 0}, {"frames": 5, "rate": 10.0}, {"frames": 5, "mode": "paced", "rate": -1.0}]
+)
+def test_impossible_orders_are_refused(arguments: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        run_bench(size=SIZE, bundle="null", **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [(16, 16), (97, 33), (512, 256)])
+def test_the_drawn_street_is_a_street(size: tuple[int, int]) -> None:
+    names = taxonomy(TAXONOMY).ids
+    first, *others = [draw_street(*size, shift) for shift in range(SCENES)]
+    bgra, ids = first
+    assert bgra.shape == (size[1], size[0], 4) and ids.shape == (size[1], size[0])
+    assert bgra.flags.c_contiguous and (bgra[..., 3] == 255).all()
+    seen = {names[int(number)] for number in np.unique(ids)}
+    assert {"road", "sky", "building"} <= seen
+    assert all(not np.array_equal(bgra, other) for other, _ in others)
