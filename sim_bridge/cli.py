@@ -387,7 +387,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         package, extra = _EXTRAS.get((error.name or "").partition(".")[0], (None, ""))
         if package is None:
-            return _fail(error, f"the module {error.name!r} is missing: install sim-bridge again", 1, debug)
+            return _fail(error, f"the module {error.name!r} is missing: install what brings it", 1, debug)
         missing = MissingExtraError(package, extra, "this command")
         return _fail(error, str(missing), missing.exit_code, debug)
     # The last line of defence: a bug ends in a sentence as well, and says how to see where it is.

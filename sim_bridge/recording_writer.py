@@ -47,11 +47,11 @@ class RecordingWriter:
     def __init__(self, root: Path, info: RecordingInfo, *, camera_folders: bool = False) -> None:
         self.root = root
         self._camera_folders = camera_folders
+        description = json.dumps(info.model_dump(mode="json", exclude_none=True), indent=2, ensure_ascii=False)
         with _writing(root):
             root.mkdir(parents=True, exist_ok=True)
+            write_bytes(root / DESCRIPTION, description.encode() + b"\n")
             self._manifest = (root / MANIFEST).open("ab+")
-        description = json.dumps(info.model_dump(mode="json", exclude_none=True), indent=2, ensure_ascii=False)
-        write_bytes(root / DESCRIPTION, description.encode() + b"\n")
         self._drop_unfinished()
 
     def _drop_unfinished(self) -> None:

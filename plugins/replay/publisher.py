@@ -12,13 +12,15 @@ from types import TracebackType
 from typing import Final, Self
 
 import zmq
+from zmq.auth.thread import ThreadAuthenticator
 
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import Frame
 from sim_bridge.transport import CurveKeys, check_address
 from sim_bridge.wire import encode
 
-_POLL: Final = 0.1  # seconds between looks at the stop event while ZeroMQ waits
+_POLL: Final = 0.1  # seconds between looks at the stop event while waiting for subscribers
+_RETRY: Final = 0.001  # seconds until a full queue is tried again
 _SUBSCRIBE: Final = b"\x01"  # first byte of what XPUB tells of a new subscription
 _GRACE: Final = 1.0  # seconds for a first subscriber to name the rest of its topics
 _LINGER: Final = 2.0  # seconds for the last messages to leave
@@ -44,16 +46,21 @@ class ReplayPublisher:
         check_address(address, encrypted=keys is not None, insecure=insecure)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.XPUB)
+        self._authenticator: ThreadAuthenticator | None = None
         self._socket.setsockopt(zmq.XPUB_NODROP, int(lossless))
         self._socket.sndhwm = 16
         self._socket.ipv6 = "[" in address  # else LAST_ENDPOINT comes back as a mapped address nobody recognises
         if keys is not None:
             self._socket.curve_publickey, self._socket.curve_secretkey = keys.public, keys.secret
             self._socket.curve_server = True
+            # Without it a CURVE server talks to everyone who knows its public key.
+            self._authenticator = ThreadAuthenticator(self._context)
+            self._authenticator.start()
+            self._authenticator.configure_curve(domain="*", location=str(keys.folder))
         try:
             self._socket.bind(address)
         except zmq.ZMQError as error:
-            self._context.destroy(linger=0)
+            self._close(linger=0.0)
             raise UsageError(
                 f"cannot bind {address} ({zmq.strerror(error.errno or 0)}): another simulator or replay may hold it, "
                 "end it or give another --address"
@@ -68,7 +75,12 @@ class ReplayPublisher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._socket.close(linger=round((_LINGER if kind is None else 0.0) * 1000))
+        self._close(_LINGER if kind is None else 0.0)
+
+    def _close(self, linger: float) -> None:
+        self._socket.close(linger=round(linger * 1000))
+        if self._authenticator is not None:
+            self._authenticator.stop()
         self._context.term()
 
     def wait_for_subscriber(self, topics: Iterable[str], timeout: float | None, stop: threading.Event) -> bool:
@@ -105,8 +117,7 @@ class ReplayPublisher:
             try:
                 self._socket.send_multipart(parts, flags=zmq.NOBLOCK, copy=False)
             except zmq.Again:
-                self._note_subscriptions(_POLL)  # a subscriber that leaves makes room, too
-                self._socket.poll(round(_POLL * 1000), zmq.POLLOUT)
+                self._note_subscriptions(_RETRY)  # XPUB always says that it can be written to: nothing to wait on
                 continue
             return True
         return False

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import zmq
+import zmq.auth
 
 from plugins.replay.faults import FaultInjector, Faults
 from plugins.replay.source import ReplaySource
@@ -18,6 +19,7 @@ from sim_bridge.errors import UsageError
 from sim_bridge.frames import Encoding, Frame, Kind
 from sim_bridge.labels import ids_from_image, taxonomy
 from sim_bridge.sources import Source, load_source
+from sim_bridge.transport import KEY_NAME, CurveKeys, FrameReceiver
 from tests.sim_bridge.recording_helpers import (
     TAXONOMY,
     WAIT,
@@ -275,6 +277,24 @@ def test_address_off_the_machine_needs_consent(tmp_path: Path, site: Path) -> No
     done = run_cli("replay", make_recording(tmp_path / "r", [1]), "--address", "tcp://0.0.0.0:*", site=site)
     assert done.returncode == 2
     assert "--insecure" in done.stderr
+
+
+def test_keys_keep_strangers_out(tmp_path: Path, site: Path) -> None:
+    root = make_recording(tmp_path / "r", [1])
+    for folder in ("ours", "theirs"):
+        (tmp_path / folder).mkdir()
+        zmq.auth.create_certificates(tmp_path / folder, KEY_NAME)
+    ours, theirs = CurveKeys.load(tmp_path / "ours"), CurveKeys.load(tmp_path / "theirs")
+    stranger = CurveKeys(ours.public, theirs.secret, theirs.folder)  # knows the server's key, has none that is listed
+    with running_cli("replay", root, "--address", ANY_PORT, "--loop", "--curve-keys", ours.folder, site=site) as replay:
+        address = replay.wait_for_line("waiting for a subscriber").split(" on ")[1].split(",")[0]
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        with context, FrameReceiver(context, address, ["camera/"], keys=ours) as friend:
+            assert friend.receive(WAIT) is not None
+            with FrameReceiver(context, address, ["camera/"], keys=stranger) as refused:
+                assert refused.receive(1.0) is None
+            assert friend.receive(WAIT) is not None
+        assert replay.interrupt()[0] == 0
 
 
 def test_interrupt_ends_a_loop_in_good_order(tmp_path: Path, site: Path) -> None:
