@@ -26,9 +26,9 @@ EDGES: Final = "edges"
 PHOTOREAL: Final = "photoreal"
 COLUMNS: Final = (CG, LABELS, EDGES, PHOTOREAL)
 
-_PAPER: Final = (255, 255, 255)
+_PAPER: Final = (236, 238, 241)  # not white: a white sky would have no border
 _INK: Final = (28, 30, 34)
-_FAINT: Final = (112, 116, 124)
+_FAINT: Final = (96, 100, 108)
 _UNKNOWN_COLOR: Final = (60, 60, 60)
 _MARGIN: Final = 24
 _GAP: Final = 8
