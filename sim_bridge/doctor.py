@@ -1,4 +1,4 @@
-"""Looks whether this machine and these settings can run the bridge; the core packages suffice to say what is missing."""
+"""Looks whether this machine and these settings can run the bridge; core packages suffice to say what is missing."""
 
 from __future__ import annotations
 

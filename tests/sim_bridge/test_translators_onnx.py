@@ -21,6 +21,7 @@ from sim_bridge.errors import TranslatorError, UsageError  # noqa: E402
 from sim_bridge.translators import Style, Translator  # noqa: E402
 from sim_bridge.translators.load import load_translator  # noqa: E402
 from sim_bridge.translators.onnx import OnnxTranslator  # noqa: E402
+from sim_bridge.translators.onnx_sidecar import Sidecar  # noqa: E402
 
 ByteArray = npt.NDArray[np.uint8]
 CLASSES = ["road", "sky", "car"]
@@ -337,6 +338,13 @@ def test_a_fixed_batch_above_one_is_refused(tmp_path: Path) -> None:
     path = identity(tmp_path, {"inputs": [RGB], "output": {"name": "y"}}, (4, 3, "h", "w"))
     with pytest.raises(TranslatorError, match="fixed batch"):
         OnnxTranslator.load(path)
+
+
+def test_the_documented_sidecar_is_one() -> None:
+    page = Path(__file__).parents[2] / "docs" / "onnx.md"
+    _, example, *_ = page.read_text(encoding="utf-8").split("```yaml\n")
+    sidecar = Sidecar.model_validate(yaml.safe_load(example.partition("```")[0]))
+    assert [spec.role for spec in sidecar.inputs] == ["rgb", "onehot"] and sidecar.multiple == 32
 
 
 def test_missing_and_broken_files(tmp_path: Path) -> None:
