@@ -269,6 +269,8 @@ def save_bundle(path: Path, network: nn.Module, card: Card, training: Mapping[st
     save_file(as_half(network.state_dict()), path / WEIGHTS)
     if training is not None:
         save_file(as_half(training), path / TRAINING)
+    for file in path.glob("*.safetensors"):
+        file.chmod(0o644)  # safetensors writes for the owner alone
     written = asdict(card) | {"sha256": sha256_of(path / WEIGHTS)}
     (path / CARD).write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return Card(**written)

@@ -152,8 +152,8 @@ class ImageTrainer:
         """One step of G, DNED and D on one batch."""
         self._set_learning_rates(stage)
         batch = self.sampler.draw().to(self.device)
-        fake, sides, fused = self._render(batch, stage)
-        loss = self._edge_terms(stage, sides, fused, batch.e) + self._picture_terms(stage, batch, fake)
+        fake, seen, sides, fused = self._render(batch, stage)
+        loss = self._edge_terms(stage, sides, fused, batch.e) + self._picture_terms(stage, batch, fake, seen)
         # Update G and DNED, then D: both losses were taken from the same two networks.
         self.optimiser_g.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -166,8 +166,8 @@ class ImageTrainer:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
 
-    def _render(self, batch: Batch, stage: Stage) -> tuple[Tensor, list[Tensor], Tensor]:
-        """G's picture, d_0..d_5, and the ensemble under the learned weights (what the weights are learned by)."""
+    def _render(self, batch: Batch, stage: Stage) -> tuple[Tensor, Tensor, list[Tensor], Tensor]:
+        """G's picture, the map e it saw, d_0..d_5, and the ensemble by which its weights are learned."""
         dned = self.network.dned
         with self._autocast():
             sides = dned.sides(batch.e_degraded)
@@ -183,7 +183,7 @@ class ImageTrainer:
                 if stage.edges == "dned_detached":
                     seen = seen.detach()
             image = self.network.generator(batch.s, seen)
-        return image.float(), sides, fused
+        return image.float(), seen.detach().float(), sides, fused
 
     def _edge_terms(self, stage: Stage, sides: list[Tensor], fused: Tensor, e: Tensor) -> Tensor:
         """lambda_3 L_DNED, eq. 4 and 7, and the loss of the ensemble's weights."""
@@ -191,14 +191,14 @@ class ImageTrainer:
         self.collector.add(dned=L_DNED, fused=L_fused)
         return stage.weights.dned * L_DNED + stage.weights.dned_fused * L_fused
 
-    def _picture_terms(self, stage: Stage, batch: Batch, fake: Tensor) -> Tensor:
+    def _picture_terms(self, stage: Stage, batch: Batch, fake: Tensor, e: Tensor) -> Tensor:
         """The other terms of eq. 7; D's gradients are left in D."""
         w = stage.weights
         L_pixel = self.L_pixel(batch.x, fake)
         self.collector.add(pixel=L_pixel)
         total = w.pixel * L_pixel
         top, left, height, width = self.sampler.judge_window(batch)
-        seen = batch.window(top, left, height, width)
+        seen = batch._replace(e=e).window(top, left, height, width)
         cut = fake[..., top : top + height, left : left + width].contiguous(memory_format=torch.channels_last)
         if w.perceptual and self.L_percep is not None:
             with self._autocast():
@@ -210,7 +210,10 @@ class ImageTrainer:
         return total
 
     def _adversarial_terms(self, stage: Stage, real: Batch, fake: Tensor) -> Tensor:
-        """L_GAN and lambda_1 L_FM for G; runs D's backward pass on the way (eq. 1, 3, 5)."""
+        """L_GAN and lambda_1 L_FM for G; runs D's backward pass on the way (eq. 1, 3, 5).
+
+        ``real.e`` is the map the generator saw. A discriminator that sees it too tells crisp edges from smeared ones.
+        """
         D = self.discriminator
         e = real.e if D.planes else None
         self.optimiser_d.zero_grad(set_to_none=True)

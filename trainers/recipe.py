@@ -75,6 +75,7 @@ class ImageRecipe(_Section):
     adversarial: Literal["lsgan", "vanilla", "hinge"] = "lsgan"
     discriminator_width: Annotated[int, Field(gt=0)] = 64
     discriminator_sees_edges: bool = False
+    """Condition D on the edge map that G saw, beyond eq. 3 and 5."""
     perceptual_bundle: str | None = None
     """Bundle whose features train; must be given where a stage weighs ``perceptual``. Never random weights."""
     judge_crop: tuple[int, int] | None = None
