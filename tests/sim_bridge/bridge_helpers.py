@@ -143,12 +143,16 @@ TRANSLATORS: Mapping[str, Callable[[], TranslatorSource]] = {
 
 
 class Simulator:
-    """The simulator's socket in a test: XPUB, so that it knows when the bridge has subscribed; drops nothing."""
+    """The simulator's socket in a test: XPUB, so that it knows the bridge has subscribed; waits, drops nothing."""
 
-    def __init__(self, address: str = ANY_PORT) -> None:
+    def __init__(self, address: str = ANY_PORT, *, hwm: int = 1000) -> None:
         self._context: zmq.Context[Socket] = zmq.Context()
         self._socket = self._context.socket(zmq.XPUB)
-        self._socket.sndhwm = 0
+        self._socket.sndhwm = hwm
+        self._socket.setsockopt(zmq.XPUB_NODROP, 1)
+        self._socket.setsockopt(
+            zmq.XPUB_VERBOSE, 1
+        )  # a bridge that comes back subscribes to what is subscribed already
         self._socket.linger = -1
         self._socket.bind(address)
         self.address = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
@@ -309,6 +313,7 @@ class Child:
     def __init__(self, script: str, **options: Any) -> None:
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / script), json.dumps(options)],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
@@ -326,6 +331,12 @@ class Child:
         assert text, f"the process ended with {self.process.wait(WAIT)} and said nothing"
         return json.loads(text)
 
+    def go(self) -> None:
+        """Lets it go on."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
@@ -341,8 +352,9 @@ class Child:
     ) -> None:
         self.process.kill()
         self.process.wait(WAIT)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        for stream in (self.process.stdin, self.process.stdout):
+            assert stream is not None
+            stream.close()
 
 
 def _environment() -> dict[str, str]:
@@ -371,7 +383,6 @@ class Plan:
         seed: Of all randomness.
         rate: Ticks per second; 0 for as fast as possible.
         size: Of the frames, (width, height) in pixels.
-        then: ``end``, or ``stay`` to go on living after the last frame.
     """
 
     address: str = ANY_PORT
@@ -383,7 +394,6 @@ class Plan:
     seed: int = 0
     rate: float = 0.0
     size: tuple[int, int] = (16, 8)
-    then: str = "end"
 
     def messages(self) -> list[tuple[Kind, int]]:
         """Kind and frame number of every message, in the order of sending; the last tick is always whole and last."""

@@ -1,4 +1,4 @@
-"""A simulator in a process of its own: publishes a plan's messages when the bridge has subscribed."""
+"""A simulator in a process of its own: publishes a plan when told to, and when the bridge has subscribed."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ def main() -> None:
     """Reads the plan from the command line and carries it out."""
     options = json.loads(sys.argv[1])
     plan = Plan(**{**options, "size": tuple(options["size"])})
-    simulator = Simulator(plan.address)
+    simulator = Simulator(plan.address, hwm=64)
     say(address=simulator.address)
+    sys.stdin.readline()
     simulator.wait_for_subscriptions()
     messages = plan.messages()
     start = time.perf_counter()
@@ -29,8 +30,6 @@ def main() -> None:
             time.sleep(max(0.0, start + index / (2 * plan.rate) - time.perf_counter()))
         simulator.send(_frame(plan, kind, number))
     say(sent=len(messages), seconds=time.perf_counter() - start)
-    if plan.then == "stay":
-        sys.stdin.read()
     simulator.close()
 
 
