@@ -75,7 +75,7 @@ RAW_LAYOUTS: Final[dict[Encoding, PixelLayout]] = {
 
 
 class FrameId(NamedTuple):
-    """What makes two messages belong to the same simulator tick: the session and the frame number, never the time of arrival."""
+    """What makes two messages belong to one simulator tick: session and frame number, never the time of arrival."""
 
     session: str
     number: int
@@ -115,7 +115,8 @@ class Frame:
         encoding: How ``pixels`` is to be read.
         width: Width in pixels.
         height: Height in pixels.
-        pixels: ``(H, W)`` or ``(H, W, C)`` for raw encodings, the compressed bytes ``(n,)`` uint8 for ``jpeg`` and ``png``.
+        pixels: ``(H, W)`` or ``(H, W, C)`` for raw encodings, the compressed bytes ``(n,)`` uint8 for ``jpeg`` and
+            ``png``.
         sent: When the sender sent it, nanoseconds since the epoch on the sender's clock.
         labels: Name of the taxonomy of a semantic frame's class ids.
         fov: Horizontal field of view in degrees.

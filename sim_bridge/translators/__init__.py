@@ -1,6 +1,7 @@
 """Translators: what turns a CG frame and its labels into a photoreal frame.
 
-:class:`Translator` is the interface; ``sflow`` is ours, ``onnx`` runs networks made elsewhere, ``null`` passes frames through.
+:class:`Translator` is the interface; ``sflow`` is ours, ``onnx`` runs networks made elsewhere, ``null`` passes frames
+through.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Translation:
 
     Attributes:
         rgb: uint8 ``(B, H, W, 3)``.
-        edges: uint8 ``(B, H, W)``, the edge map the generator saw (0 none, 255 sure), or None where a translator has none.
+        edges: uint8 ``(B, H, W)``, the edge map the generator saw (0 none, 255 sure), or None where a translator has
+            none.
     """
 
     rgb: ByteArray
@@ -55,7 +57,7 @@ class Translator(Protocol):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Canonical class names by id; the label ids given to :meth:`translate` index this. Empty: labels are not looked at."""
+        """Canonical class names by id, which the labels given to :meth:`translate` index; empty: labels are ignored."""
 
     def translate(self, rgb: ByteArray, labels: ByteArray, style: Style) -> Translation:
         """Translates a batch.
@@ -67,7 +69,7 @@ class Translator(Protocol):
         """
 
     def warm_up(self, sizes: Sequence[tuple[int, int]]) -> None:
-        """Does all slow first-call work for the given ``(width, height)`` sizes, so that none of it falls into the stream."""
+        """Does all slow first-call work for the given ``(width, height)`` sizes, so that none falls into the stream."""
 
     def reset(self, camera: str) -> None:
         """Forgets what it remembers of a camera (a new session began)."""

@@ -129,7 +129,7 @@ def test_wrong_cards_are_one_sentence(bundle: Path, changes: dict[str, object], 
 @pytest.mark.parametrize("text", ["{", "[]", "null", ""])
 def test_cards_that_are_no_json_object(bundle: Path, text: str) -> None:
     (bundle / CARD).write_text(text)
-    with pytest.raises(BundleError, match="not .*JSON"):
+    with pytest.raises(BundleError, match=r"not .*JSON"):
         read_card(bundle)
 
 
@@ -137,7 +137,7 @@ def test_missing_files(bundle: Path, tmp_path: Path) -> None:
     (bundle / WEIGHTS).unlink()
     with pytest.raises(BundleError, match="are missing"):
         load_bundle(bundle)
-    with pytest.raises(BundleError, match="neither a folder with a card.json nor one of the shipped bundles"):
+    with pytest.raises(BundleError, match=r"neither a folder with a card.json nor one of the shipped bundles"):
         load_bundle(tmp_path / "nowhere")
 
 

@@ -5,7 +5,16 @@ import math
 import pytest
 import torch
 
-from models.losses import EdgeLoss, FeatureMatching, FusedEdgeLoss, HingeGAN, LeastSquaresGAN, Perceptual, Pixel, VanillaGAN
+from models.losses import (
+    EdgeLoss,
+    FeatureMatching,
+    FusedEdgeLoss,
+    HingeGAN,
+    LeastSquaresGAN,
+    Perceptual,
+    Pixel,
+    VanillaGAN,
+)
 from models.segmenter import UNetSegmenter
 
 REAL, FAKE = torch.tensor([2.0, 0.0]), torch.tensor([-1.0, 1.0])

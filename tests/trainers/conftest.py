@@ -43,7 +43,8 @@ def recipe(tmp_path: Path, features: Path) -> Path:
         {"name": "phase3", "steps": 2, "edges": "dned", "lr": 3e-4, "weights": weights},
     ]
     content: dict[str, Any] = {
-        "name": "tiny", "data": {"crop": [64, 32]}, "edge": {"threshold": 20.0, "signed": True}, "edge_augmentation": {},
+        "name": "tiny", "data": {"crop": [64, 32]}, "edge": {"threshold": 20.0, "signed": True},
+        "edge_augmentation": {},
         "perceptual_bundle": str(features), "judge_crop": [48, 16], "batch": 2, "stages": stages,
         "sample_every": 100, "checkpoint_every": 100, "report_every": 1, "discriminator_width": 8, "precision": "fp32",
     }  # fmt: skip
