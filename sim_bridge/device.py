@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,6 @@ except ImportError as error:
 
 _BF16_FEATURES: Final = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 """Names of bf16 dot products in /proc/cpuinfo: AVX-512, AMX, and Arm's."""
-
-# mallopt's M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_THRESHOLD (at its highest: what is mapped is always given back).
-_MALLOC_OPTIONS: Final = ((-1, 256 << 20), (-2, 64 << 20), (-3, 32 << 20))
 
 _CPUINFO: Final = Path("/proc/cpuinfo")
 
@@ -97,24 +93,6 @@ def has_bf16(device: torch.device) -> bool:
     # oneDNN calls bf16 "supported" on any AVX-512 processor and emulates it, so the instruction itself is looked for.
     has_onednn = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
     return has_onednn and bool(_BF16_FEATURES & cpu_features())
-
-
-def keep_freed_memory() -> bool:
-    """Lets the C library keep freed memory instead of giving it back to the system after every frame.
-
-    A network's activations are some tens of MB that are freed and asked for again 25 times a second; given back, each
-    page of them faults again (lite at 512x256: 2200 faults, 3 ms a frame). It affects the whole process; the peak use
-    of memory stays the same.
-
-    Returns:
-        Whether the C library took the settings; only glibc knows them.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return False
-    taken = [mallopt(option, value) == 1 for option, value in _MALLOC_OPTIONS]
-    return all(taken)
 
 
 def cpu_features(cpuinfo: Path = _CPUINFO) -> frozenset[str]:

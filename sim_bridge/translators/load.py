@@ -26,7 +26,7 @@ class TranslatorSettings(Protocol):
 
 
 def load_translator(settings: TranslatorSettings) -> Translator:
-    """Loads what the settings' ``bundle`` names, ready to be warmed up.
+    """Loads what the settings' ``bundle`` names, ready to be warmed up. Call it in the thread that will translate.
 
     Raises:
         TranslatorError: The bundle, ONNX file or sidecar cannot be used.

@@ -112,9 +112,10 @@ class OnnxTranslator:
         for name in sorted(external):
             digest.update(external[name])
         session = _open_session(path, model, external, _providers(device))
-        if device.startswith("cuda") and session.get_providers()[0] != "CUDAExecutionProvider":
+        translator = cls(session, sidecar, path.stem, digest.hexdigest()[:12])
+        if device.startswith("cuda") and translator.provider != "CUDAExecutionProvider":
             raise TranslatorError(f"{path} could not be placed on {device}: use --device cpu, or read the log above")
-        return cls(session, sidecar, path.stem, digest.hexdigest()[:12])
+        return translator
 
     @property
     def name(self) -> str:
@@ -125,6 +126,11 @@ class OnnxTranslator:
     def model_id(self) -> str:
         """First 12 hexadecimal digits of the SHA-256 of the ONNX file and its external data."""
         return self._model_id
+
+    @property
+    def provider(self) -> str:
+        """ONNX Runtime's name for where it runs, for example ``CPUExecutionProvider``."""
+        return str(self._session.get_providers()[0])
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -282,7 +288,21 @@ def _check_tensor(name: str, spec: AnyInput | Output, node: Any, sidecar: Sideca
         raise TranslatorError(
             f"{tensor} has {sizes['c']} channels in layout {spec.layout!r}, but the sidecar means {wanted}"
         )
+    if _DTYPES[node.type].kind in "iu" and not _fits_integers(spec):
+        raise TranslatorError(
+            f"{tensor} holds whole numbers: its range must be [0, 255] without mean and std (for edges also [0, 1])"
+        )
     return _Shape(sizes["n"], sizes.get("c"), sizes["h"], sizes["w"])
+
+
+def _fits_integers(spec: AnyInput | Output) -> bool:
+    """Whether scaled bytes are whole numbers again."""
+    if isinstance(spec, LabelsInput | OnehotInput):
+        return True
+    if isinstance(spec, EdgesInput):
+        return spec.range in ((0.0, 1.0), (0.0, 255.0))
+    scale, offset = spec.affine()
+    return bool((scale == 1.0).all() and (offset == 0.0).all())
 
 
 def _fixed_size(name: str, shapes: Sequence[_Shape]) -> tuple[int, int] | None:

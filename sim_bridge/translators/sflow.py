@@ -10,8 +10,9 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from sim_bridge.device import Target, choose_target, has_bf16, keep_freed_memory
+from sim_bridge.device import Target, choose_target, has_bf16
 from sim_bridge.errors import MissingExtraError, TranslatorError
+from sim_bridge.memory import keep_freed_memory
 from sim_bridge.translators import ByteArray, Style, Translation
 
 try:

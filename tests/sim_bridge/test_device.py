@@ -17,7 +17,6 @@ from sim_bridge.device import (  # noqa: E402
     cpu_features,
     cpu_name,
     has_bf16,
-    keep_freed_memory,
 )
 
 ZEN_5 = (
@@ -87,9 +86,3 @@ def test_a_number_beyond_the_last_device_is_refused(monkeypatch: pytest.MonkeyPa
 def test_description_names_the_processor() -> None:
     text = choose_target("cpu", "fp32").describe()
     assert text.startswith("cpu (") and "threads" in text
-
-
-def test_glibc_takes_the_memory_settings() -> None:
-    import platform
-
-    assert keep_freed_memory() is (platform.libc_ver()[0] == "glibc")

@@ -119,6 +119,17 @@ def test_bytes_and_half_floats(tmp_path: Path) -> None:
         np.testing.assert_array_equal(OnnxTranslator.load(path).translate(rgb, labels, Style()).rgb, rgb)
 
 
+@pytest.mark.parametrize("scale", [{}, {"range": [-1, 1]}, {"range": [0, 255], "mean": [0.5, 0.5, 0.5]}])
+def test_scales_that_whole_numbers_cannot_hold_are_refused(tmp_path: Path, scale: dict[str, Any]) -> None:
+    path = identity(
+        tmp_path,
+        {"inputs": [{**RGB, **scale}], "output": {"name": "y", "range": [0, 255]}},
+        kind=TensorProto.UINT8,
+    )
+    with pytest.raises(TranslatorError, match="whole numbers"):
+        OnnxTranslator.load(path)
+
+
 @pytest.mark.parametrize("layout", ["nhw", "nchw", "nhwc"])
 def test_label_ids_reach_the_network(tmp_path: Path, layout: str) -> None:
     """ids * 100 on all three channels."""
@@ -237,7 +248,7 @@ def test_identity_of_the_model_is_the_files_hash(tmp_path: Path) -> None:
     translator = OnnxTranslator.load(path)
     assert isinstance(translator, Translator)
     assert translator.model_id == hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    assert translator.name == "net"
+    assert (translator.name, translator.provider) == ("net", "CPUExecutionProvider")
 
 
 def test_load_translator_finds_the_onnx_file(tmp_path: Path) -> None:
