@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -91,11 +92,20 @@ def concatenate(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat([p.permute(0, 2, 3, 1) for p in parts], 3).permute(0, 3, 1, 2)
 
 
+_PAIRS: Final = {torch.bfloat16: torch.int32, torch.float16: torch.int32, torch.float32: torch.int64}
+"""Integer types as wide as two elements."""
+
+
 def unshuffle(x: Tensor) -> Tensor:
     """Pixel unshuffle by two, ``(N, C, H, W)`` to channels-last ``(N, 4 C, H/2, W/2)``."""
     n, c, h, w = x.shape
-    blocks = x.reshape(n, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5)
-    return blocks.reshape(n, h // 2, w // 2, 4 * c).permute(0, 3, 1, 2)
+    pair = None if x.requires_grad or torch.compiler.is_exporting() else _PAIRS.get(x.dtype)
+    if pair is None:
+        blocks = x.reshape(n, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5)
+        return blocks.reshape(n, h // 2, w // 2, 4 * c).permute(0, 3, 1, 2)
+    # Two neighbours in a row stay neighbours: they move as one word.
+    words = x.contiguous().view(pair).view(n, c, h // 2, 2, w // 2).permute(0, 2, 4, 1, 3).contiguous()
+    return words.view(x.dtype).view(n, h // 2, w // 2, 4 * c).permute(0, 3, 1, 2)
 
 
 def extend(x: Tensor, margin: int) -> Tensor:

@@ -126,7 +126,9 @@ def test_doubling_equals_bilinear_interpolation() -> None:
 
 def test_unshuffles_equal_torchs() -> None:
     x = torch.randn(2, 3, 6, 8)
-    assert torch.equal(unshuffle(x), F.pixel_unshuffle(x, 2))
+    for dtype in (torch.float32, torch.bfloat16):
+        assert torch.equal(unshuffle(x.to(dtype)), F.pixel_unshuffle(x.to(dtype), 2))
+    assert torch.equal(unshuffle(x.requires_grad_()), F.pixel_unshuffle(x, 2))
     ids = torch.randint(0, 255, (2, 6, 8), dtype=torch.uint8)
     expected = F.pixel_unshuffle(ids[:, None].float(), 2).permute(0, 2, 3, 1).to(torch.uint8)
     assert torch.equal(space_to_depth_ids(ids), expected)

@@ -1,0 +1,76 @@
+"""What camvid-lite must hold on CamVid's validation photographs. Needs the sample data: SIM_BRIDGE_DATA."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.bundle import load_bundle
+from models.network import SFlowNetwork
+from trainers.data import ByteArray, CamVid, Photograph
+from trainers.evaluate import Evaluation, evaluate, generate, style_differences, validation_photographs
+from trainers.export import load_judge
+
+DATA = os.environ.get("SIM_BRIDGE_DATA")
+pytestmark = pytest.mark.skipif(not DATA, reason="SIM_BRIDGE_DATA does not name the sample data (CamVid photographs)")
+
+SEEDS = (0, 1, 2, 3, 4, 5)
+
+
+@pytest.fixture(scope="module")
+def network() -> SFlowNetwork:
+    return load_bundle("camvid-lite").sflow.to(memory_format=torch.channels_last)
+
+
+@pytest.fixture(scope="module")
+def photographs() -> list[Photograph]:
+    assert DATA is not None
+    return validation_photographs(CamVid(Path(DATA) / "camvid", "val"), every=10)
+
+
+@pytest.fixture(scope="module")
+def by_seed(network: SFlowNetwork, photographs: list[Photograph]) -> dict[int, list[ByteArray]]:
+    return {seed: generate(network, photographs, seed) for seed in SEEDS}
+
+
+@pytest.fixture(scope="module")
+def scores(by_seed: dict[int, list[ByteArray]], photographs: list[Photograph]) -> dict[int, Evaluation]:
+    judge, void = load_judge("camvid-judge"), CamVid.void
+    return {seed: evaluate(photographs, pictures, seed, judge, void) for seed, pictures in by_seed.items()}
+
+
+def test_no_grid_of_period_two(scores: dict[int, Evaluation]) -> None:
+    assert all(s.pxy <= 0.5 for s in scores.values())
+
+
+def test_sharp_and_readable(scores: dict[int, Evaluation]) -> None:
+    learned = scores[0]
+    assert learned.judge_ratio is not None and learned.judge_ratio >= 0.85
+    assert learned.sharpness >= 0.6
+
+
+def test_style_seeds_differ_visibly_and_stay_readable(
+    by_seed: dict[int, list[ByteArray]], scores: dict[int, Evaluation]
+) -> None:
+    assert style_differences(by_seed) >= 3
+    base = scores[0].judge_accuracy
+    assert base is not None
+    for seed in SEEDS[1:]:
+        accuracy = scores[seed].judge_accuracy
+        assert accuracy is not None and abs(accuracy - base) <= 0.02, f"seed {seed}: {accuracy:.3f} against {base:.3f}"
+
+
+def test_same_seed_twice_is_the_same_picture(
+    network: SFlowNetwork, photographs: list[Photograph], by_seed: dict[int, list[ByteArray]]
+) -> None:
+    again = generate(network, photographs[:2], 3)
+    assert all(np.array_equal(a, b) for a, b in zip(again, by_seed[3], strict=False))
+
+
+def test_stored_weights_keep_the_card() -> None:
+    card = load_bundle("camvid-lite").card
+    assert card.licence_weights == "CC-BY-NC-4.0"
+    assert card.metrics["seed_0"]["judge_ratio"] >= 0.85
+    assert len(card.ensemble) == 6 and abs(sum(card.ensemble) - 1) < 1e-3
