@@ -213,8 +213,6 @@ class Bridge:
             if request is _Request.FINISHED:
                 return 0
             if request is _Request.DRAIN:
-                if not self._shared.loaded.is_set():
-                    return 0  # nothing is being translated yet, and loading cannot be interrupted
                 if deadline is None:
                     logger.info("stopping: finishing what is in flight, %g s at most", self._settings.drain_timeout)
                     deadline = time.monotonic() + self._settings.drain_timeout

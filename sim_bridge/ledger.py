@@ -83,7 +83,7 @@ class Ledger:
         self._received = dict.fromkeys(topics, 0)
         self._outcomes: dict[str, dict[Outcome, int]] = {topic: {} for topic in self._received}
         self._in_flight = dict.fromkeys(self._received, 0)
-        self._closed = False
+        self._closed_with: Outcome | None = None
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -94,7 +94,10 @@ class Ledger:
         """Notes that a message of ``topic`` was taken from the socket; from now on it is in flight."""
         with self._lock:
             self._received[topic] += 1
-            self._in_flight[topic] += 1
+            if self._closed_with is None:
+                self._in_flight[topic] += 1
+            else:
+                self._count(topic, self._closed_with, 1)
 
     def settle(self, outcome: Outcome, *topics: str) -> None:
         """Gives one message of each of ``topics`` its outcome. After :meth:`close` it does nothing.
@@ -103,16 +106,16 @@ class Ledger:
             ValueError: If a topic has no message in flight: somebody settled one message twice.
         """
         with self._lock:
-            if self._closed:
+            if self._closed_with is not None:
                 return
             for topic in topics:
                 if self._in_flight[topic] == 0:
                     raise ValueError(f"no message of {topic!r} is in flight, so none can become {outcome}")
                 self._in_flight[topic] -= 1
-                self._outcomes[topic][outcome] = self._outcomes[topic].get(outcome, 0) + 1
+                self._count(topic, outcome, 1)
 
     def close(self, outcome: Outcome = Outcome.SHUTDOWN) -> int:
-        """Gives every message still in flight this outcome and takes no further ones.
+        """Gives this outcome to every message still in flight, and to whatever else is received from now on.
 
         A stage that hangs in a network cannot be asked for its frames; closing the books settles them from outside,
         and whatever the stage reports later no longer counts.
@@ -121,13 +124,16 @@ class Ledger:
             How many messages were still in flight.
         """
         with self._lock:
-            self._closed = True
+            self._closed_with = outcome
             total = sum(self._in_flight.values())
             for topic, count in self._in_flight.items():
                 if count:
-                    self._outcomes[topic][outcome] = self._outcomes[topic].get(outcome, 0) + count
+                    self._count(topic, outcome, count)
                 self._in_flight[topic] = 0
             return total
+
+    def _count(self, topic: str, outcome: Outcome, count: int) -> None:
+        self._outcomes[topic][outcome] = self._outcomes[topic].get(outcome, 0) + count
 
     def snapshot(self) -> dict[str, TopicCount]:
         """All topics at one moment; the sums hold in it."""

@@ -430,9 +430,9 @@ class PublishStage:
 
     def _send_status(self) -> None:
         shared, settings = self._shared, self._shared.settings
-        for camera in settings.topics:
-            style = shared.controls.style(camera)
-            body = self._reporter.body(camera) | {"state": self._state(), "mode": settings.mode, "seed": style.seed}
+        for camera, body in self._reporter.bodies():
+            seed = shared.controls.style(camera).seed
+            body |= {"state": self._state(), "mode": settings.mode, "seed": seed}
             self._sender.send(wire.encode_status(camera, time.time_ns(), body))
 
     def _state(self) -> str:

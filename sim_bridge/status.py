@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from sim_bridge.frames import Kind
@@ -65,8 +65,13 @@ class StatusReporter:
         self._latency = latency
         self._before = dict.fromkeys(cameras, (time.perf_counter_ns(), dict[str, int]()))
 
-    def body(self, camera: str) -> dict[str, object]:
-        """Counters, rates since the camera's last status in 1/s, latency percentiles in ms; see ``docs/wire.md``."""
+    def bodies(self) -> Iterator[tuple[str, dict[str, object]]]:
+        """Per camera: counters, rates since its last status in 1/s, latency percentiles in ms; see ``docs/wire.md``."""
+        latency = self._latency.percentiles_ms()  # all cameras share the stages
+        for camera in self._before:
+            yield camera, self._body(camera) | {"latency_ms": latency}
+
+    def _body(self, camera: str) -> dict[str, object]:
         ledger = self._ledger.snapshot()
         topics = [f"{camera}/{kind}" for kind in (Kind.RGB, Kind.SEMANTIC)]
         output = self._outputs.of(camera)
@@ -79,11 +84,7 @@ class StatusReporter:
             "stray_pixels": output.stray_pixels,
         }
         totals = {topic: ledger[topic].received for topic in topics} | {photoreal: output.published}
-        return {
-            "counters": counters,
-            "rates": self._rates(camera, totals),
-            "latency_ms": self._latency.percentiles_ms(),
-        }
+        return {"counters": counters, "rates": self._rates(camera, totals)}
 
     def _rates(self, camera: str, totals: dict[str, int]) -> dict[str, float]:
         now = time.perf_counter_ns()

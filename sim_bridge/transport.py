@@ -38,7 +38,6 @@ RECONNECT_MAX_MS: Final = 1000
 
 logger = logging.getLogger(__name__)
 
-_PAUSE = threading.Event()  # never set
 _TCP = re.compile(r"tcp://(?P<host>\[[^\]]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5}|\*)")
 
 
@@ -299,7 +298,8 @@ class FrameSender(_Socket):
                 self._socket.close(linger=0)
                 if time.monotonic() > give_up:
                     raise UsageError(_cannot_bind(self.address, error)) from error
-                _PAUSE.wait(0.005)  # ZeroMQ frees the port of a closed socket in its own time and tells nobody
+                # ZeroMQ frees the port of a closed socket in its own time and tells nobody.
+                threading.Event().wait(0.005)
             else:
                 return
 

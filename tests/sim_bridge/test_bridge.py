@@ -461,3 +461,36 @@ def test_the_second_signal_forces(simulator: Simulator, number: int) -> None:
         account = bridge.line()["account"]
         assert bridge.wait() == 1
     assert account["camera/rgb"]["shutdown"] == 1
+
+
+@pytest.mark.parametrize(("patient", "code"), [(True, 0), (False, 1)])
+def test_stopping_while_the_translator_loads(simulator: Simulator, patient: bool, code: int) -> None:
+    started, go = threading.Event(), threading.Event()
+
+    def load() -> StampTranslator:
+        started.set()
+        assert go.wait(WAIT)
+        return StampTranslator()
+
+    with running(make_settings(simulator.address), load, ready=False) as bridge:
+        assert started.wait(WAIT)
+        bridge.bridge.stop()
+        if patient:
+            go.set()
+        else:
+            bridge.bridge.stop(drain=False)
+        assert bridge.wait() == code
+    go.set()  # lets the thread that was left behind end
+
+
+def test_a_stage_that_breaks_ends_the_bridge_with_its_error(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: FrameSender, parts: Sequence[bytes | memoryview]) -> None:
+        raise OSError("the socket is gone")
+
+    with running(make_settings(simulator.address, status_interval=60.0), StampTranslator()) as bridge:
+        simulator.wait_for_subscriptions()
+        monkeypatch.setattr(FrameSender, "send", broken)
+        simulator.send(*make_pair(0))
+        assert isinstance(bridge.wait(), OSError)
