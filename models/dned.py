@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from models.layers import ConvReLU, chain, double, unshuffle
 
@@ -52,7 +53,9 @@ def fuse_sides(sides: Sequence[Tensor], weights: Tensor) -> Tensor:
     w = weights.to(sides[0].dtype).view(len(weights), SIDES, 1, 1, 1).unbind(1)
     fused = w[SIDES - 1] * sides[SIDES - 1]
     for i in range(SIDES - 2, -1, -1):
-        fused = double(fused) + w[i] * sides[i]
+        # What is fast for many small maps is slow for the last large ones, and the other way round.
+        larger = double(fused) if i < 2 else interpolate(fused, scale_factor=2, mode="bilinear", align_corners=False)
+        fused = larger + w[i] * sides[i]
     return fused
 
 

@@ -39,7 +39,7 @@ class Tier:
     Attributes:
         widths: Generator channels at strides 2, 4, 8, 16.
         trunk: Convolutions at strides 8 and 16.
-        encoder_depth: Convolutions at stride 4 on the way down.
+        depths: Convolutions at stride 4 on the way down, at strides 4 and 2 on the way up.
         label_width: Channels of the label features that modulate the trunk.
         edge_widths: DNED channels at strides 2, 4, 8, 16, 32.
         edge_depth: DNED convolutions per stride.
@@ -47,7 +47,7 @@ class Tier:
 
     widths: tuple[int, int, int, int]
     trunk: tuple[int, int]
-    encoder_depth: int
+    depths: tuple[int, int, int]
     label_width: int
     edge_widths: tuple[int, int, int, int, int]
     edge_depth: int
@@ -55,9 +55,9 @@ class Tier:
 
 TIERS: Final[dict[str, Tier]] = {
     # Real time on two CPU cores, on a laptop GPU, and pix2pixHD's class; multiply-adds are in docs/architecture.md.
-    "lite": Tier((32, 64, 96, 192), (4, 4), 1, 32, (16, 32, 48, 64, 64), 2),
-    "base": Tier((64, 128, 256, 384), (9, 9), 2, 64, (32, 64, 96, 128, 128), 2),
-    "full": Tier((128, 256, 512, 768), (12, 9), 2, 128, (64, 128, 256, 256, 256), 3),
+    "lite": Tier((32, 64, 96, 192), (4, 4), (1, 1, 1), 32, (16, 32, 48, 64, 64), 2),
+    "base": Tier((64, 128, 256, 384), (9, 9), (2, 2, 2), 64, (32, 64, 96, 128, 128), 2),
+    "full": Tier((128, 256, 512, 768), (12, 9), (2, 2, 2), 128, (64, 128, 256, 256, 256), 3),
 }
 
 
@@ -125,7 +125,7 @@ class Generator(nn.Module):
         fine = planes + 1
         self.embed = LabelEmbedding(classes, LABEL_DIM)
         self.down2 = ConvReLU(self.embed.channels + 4 * fine, c2, padding=0)
-        self.down4 = chain(c2, c4, tier.encoder_depth, stride=2)
+        self.down4 = chain(c2, c4, tier.depths[0], stride=2)
         self.down8 = ConvReLU(c4, c8, 2)
         self.down16 = ConvReLU(c8, c16, 2)
         self.labels8 = nn.Conv2d(self.embed.channels, tier.label_width, 4, 4)
@@ -134,9 +134,9 @@ class Generator(nn.Module):
         self.up8 = Up(c16, c8)
         self.trunk8 = Trunk(c8, tier.trunk[0], tier.label_width)
         self.up4 = Up(c8, c4)
-        self.out4 = chain(c4, c4, 2)
+        self.out4 = chain(c4, c4, tier.depths[1])
         self.up2 = Up(c4, c2)
-        self.out2 = chain(c2, c2, 2)
+        self.out2 = chain(c2, c2, tier.depths[2])
         self.head = ConvReLU(c2, TAIL)
         self.enlarge = BilinearDoubling(TAIL)
         self.tail = nn.Sequential(ConvReLU(TAIL + fine, TAIL, padding=0), Conv(TAIL, 3, padding=0))

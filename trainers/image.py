@@ -26,6 +26,7 @@ from models.style import draw_weights
 from sim_bridge.errors import UsageError
 from trainers.data import Sample
 from trainers.recipe import ImageRecipe, Stage
+from trainers.relight import relight
 from trainers.report import Collector, Progress, check_finite
 from trainers.run_folder import RunFolder
 from trainers.sampling import Batch, Sampler
@@ -152,8 +153,10 @@ class ImageTrainer:
         """One step of G, DNED and D on one batch."""
         self._set_learning_rates(stage)
         batch = self.sampler.draw().to(self.device)
-        fake, seen, sides, fused = self._render(batch, stage)
-        loss = self._edge_terms(stage, sides, fused, batch.e) + self._picture_terms(stage, batch, fake, seen)
+        fake, seen, sides, fused, x = self._render(batch, stage)
+        loss = self._edge_terms(stage, sides, fused, batch.e) + self._picture_terms(
+            stage, batch._replace(x=x, e=seen), fake
+        )
         # Update G and DNED, then D: both losses were taken from the same two networks.
         self.optimiser_g.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -166,8 +169,9 @@ class ImageTrainer:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
 
-    def _render(self, batch: Batch, stage: Stage) -> tuple[Tensor, Tensor, list[Tensor], Tensor]:
-        """G's picture, the map e it saw, d_0..d_5, and the ensemble by which its weights are learned."""
+    def _render(self, batch: Batch, stage: Stage) -> tuple[Tensor, Tensor, list[Tensor], Tensor, Tensor]:
+        """G's picture, the map e it saw, d_0..d_5, the ensemble by which its weights are learned, G's target."""
+        recipe, x = self.recipe, batch.x
         dned = self.network.dned
         with self._autocast():
             sides = dned.sides(batch.e_degraded)
@@ -175,15 +179,15 @@ class ImageTrainer:
             if stage.edges == "laplacian":
                 seen = batch.e
             else:
-                weights = draw_weights(
-                    dned.ensemble_logits.detach(), len(batch.s), self.recipe.style_spread,
-                    self.recipe.style_learned_share, self.style_rng,
-                )  # fmt: skip
+                logits, spread = dned.ensemble_logits.detach(), recipe.style_spread
+                weights = draw_weights(logits, len(batch.s), spread, recipe.style_learned_share, self.style_rng)
+                if recipe.style_relight:
+                    x = relight(x, weights, dned.learned_weights().detach(), spread)
                 seen = torch.sigmoid(fuse_sides(sides, weights))
                 if stage.edges == "dned_detached":
                     seen = seen.detach()
             image = self.network.generator(batch.s, seen)
-        return image.float(), seen.detach().float(), sides, fused
+        return image.float(), seen.detach().float(), sides, fused, x
 
     def _edge_terms(self, stage: Stage, sides: list[Tensor], fused: Tensor, e: Tensor) -> Tensor:
         """lambda_3 L_DNED, eq. 4 and 7, and the loss of the ensemble's weights."""
@@ -191,14 +195,14 @@ class ImageTrainer:
         self.collector.add(dned=L_DNED, fused=L_fused)
         return stage.weights.dned * L_DNED + stage.weights.dned_fused * L_fused
 
-    def _picture_terms(self, stage: Stage, batch: Batch, fake: Tensor, e: Tensor) -> Tensor:
-        """The other terms of eq. 7; D's gradients are left in D."""
+    def _picture_terms(self, stage: Stage, batch: Batch, fake: Tensor) -> Tensor:
+        """The other terms of eq. 7; D's gradients are left in D. ``batch.e`` is the map that the generator saw."""
         w = stage.weights
         L_pixel = self.L_pixel(batch.x, fake)
         self.collector.add(pixel=L_pixel)
         total = w.pixel * L_pixel
         top, left, height, width = self.sampler.judge_window(batch)
-        seen = batch._replace(e=e).window(top, left, height, width)
+        seen = batch.window(top, left, height, width)
         cut = fake[..., top : top + height, left : left + width].contiguous(memory_format=torch.channels_last)
         if w.perceptual and self.L_percep is not None:
             with self._autocast():

@@ -66,7 +66,7 @@ def test_pictures_train_dned_in_phase_3_only(
     recipe: Path, camvid: Path, tmp_path: Path, phase: int, reaches_dned: bool
 ) -> None:
     run = trainer(recipe, camvid, tmp_path / "run")
-    fake, _, _, _ = run._render(run.sampler.draw(), run.recipe.stages[phase])
+    fake, *_ = run._render(run.sampler.draw(), run.recipe.stages[phase])
     fake.square().mean().backward()
     gradients = [p.grad for p in run.network.dned.stages.parameters()]
     assert any(g is not None and bool(g.abs().sum() > 0) for g in gradients) is reaches_dned
