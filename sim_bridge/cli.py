@@ -43,6 +43,7 @@ from sim_bridge.options import (
 from sim_bridge.recordings import open_recording
 from sim_bridge.settings import BridgeSettings, load_settings, parse_size
 from sim_bridge.sources import load_entry_point
+from sim_bridge.threads import share_cores
 
 if TYPE_CHECKING:
     from sim_bridge.translate import Report
@@ -378,6 +379,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
+    share_cores()
     try:
         app(args=[word for word in words if word != "--debug"], prog_name="sim-bridge")
     except SystemExit as end:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Directions among the six sides' log weights, orthogonal to each other and to a common factor (which a softmax removes):
+# Directions among the six sides' log weights, orthogonal to each other and to a common factor (a softmax drops it):
 # fine against coarse, middle against both ends, finest against second finest.
 _DIRECTIONS = torch.tensor(
     [[0.5, 0.5, 0.0, 0.0, -0.5, -0.5], [-0.5, -0.5, 1.0, 1.0, -0.5, -0.5], [1.0, -1.0, 0.0, 0.0, 0.0, 0.0]]

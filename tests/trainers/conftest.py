@@ -1,6 +1,5 @@
 """A drawn data set, a tiny perceptual bundle, and a recipe of a few steps."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +7,9 @@ import pytest
 import torch
 import yaml
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from camvid_tree import draw_camvid
-
 from models.bundle import Card, save_bundle
 from models.segmenter import UNetSegmenter
+from tests.trainers.camvid_tree import draw_camvid
 from trainers.data import CAMVID_CLASSES
 
 

@@ -1,0 +1,34 @@
+"""The network's threads share cores unless the user says otherwise."""
+
+import subprocess
+import sys
+
+import pytest
+
+from sim_bridge.threads import SPINS, share_cores
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"GOMP_SPINCOUNT": SPINS}),
+        ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7"}),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_WAIT_POLICY": "ACTIVE"}),
+    ],
+)
+def test_users_settings_come_first(before: dict[str, str], after: dict[str, str]) -> None:
+    environment = dict(before)
+    share_cores(environment)
+    assert environment == after
+
+
+def test_command_line_sets_it_before_torch_is_imported() -> None:
+    code = (
+        "import os, sys; os.environ.pop('GOMP_SPINCOUNT', None); os.environ.pop('OMP_WAIT_POLICY', None)\n"
+        "from sim_bridge.cli import main\n"
+        "before = 'torch' in sys.modules\n"
+        "main(['--version'])\n"
+        "print(before, os.environ.get('GOMP_SPINCOUNT'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == f"False {SPINS}"
