@@ -15,6 +15,10 @@ from typing import Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from sim_bridge.threads import share_cores
+
+share_cores()  # as the command line does, before torch is imported
+
 from benchmarks import frame_path
 from sim_bridge.bench import BenchResult, run_bench
 
