@@ -117,9 +117,10 @@ class Generator(nn.Module):
         classes: Number of label classes.
         planes: Edge planes P.
         tier: Sizes.
+        style_input: Numbers of a style vector beside labels and edge map; 0, the paper's, for none.
     """
 
-    def __init__(self, classes: int, planes: int, tier: Tier) -> None:
+    def __init__(self, classes: int, planes: int, tier: Tier, style_input: int = 0) -> None:
         super().__init__()
         c2, c4, c8, c16 = tier.widths
         fine = planes + 1
@@ -140,13 +141,17 @@ class Generator(nn.Module):
         self.head = ConvReLU(c2, TAIL)
         self.enlarge = BilinearDoubling(TAIL)
         self.tail = nn.Sequential(ConvReLU(TAIL + fine, TAIL, padding=0), Conv(TAIL, 3, padding=0))
+        self.style = nn.Linear(style_input, tier.label_width, bias=False) if style_input else None
+        if self.style is not None:
+            nn.init.zeros_(self.style.weight)
 
-    def forward(self, labels: Tensor, edges: Tensor) -> Tensor:
+    def forward(self, labels: Tensor, edges: Tensor, style: Tensor | None = None) -> Tensor:
         """G(s, e).
 
         Args:
             labels: uint8 ``(N, H, W)`` class ids; H and W multiples of 16.
             edges: ``(N, P, H, W)`` in 0..1.
+            style: ``(N, S)`` where the network has a style input; None for zeros.
 
         Returns:
             RGB ``(N, 3, H, W)`` in -1..1.
@@ -160,7 +165,10 @@ class Generator(nn.Module):
         x8 = self.down8(x4)
         x = self.down16(x8)
         inner = MARGIN // 2
-        at8 = F.relu(self.labels8(embedded[:, :, inner:-inner, inner:-inner]))
+        at8 = self.labels8(embedded[:, :, inner:-inner, inner:-inner])
+        if self.style is not None and style is not None:
+            at8 = at8 + self.style(style.to(at8.dtype))[:, :, None, None]
+        at8 = F.relu(at8)
         x = self.trunk16(x, F.relu(self.labels16(at8)))
         x = self.trunk8(self.up8(x, x8), at8)
         x = self.out4(self.up4(x, x4))

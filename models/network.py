@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.dned import DNED, STRIDE, EdgeEnsemble
+from models.dned import DNED, SIDES, STRIDE, EdgeEnsemble
 from models.edges import EdgeSettings, LaplacianEdges
 from models.generator import TIERS, Generator
-from models.style import ensemble_weights
+from models.style import ensemble_weights, style_offsets
 
 
 class Rendering(NamedTuple):
@@ -36,21 +36,30 @@ class SFlowNetwork(nn.Module):
         classes: Number of label classes.
         edge: Settings of the edge operator.
         style_spread: Spread of the ensemble weights drawn for style seeds other than 0.
+        style_input: Tell the generator the ensemble weights beside the map made with them (an extension; the paper's
+            generator sees the map alone).
 
     Raises:
         ValueError: Unknown tier.
     """
 
-    def __init__(self, tier: str, classes: int, edge: EdgeSettings, style_spread: float = 1.0) -> None:
+    def __init__(
+        self, tier: str, classes: int, edge: EdgeSettings, style_spread: float = 1.0, style_input: bool = False
+    ) -> None:
         super().__init__()
         if tier not in TIERS:
             raise ValueError(f"generator tier is {tier!r}, known are {', '.join(TIERS)}")
         sizes = TIERS[tier]
-        self.args: dict[str, Any] = {"tier": tier, "classes": classes, "style_spread": style_spread}
+        self.args: dict[str, Any] = {
+            "tier": tier,
+            "classes": classes,
+            "style_spread": style_spread,
+            "style_input": style_input,
+        }
         self.style_spread = style_spread
         self.operator = LaplacianEdges(edge)
         self.dned = DNED(edge.planes, sizes.edge_widths, sizes.edge_depth)
-        self.generator = Generator(classes, edge.planes, sizes)
+        self.generator = Generator(classes, edge.planes, sizes, SIDES if style_input else 0)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -71,7 +80,13 @@ class SFlowNetwork(nn.Module):
         """
         ensemble = self.dned(edges, weights)
         fused = torch.sigmoid(ensemble.fused)
-        return Rendering(self.generator(labels, fused), fused, ensemble)
+        return Rendering(self.generator(labels, fused, self.style(weights)), fused, ensemble)
+
+    def style(self, weights: Tensor | None) -> Tensor | None:
+        """What the generator's style input is told of ensemble weights ``(N, 6)``; None for the learned ones."""
+        if weights is None or self.generator.style is None:
+            return None
+        return style_offsets(weights, self.dned.ensemble_logits)
 
     @torch.inference_mode()
     def translate(self, rgb: Tensor, labels: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:

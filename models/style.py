@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor
 
 from models.dned import SIDES
+
+_SEQUENCE: Final = 2**30
+"""Points of the sequence."""
 
 
 def ensemble_weights(logits: Tensor, seed: int, spread: float) -> Tensor:
@@ -22,8 +27,26 @@ def ensemble_weights(logits: Tensor, seed: int, spread: float) -> Tensor:
     base = logits.detach().float().cpu()
     if seed == 0:
         return torch.softmax(base, 0)
-    noise = torch.randn(SIDES, generator=torch.Generator().manual_seed(seed))
-    return torch.softmax(base + spread * noise, 0)
+    return torch.softmax(base + spread * _noise(seed), 0)
+
+
+def _noise(seed: int) -> Tensor:
+    """A normal draw ``(6,)`` from a low-discrepancy sequence: seeds that lie close lie far apart in style."""
+    sequence = torch.quasirandom.SobolEngine(SIDES, scramble=True, seed=0)  # type: ignore[no-untyped-call]
+    sequence.fast_forward(seed % _SEQUENCE)  # type: ignore[no-untyped-call]
+    uniform: Tensor = sequence.draw(1)[0]
+    noise: Tensor = torch.special.ndtri(uniform.clamp(0.01, 0.99))
+    return noise
+
+
+def style_offsets(weights: Tensor, logits: Tensor) -> Tensor:
+    """How far ensemble weights lie from the learned ones: differences of logarithms ``(N, 6)``, zero for the learned.
+
+    Args:
+        weights: ``(N, 6)``, not negative, sum 1.
+        logits: Learned logits ``(6,)``.
+    """
+    return torch.log(weights.float().clamp_min(1e-3)) - torch.log_softmax(logits.detach().float(), 0)
 
 
 def draw_weights(logits: Tensor, count: int, spread: float, learned_share: float, generator: torch.Generator) -> Tensor:

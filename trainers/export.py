@@ -63,7 +63,7 @@ def export_run(run: Path, root: Path, target: Path, judge: str | None) -> Card:
     recipe = ImageRecipe.model_validate(yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8")))
     state = folder.load()
     data = CamVid(root, "val")
-    network = SFlowNetwork(recipe.tier, len(data.classes), recipe.edge, recipe.style_spread)
+    network = SFlowNetwork(recipe.tier, len(data.classes), recipe.edge, recipe.style_spread, recipe.style_input)
     network.load_state_dict(state["average"])
     network.eval()
     metrics = score_network(network, root, load_judge(judge), [0, 1, 2, 3, 4, 5], every=5)

@@ -22,7 +22,7 @@ from models.dned import fuse_sides
 from models.losses import ADVERSARIAL, EdgeLoss, FeatureMatching, FusedEdgeLoss, Perceptual, Pixel
 from models.network import SFlowNetwork
 from models.segmenter import Segmenter
-from models.style import draw_weights
+from models.style import draw_weights, style_offsets
 from sim_bridge.errors import UsageError
 from trainers.data import Sample
 from trainers.recipe import ImageRecipe, Stage
@@ -74,7 +74,7 @@ class ImageTrainer:
         torch.manual_seed(recipe.seed)
         self.recipe, self.classes, self.folder = recipe, tuple(classes), folder
         self.device = pick_device()
-        network = SFlowNetwork(recipe.tier, len(classes), recipe.edge, recipe.style_spread)
+        network = SFlowNetwork(recipe.tier, len(classes), recipe.edge, recipe.style_spread, recipe.style_input)
         self.network = network.to(self.device).to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         planes = recipe.edge.planes if recipe.discriminator_sees_edges else 0
@@ -177,16 +177,17 @@ class ImageTrainer:
             sides = dned.sides(batch.e_degraded)
             fused = fuse_sides([d.detach() for d in sides], dned.learned_weights().expand(len(batch.s), -1))
             if stage.edges == "laplacian":
-                seen = batch.e
+                seen, style = batch.e, None
             else:
                 logits, spread = dned.ensemble_logits.detach(), recipe.style_spread
                 weights = draw_weights(logits, len(batch.s), spread, recipe.style_learned_share, self.style_rng)
+                style = self.network.style(weights)
                 if recipe.style_relight:
-                    x = relight(x, weights, dned.learned_weights().detach(), spread)
+                    x = relight(x, style_offsets(weights, logits), spread)
                 seen = torch.sigmoid(fuse_sides(sides, weights))
                 if stage.edges == "dned_detached":
                     seen = seen.detach()
-            image = self.network.generator(batch.s, seen)
+            image = self.network.generator(batch.s, seen, style)
         return image.float(), seen.detach().float(), sides, fused, x
 
     def _edge_terms(self, stage: Stage, sides: list[Tensor], fused: Tensor, e: Tensor) -> Tensor:

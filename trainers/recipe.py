@@ -70,6 +70,8 @@ class ImageRecipe(_Section):
     tier: Literal["lite", "base", "full"] = "lite"
     style_spread: Positive = 1.5
     style_learned_share: Share = 0.3
+    style_input: bool = False
+    """Tell the generator the drawn ensemble weights beside the map made with them (an extension)."""
     style_relight: bool = False
     """Re-light the target by the drawn ensemble weights, so that style seeds differ in light (an extension)."""
     edge: EdgeSettings = EdgeSettings()

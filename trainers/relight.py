@@ -22,20 +22,18 @@ EXPOSURE, WARMTH, SATURATION = 0.22, 0.10, 0.35
 """Largest change, as a logarithm of the gain: inside what the judge was trained to see through."""
 
 
-def relight(x: Tensor, weights: Tensor, learned: Tensor, spread: float) -> Tensor:
+def relight(x: Tensor, offsets: Tensor, spread: float) -> Tensor:
     """Photographs in the light of their ensemble weights.
 
     Args:
         x: RGB ``(N, 3, H, W)`` in -1..1.
-        weights: ``(N, 6)``, positive, sum 1.
-        learned: The learned weights ``(6,)``.
+        offsets: Of the weights from the learned ones, ``(N, 6)``, see :func:`models.style.style_offsets`.
         spread: Standard deviation with which log weights are drawn.
 
     Returns:
         RGB ``(N, 3, H, W)`` in -1..1.
     """
-    offsets = torch.log(weights) - torch.log(learned)
-    exposure, warmth, saturation = torch.tanh(offsets @ _DIRECTIONS.to(weights).T / spread).T
+    exposure, warmth, saturation = torch.tanh(offsets @ _DIRECTIONS.to(offsets).T / spread).T
     gain = torch.exp(EXPOSURE * exposure)
     tint = torch.stack([gain * torch.exp(WARMTH * warmth), gain, gain * torch.exp(-WARMTH * warmth)], 1)
     light = (x + 1) / 2 * tint[:, :, None, None]

@@ -11,7 +11,7 @@ from models.edges import EdgeSettings
 from models.generator import TIERS
 from models.layers import BilinearDoubling, double, extend, space_to_depth_ids, unshuffle
 from models.network import SFlowNetwork
-from models.style import draw_weights, ensemble_weights
+from models.style import draw_weights, ensemble_weights, style_offsets
 
 EDGE = EdgeSettings(threshold=0.11, blur=1.5, contrast_window=31, signed=True)
 
@@ -108,6 +108,28 @@ def test_style_seeds_are_repeatable_and_differ() -> None:
     assert all(w.sum().item() == pytest.approx(1) and (w > 0).all() for w in drawn)
     gaps = [(a - b).abs().max() for i, a in enumerate(drawn) for b in drawn[i + 1 :]]
     assert min(gaps) > 0.05
+
+
+def test_neighbouring_seeds_lie_far_apart_in_style() -> None:
+    logits = torch.zeros(SIDES)
+    offsets = torch.stack([style_offsets(ensemble_weights(logits, s, 1.0)[None], logits)[0] for s in range(6)])
+    assert offsets[0].abs().max() < 1e-6
+    assert torch.pdist(offsets).min() > 1
+
+
+def test_style_input_is_an_option_and_starts_without_effect() -> None:
+    """The paper's generator sees the edge map alone; with the option it is told the weights as well."""
+    torch.manual_seed(0)
+    told = SFlowNetwork("lite", 12, EDGE, style_input=True).eval()
+    assert SFlowNetwork("lite", 12, EDGE).generator.style is None
+    labels, edges = scene(64, 64)[1], (torch.rand(1, 2, 64, 64) > 0.8).float()
+    with torch.inference_mode():
+        assert torch.equal(told.generator(labels, edges, torch.ones(1, SIDES)), told.generator(labels, edges))
+        assert told.generator.style is not None
+        told.generator.style.weight.fill_(0.5)
+        assert not torch.equal(told.generator(labels, edges, torch.ones(1, SIDES)), told.generator(labels, edges))
+        learned = told.style_weights(0)[None]
+        torch.testing.assert_close(told(labels, edges, learned).image, told(labels, edges).image, atol=1e-4, rtol=0)
 
 
 def test_training_draws_keep_a_share_of_learned_weights() -> None:

@@ -1,0 +1,31 @@
+"""Style seeds tied to light."""
+
+import pytest
+import torch
+
+from models.dned import SIDES
+from trainers.relight import EXPOSURE, relight
+
+
+def test_learned_weights_leave_the_photograph_as_it_is() -> None:
+    x = torch.rand(2, 3, 8, 8) * 2 - 1
+    torch.testing.assert_close(relight(x, torch.zeros(2, SIDES), 1.0), x)
+
+
+def test_a_common_factor_of_all_weights_changes_nothing() -> None:
+    x = torch.rand(1, 3, 8, 8) * 2 - 1
+    torch.testing.assert_close(relight(x, torch.full((1, SIDES), 0.7), 1.0), x, atol=1e-5, rtol=0)
+
+
+def test_fine_sides_mean_brighter_and_coarse_ones_darker() -> None:
+    x = torch.full((1, 3, 4, 4), -0.5)
+    fine = torch.tensor([[9.0, 9.0, 0.0, 0.0, -9.0, -9.0]])
+    gain = (relight(x, fine, 1.0) + 1) / (x + 1)
+    assert gain.mean().log().item() == pytest.approx(EXPOSURE, abs=1e-3)
+    assert relight(x, -fine, 1.0).mean() < x.mean()
+
+
+def test_result_stays_in_range() -> None:
+    x = torch.rand(4, 3, 8, 8) * 2 - 1
+    lit = relight(x, torch.randn(4, SIDES) * 5, 1.0)
+    assert lit.min() >= -1 and lit.max() <= 1
