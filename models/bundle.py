@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,10 +23,22 @@ CARD: Final = "card.json"
 ZOO: Final = Path(__file__).parent / "zoo"
 _MAX_CARD_BYTES: Final = 1 << 20
 ID_DIGITS: Final = 12
+NORMALISATION: Final = "rgb / 127.5 - 1"
+_TYPES: Final[Mapping[str, type]] = {
+    **dict.fromkeys(("arch", "data", "command", "licence_weights", "licence_data", "normalisation", "sha256"), str),
+    **dict.fromkeys(("args", "edge", "metrics", "recipe"), dict),
+    **dict.fromkeys(("classes", "size", "ensemble", "recipe_changes"), list),
+    **dict.fromkeys(("steps", "format"), int),
+}
+_OPTIONAL: Final = frozenset({"edge", "normalisation", "ensemble", "metrics", "recipe", "recipe_changes"})
 
 
 class BundleError(ValueError):
     """A bundle is missing, damaged, or of an unknown kind. One sentence for the user."""
+
+
+class BundleNotFoundError(BundleError):
+    """There is no bundle of that name or at that path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +59,8 @@ class Card:
         metrics: What was measured, by name.
         licence_weights: SPDX id of the weights' licence.
         licence_data: SPDX id, or name, of the data's licence.
+        recipe: The resolved recipe of the training, as it stood at the end.
+        recipe_changes: Steps at which that recipe replaced another one.
         sha256: Of the weights file.
         format: Version of this layout.
     """
@@ -61,9 +75,11 @@ class Card:
     licence_weights: str
     licence_data: str
     edge: dict[str, Any] = field(default_factory=dict)
-    normalisation: str = "rgb / 127.5 - 1"
+    normalisation: str = NORMALISATION
     ensemble: list[float] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    recipe_changes: list[int] = field(default_factory=list)
     sha256: str = ""
     format: int = FORMAT
 
@@ -109,16 +125,16 @@ def find_bundle(name_or_path: str | Path) -> Path:
     """Folder of a bundle given by path or by a shipped name.
 
     Raises:
-        BundleError: Neither a folder with a card nor a shipped name.
+        BundleNotFoundError: Neither a folder with a card nor a shipped name.
     """
     shipped = shipped_bundles()
     if str(name_or_path) in shipped:
         return shipped[str(name_or_path)]
     path = Path(name_or_path)
     if not (path / CARD).is_file():
-        raise BundleError(
-            f"bundle {str(name_or_path)!r} is neither a folder with a {CARD} nor one of the shipped bundles"
-            f" ({', '.join(shipped) or 'none'}): give the path of a bundle's folder"
+        raise BundleNotFoundError(
+            f"bundle {str(name_or_path)!r} is neither a folder with a {CARD} nor one of the shipped ones"
+            f" ({', '.join(shipped) or 'none'}): give the path of a bundle's folder, or one of these"
         )
     return path
 
@@ -164,15 +180,28 @@ def read_card(path: Path) -> Card:
         raise BundleError(
             f"card {file} is of format {raw.get('format')!r}, this version reads format {FORMAT}: update sim-bridge"
         )
-    known = {f.name for f in fields(Card)}
-    required = known - {"edge", "normalisation", "ensemble", "metrics"}
-    if missing := required - raw.keys():
+    _check_card(raw, file)
+    return Card(**raw)
+
+
+def _check_card(raw: Mapping[str, Any], file: Path) -> None:
+    if missing := _TYPES.keys() - _OPTIONAL - raw.keys():
         raise BundleError(f"card {file} lacks {', '.join(sorted(missing))}: fetch the bundle again")
-    if unknown := raw.keys() - known:
+    if unknown := raw.keys() - _TYPES.keys():
         raise BundleError(
             f"card {file} has unknown keys {', '.join(sorted(unknown))}: update sim-bridge or remove them"
         )
-    return Card(**raw)
+    for name, value in raw.items():
+        if not isinstance(value, _TYPES[name]):
+            kind = _TYPES[name].__name__
+            raise BundleError(f"card {file}: {name} is {value!r}, it must be a {kind}: fetch the bundle again")
+    if (found := raw.get("normalisation", NORMALISATION)) != NORMALISATION:
+        raise BundleError(f"card {file}: normalisation is {found!r}, known is {NORMALISATION!r}: update sim-bridge")
+    if raw["args"].get("classes") != len(raw["classes"]):
+        raise BundleError(
+            f"card {file} names {len(raw['classes'])} classes for a network of {raw['args'].get('classes')!r}:"
+            " fetch the bundle again"
+        )
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -216,7 +245,7 @@ def load_bundle(name_or_path: str | Path) -> Bundle:
         )
     try:
         network = _BUILDERS[card.arch](card)
-    except (TypeError, ValueError) as e:
+    except (TypeError, ValueError, RuntimeError) as e:
         raise BundleError(
             f"card {path / CARD} does not describe a {card.arch!r} network ({e}): fetch the bundle again"
         ) from e

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from models.layers import LabelEmbedding, concatenate, unshuffle
 
-LABEL_DIM = 6
+LABEL_DIM: Final = 6
+STRIDE: Final = 8
+"""Height and width of what it judges must be multiples of it."""
 
 
 class Judgement(NamedTuple):

@@ -1,6 +1,7 @@
 """The conditional generator G(s, e): labels and one edge map to a photograph (S-Flow GAN, section 3.2), in three tiers.
 
-It sees the labels, their boundary and one edge map; no CG pixel reaches it.
+It sees the labels, their boundary and one edge map, by option the style vector that the map was made with; no CG pixel
+reaches it.
 """
 
 from __future__ import annotations
@@ -141,9 +142,9 @@ class Generator(nn.Module):
         self.head = ConvReLU(c2, TAIL)
         self.enlarge = BilinearDoubling(TAIL)
         self.tail = nn.Sequential(ConvReLU(TAIL + fine, TAIL, padding=0), Conv(TAIL, 3, padding=0))
-        self.style = nn.Linear(style_input, tier.label_width, bias=False) if style_input else None
-        if self.style is not None:
-            nn.init.zeros_(self.style.weight)
+        self.style_projection = nn.Linear(style_input, tier.label_width, bias=False) if style_input else None
+        if self.style_projection is not None:
+            nn.init.zeros_(self.style_projection.weight)
 
     def forward(self, labels: Tensor, edges: Tensor, style: Tensor | None = None) -> Tensor:
         """G(s, e).
@@ -166,8 +167,8 @@ class Generator(nn.Module):
         x = self.down16(x8)
         inner = MARGIN // 2
         at8 = self.labels8(embedded[:, :, inner:-inner, inner:-inner])
-        if self.style is not None and style is not None:
-            at8 = at8 + self.style(style.to(at8.dtype))[:, :, None, None]
+        if self.style_projection is not None and style is not None:
+            at8 = at8 + self.style_projection(style.to(at8.dtype))[:, :, None, None]
         at8 = F.relu(at8)
         x = self.trunk16(x, F.relu(self.labels16(at8)))
         x = self.trunk8(self.up8(x, x8), at8)

@@ -62,25 +62,27 @@ class FeatureMatching:
     """L_FM, eq. 5: L1 between D's activations on the photograph and on the picture made from its labels."""
 
     def __call__(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
-        """Mean over the T layers of the mean absolute difference; no gradient to the real side."""
+        """Sum over the T layers of the mean absolute difference; no gradient to the real side."""
         terms = [(r.detach().float() - f.float()).abs().mean() for r, f in zip(real, fake, strict=True)]
-        return torch.stack(terms).mean()
+        return torch.stack(terms).sum()
 
 
 class Perceptual:
     """L_percep, eq. 6: L1 between the features of a frozen network, mean over its P slices.
 
-    Each slice is divided by the mean size of its real features, so that none of them rules. Both pictures are first
-    blurred by [1 2 1] x [1 2 1]: a frozen strided network takes a checkerboard for texture and would reward it; the
-    blur removes period 2.
+    Two extensions, both by option. Slices can be divided by the mean size of their real features, so that none of them
+    rules. Both pictures can be blurred first by [1 2 1] x [1 2 1]: a frozen strided network takes a checkerboard for
+    texture and would reward it; the blur removes period 2.
 
     Args:
         network: A trained segmentation network in evaluation mode; its parameters are frozen here.
         blur: The blur above.
+        normalise: The division above.
     """
 
-    def __init__(self, network: Segmenter, *, blur: bool = True) -> None:
+    def __init__(self, network: Segmenter, *, blur: bool = True, normalise: bool = True) -> None:
         self.network = network.eval().requires_grad_(False)
+        self._normalise = normalise
         line = torch.tensor([1.0, 2.0, 1.0]) / 4
         self._kernel = (line[:, None] * line).expand(3, 1, 3, 3).contiguous() if blur else None
 
@@ -94,11 +96,12 @@ class Perceptual:
         with torch.no_grad():
             wanted = self.network.features(self._prepare(x))
         got = self.network.features(self._prepare(fake))
-        terms = [
-            (w.float() - g.float()).abs().mean() / (w.float().abs().mean() + 1e-3)
-            for w, g in zip(wanted, got, strict=True)
-        ]
+        terms = [self._slice(w.float(), g.float()) for w, g in zip(wanted, got, strict=True)]
         return torch.stack(terms).mean()
+
+    def _slice(self, wanted: Tensor, got: Tensor) -> Tensor:
+        difference = (wanted - got).abs().mean()
+        return difference / (wanted.abs().mean() + 1e-3) if self._normalise else difference
 
 
 class EdgeLoss:

@@ -56,7 +56,7 @@ class SFlowNetwork(nn.Module):
             "style_spread": style_spread,
             "style_input": style_input,
         }
-        self.style_spread = style_spread
+        self.style_spread = float(style_spread)
         self.operator = LaplacianEdges(edge)
         self.dned = DNED(edge.planes, sizes.edge_widths, sizes.edge_depth)
         self.generator = Generator(classes, edge.planes, sizes, SIDES if style_input else 0)
@@ -80,11 +80,16 @@ class SFlowNetwork(nn.Module):
         """
         ensemble = self.dned(edges, weights)
         fused = torch.sigmoid(ensemble.fused)
-        return Rendering(self.generator(labels, fused, self.style(weights)), fused, ensemble)
+        return Rendering(self.generator(labels, fused, self.style_vector(weights)), fused, ensemble)
 
-    def style(self, weights: Tensor | None) -> Tensor | None:
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.generator.head.weight.device
+
+    def style_vector(self, weights: Tensor | None) -> Tensor | None:
         """What the generator's style input is told of ensemble weights ``(N, 6)``; None for the learned ones."""
-        if weights is None or self.generator.style is None:
+        if weights is None or self.generator.style_projection is None:
             return None
         return style_offsets(weights, self.dned.ensemble_logits)
 
@@ -103,9 +108,20 @@ class SFlowNetwork(nn.Module):
         h, w = labels.shape[1:]
         padded_labels, edges = pad_to_stride(labels, self.operator(rgb).to(self.dtype))
         out = self(padded_labels, edges, weights)
-        image = out.image.mul(127.5).add_(128.0).clamp_(0, 255)[:, :, :h, :w]
-        seen = out.edges.amax(1).mul(255).add_(0.5)[:, :h, :w]
-        return image.permute(0, 2, 3, 1).to(torch.uint8).contiguous(), seen.to(torch.uint8).contiguous()
+        return to_pixels(out.image[:, :, :h, :w]), edges_to_pixels(out.edges[:, :, :h, :w])
+
+
+def to_pixels(image: Tensor) -> Tensor:
+    """RGB ``(N, 3, H, W)`` in -1..1 as uint8 ``(N, H, W, 3)``.
+
+    In float32: bf16 has steps of one grey level above 128, and would brighten the picture by half of one.
+    """
+    return (image.float() * 127.5).add_(128.0).clamp_(0, 255).permute(0, 2, 3, 1).to(torch.uint8).contiguous()
+
+
+def edges_to_pixels(edges: Tensor) -> Tensor:
+    """Edge planes ``(N, P, H, W)`` in 0..1 as one map uint8 ``(N, H, W)``, the strongest plane in each pixel."""
+    return (edges.amax(1).float() * 255).add_(0.5).clamp_(0, 255).to(torch.uint8)
 
 
 def pad_to_stride(labels: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:

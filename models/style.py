@@ -9,8 +9,8 @@ from torch import Tensor
 
 from models.dned import SIDES
 
-_SEQUENCE: Final = 2**30
-"""Points of the sequence."""
+SEEDS: Final = 2**20
+"""How many style seeds there are: reaching a point of the sequence takes time in proportion to its number."""
 
 
 def ensemble_weights(logits: Tensor, seed: int, spread: float) -> Tensor:
@@ -18,7 +18,8 @@ def ensemble_weights(logits: Tensor, seed: int, spread: float) -> Tensor:
 
     Args:
         logits: Learned logits ``(6,)``.
-        seed: 0 gives the learned weights; any other seed draws around them, the same every time and on every device.
+        seed: 0 gives the learned weights; any other draws around them, the same every time and on every device.
+            Seeds repeat after :data:`SEEDS`.
         spread: Standard deviation of the drawn logits around the learned ones.
 
     Returns:
@@ -33,7 +34,7 @@ def ensemble_weights(logits: Tensor, seed: int, spread: float) -> Tensor:
 def _noise(seed: int) -> Tensor:
     """A normal draw ``(6,)`` from a low-discrepancy sequence: seeds that lie close lie far apart in style."""
     sequence = torch.quasirandom.SobolEngine(SIDES, scramble=True, seed=0)  # type: ignore[no-untyped-call]
-    sequence.fast_forward(seed % _SEQUENCE)  # type: ignore[no-untyped-call]
+    sequence.fast_forward(seed % SEEDS)  # type: ignore[no-untyped-call]
     uniform: Tensor = sequence.draw(1)[0]
     noise: Tensor = torch.special.ndtri(uniform.clamp(0.01, 0.99))
     return noise

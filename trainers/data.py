@@ -6,7 +6,7 @@ same edge operator, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models.dned import STRIDE
 from models.edges import LaplacianEdges
 from sim_bridge.errors import UsageError
 from sim_bridge.images import read_image
@@ -41,6 +42,15 @@ class Photograph(NamedTuple):
     name: str
     rgb: ByteArray
     labels: ByteArray
+
+    def crop_to_stride(self) -> Photograph:
+        """The middle rows and the leftmost columns, as many as the networks' stride divides."""
+        height, width = (side // STRIDE * STRIDE for side in self.labels.shape)
+        top = (self.labels.shape[0] - height) // 2
+        rows, columns = slice(top, top + height), slice(0, width)
+        return Photograph(
+            self.name, np.ascontiguousarray(self.rgb[rows, columns]), np.ascontiguousarray(self.labels[rows, columns])
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +176,3 @@ def prepare(photograph: Photograph, operator: LaplacianEdges) -> Sample:
 def load_all(data: CamVid, operator: LaplacianEdges) -> list[Sample]:
     """All samples of a set in memory, edges and all (CamVid: 0.3 GB)."""
     return [prepare(p, operator) for p in data]
-
-
-def network_input(samples: Sequence[Photograph], operator: LaplacianEdges) -> tuple[Tensor, Tensor]:
-    """Labels uint8 ``(N, H, W)`` and edge planes bool ``(N, P, H, W)`` of photographs of one size."""
-    labels = torch.from_numpy(np.stack([s.labels for s in samples]))
-    return labels, operator(torch.from_numpy(np.stack([s.rgb for s in samples])))

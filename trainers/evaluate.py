@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from models.edges import LaplacianEdges
-from models.network import SFlowNetwork
+from models.network import SFlowNetwork, edges_to_pixels, to_pixels
 from models.segmenter import Segmenter
 from trainers.data import ByteArray, CamVid, Photograph
 from trainers.metrics import grid_amplitude, mean_difference, psnr, relative_sharpness
@@ -53,43 +53,37 @@ class Evaluation:
 
 def validation_photographs(data: CamVid, every: int) -> list[Photograph]:
     """Every ``every``-th photograph, cropped around its middle row to a height that is a multiple of 32."""
-    chosen = [data.read(*pair) for pair in data.files()[::every]]
-    return [_crop(p) for p in chosen]
+    return [data.read(*pair).crop_to_stride() for pair in data.files()[::every]]
 
 
-def _crop(photograph: Photograph) -> Photograph:
-    height, width = (side // 32 * 32 for side in photograph.labels.shape)
-    top = (photograph.labels.shape[0] - height) // 2
-    rows, columns = slice(top, top + height), slice(0, width)
-    return Photograph(
-        photograph.name,
-        np.ascontiguousarray(photograph.rgb[rows, columns]),
-        np.ascontiguousarray(photograph.labels[rows, columns]),
-    )
+def _inputs(network: SFlowNetwork, photograph: Photograph) -> tuple[Tensor, Tensor]:
+    """RGB and labels of one photograph as a batch on the network's device."""
+    rgb, labels = torch.from_numpy(photograph.rgb)[None], torch.from_numpy(photograph.labels)[None]
+    return rgb.to(network.device), labels.to(network.device)
 
 
 def generate(network: SFlowNetwork, photographs: Sequence[Photograph], style_seed: int = 0) -> list[ByteArray]:
     """Pictures made from the labels and edges of photographs, uint8 ``(H, W, 3)`` RGB."""
-    weights = network.style_weights(style_seed)[None]
-    out = []
-    for p in photographs:
-        rgb, labels = torch.from_numpy(p.rgb)[None], torch.from_numpy(p.labels)[None]
-        device = network.generator.head.weight.device
-        picture, _ = network.translate(rgb.to(device), labels.to(device), weights.to(device))
-        out.append(picture[0].cpu().numpy())
-    return out
+    weights = network.style_weights(style_seed)[None].to(network.device)
+    return [network.translate(*_inputs(network, p), weights)[0][0].cpu().numpy() for p in photographs]
 
 
+@torch.inference_mode()
 def generate_plain(network: SFlowNetwork, photographs: Sequence[Photograph]) -> list[ByteArray]:
-    """As :func:`generate`, but the generator sees E(x) itself (phase 1)."""
-    operator: LaplacianEdges = network.operator
+    """As :func:`generate`, but the generator sees E(x) itself (phase 1). Sizes must be multiples of 32."""
     out = []
-    for p in photographs:
-        with torch.inference_mode():
-            edges = operator(torch.from_numpy(p.rgb)[None]).to(network.dtype)
-            image = network.generator(torch.from_numpy(p.labels)[None], edges)
-        out.append(image[0].mul(127.5).add(128).clamp(0, 255).permute(1, 2, 0).to(torch.uint8).numpy())
+    for photograph in photographs:
+        rgb, labels = _inputs(network, photograph)
+        out.append(to_pixels(network.generator(labels, network.operator(rgb).to(network.dtype)))[0].cpu().numpy())
     return out
+
+
+@torch.inference_mode()
+def edge_maps(network: SFlowNetwork, photograph: Photograph) -> tuple[ByteArray, ByteArray]:
+    """E(x) and DNED's ensemble of a photograph, uint8 ``(H, W)``."""
+    e = network.operator(_inputs(network, photograph)[0]).to(network.dtype)
+    ensemble = torch.sigmoid(network.dned(e).fused)
+    return edges_to_pixels(e)[0].cpu().numpy(), edges_to_pixels(ensemble)[0].cpu().numpy()
 
 
 def evaluate(

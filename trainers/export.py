@@ -6,30 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from models.bundle import Card, load_bundle, save_bundle
 from models.network import SFlowNetwork
 from models.segmenter import Segmenter
-from sim_bridge.errors import UsageError
 from trainers.data import CamVid
 from trainers.evaluate import evaluate, generate, style_differences, validation_photographs
-from trainers.recipe import ImageRecipe
-from trainers.run_folder import RunFolder
+from trainers.recipe import ImageRecipe, load_recipe
+from trainers.run_folder import RECIPE, RunFolder
+from trainers.segmentation import load_segmenter
 
 
 def load_judge(name: str | None) -> Segmenter | None:
-    """The network that judges.
-
-    Raises:
-        UsageError: The bundle holds no segmenter.
-    """
-    if name is None:
-        return None
-    bundle = load_bundle(name)
-    if not isinstance(bundle.network, Segmenter):
-        raise UsageError(f"judge {bundle.path} holds a {bundle.card.arch!r}: a segmenter is needed")
-    return bundle.network
+    """The network that judges, where one is named."""
+    return None if name is None else load_segmenter(name)
 
 
 def score_network(
@@ -60,7 +50,7 @@ def export_run(run: Path, root: Path, target: Path, judge: str | None) -> Card:
     on from it.
     """
     folder = RunFolder(run, resume=True)
-    recipe = ImageRecipe.model_validate(yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8")))
+    recipe = load_recipe(ImageRecipe, str(run / RECIPE))
     state = folder.load()
     data = CamVid(root, "val")
     network = SFlowNetwork(recipe.tier, len(data.classes), recipe.edge, recipe.style_spread, recipe.style_input)
@@ -73,9 +63,11 @@ def export_run(run: Path, root: Path, target: Path, judge: str | None) -> Card:
         classes=list(data.classes),
         size=list(recipe.data.crop),
         edge=recipe.edge.as_dict(),
-        ensemble=[round(float(v), 4) for v in network.dned.learned_weights()],
+        ensemble=[round(v, 4) for v in network.dned.learned_weights().tolist()],
         data=f"CamVid train, without {', '.join(recipe.data.exclude) or 'none'}",
         command="; ".join(folder.commands()),
+        recipe=recipe.model_dump(mode="json"),
+        recipe_changes=folder.recipe_changes(),
         steps=int(state["step"]),
         metrics=metrics,
         licence_weights="CC-BY-NC-4.0",

@@ -10,32 +10,29 @@ import copy
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from models.bundle import load_bundle
+from models.bundle import TRAINING, load_bundle, load_tensors
 from models.discriminator import PatchDiscriminator
 from models.dned import fuse_sides
 from models.losses import ADVERSARIAL, EdgeLoss, FeatureMatching, FusedEdgeLoss, Perceptual, Pixel
 from models.network import SFlowNetwork
-from models.segmenter import Segmenter
 from models.style import draw_weights, style_offsets
 from sim_bridge.errors import UsageError
 from trainers.data import Sample
+from trainers.device import pick_device
 from trainers.recipe import ImageRecipe, Stage
 from trainers.relight import relight
 from trainers.report import Collector, Progress, check_finite
 from trainers.run_folder import RunFolder
 from trainers.sampling import Batch, Sampler
+from trainers.segmentation import load_segmenter
 from trainers.sheets import SampleSheet
-
-
-def pick_device() -> torch.device:
-    """CUDA where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def load_perceptual(recipe: ImageRecipe, device: torch.device) -> Perceptual | None:
@@ -51,11 +48,26 @@ def load_perceptual(recipe: ImageRecipe, device: torch.device) -> Perceptual | N
             f"recipe {recipe.name!r} weighs 'perceptual' but names no 'perceptual_bundle': train one with"
             " `run.py segmenter --recipe camvid_features` and name its folder"
         )
-    bundle = load_bundle(recipe.perceptual_bundle)
-    if not isinstance(bundle.network, Segmenter):
-        raise UsageError(f"perceptual_bundle {bundle.path} holds a {bundle.card.arch!r}: a segmenter is needed")
-    network = bundle.network.to(device).to(memory_format=torch.channels_last)
-    return Perceptual(network)
+    network = load_segmenter(recipe.perceptual_bundle).to(device).to(memory_format=torch.channels_last)
+    return Perceptual(network, blur=recipe.perceptual_blur, normalise=recipe.perceptual_normalise)
+
+
+class Drawn(NamedTuple):
+    """What DNED and G made of a batch.
+
+    Attributes:
+        fake: G(s, e), RGB ``(N, 3, H, W)`` in -1..1.
+        x: What it should look like; the photograph, or the photograph re-lit.
+        e: The map that G saw, ``(N, P, H, W)``, detached.
+        sides: d_0..d_5, logits.
+        fused: The ensemble under the learned weights, by which these are learned; logits.
+    """
+
+    fake: Tensor
+    x: Tensor
+    e: Tensor
+    sides: list[Tensor]
+    fused: Tensor
 
 
 class ImageTrainer:
@@ -123,6 +135,21 @@ class ImageTrainer:
         self.style_rng.set_state(state["style_rng"])
         self.step = state["step"]
 
+    def start_from(self, bundle: Path) -> None:
+        """Takes up the networks of a bundle with its ``training.safetensors``, as step 0 of a training of its own.
+
+        Raises:
+            UsageError: It has no such file, or other networks than the recipe's.
+        """
+        tensors = load_tensors(bundle / TRAINING)
+        try:
+            for name in ("network", "discriminator"):
+                part = {k.removeprefix(f"{name}."): v.float() for k, v in tensors.items() if k.startswith(f"{name}.")}
+                getattr(self, name).load_state_dict(part)
+        except RuntimeError as e:
+            raise UsageError(f"{bundle / TRAINING} is not of recipe {self.recipe.name!r} ({e}): give its own") from e
+        self.average.load_state_dict(load_bundle(bundle).network.state_dict())
+
     # The loop
 
     def train(self, sheet: SampleSheet | None = None) -> bool:
@@ -130,33 +157,34 @@ class ImageTrainer:
 
         Returns:
             Whether the end was reached.
+
+        Raises:
+            TrainingError: A loss is no number any more; the last checkpoint is kept.
         """
-        progress = Progress(self.folder.path, self.recipe.steps, self.step)
+        recipe, progress = self.recipe, Progress(self.folder.path, self.recipe.steps, self.step)
         with self._signals():
-            while self.step < self.recipe.steps and not self._stop:
-                stage = self.recipe.stage_at(self.step)
+            while self.step < recipe.steps and not self._stop:
+                stage = recipe.stage_at(self.step)
                 self.train_step(stage)
                 self.step += 1
-                # Maintenance: report, sample, save.
-                last = self.step == self.recipe.steps or self._stop
-                if last or self.step % self.recipe.report_every == 0:
+                # Maintenance: sample, report, save. Nothing is saved that was not looked at first.
+                save = self.step == recipe.steps or self.step % recipe.checkpoint_every == 0
+                if sheet is not None and (self.step == recipe.steps or self.step % recipe.sample_every == 0):
+                    sheet.write(self.average, self.step)
+                if save or self._stop or self.step % recipe.report_every == 0:
                     means = self.collector.collect()
                     check_finite(means, self.step)
                     progress.report(self.step, stage.name, means)
-                if sheet is not None and (last or self.step % self.recipe.sample_every == 0):
-                    sheet.write(self.average, self.step)
-                if last or self.step % self.recipe.checkpoint_every == 0:
+                if save or self._stop:
                     self.folder.save(self.state())
-        return self.step >= self.recipe.steps
+        return self.step >= recipe.steps
 
     def train_step(self, stage: Stage) -> None:
         """One step of G, DNED and D on one batch."""
         self._set_learning_rates(stage)
         batch = self.sampler.draw().to(self.device)
-        fake, seen, sides, fused, x = self._render(batch, stage)
-        loss = self._edge_terms(stage, sides, fused, batch.e) + self._picture_terms(
-            stage, batch._replace(x=x, e=seen), fake
-        )
+        drawn = self._render(batch, stage)
+        loss = self._edge_terms(stage, drawn, batch.e) + self._picture_terms(stage, batch.s, drawn)
         # Update G and DNED, then D: both losses were taken from the same two networks.
         self.optimiser_g.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -169,8 +197,8 @@ class ImageTrainer:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
 
-    def _render(self, batch: Batch, stage: Stage) -> tuple[Tensor, Tensor, list[Tensor], Tensor, Tensor]:
-        """G's picture, the map e it saw, d_0..d_5, the ensemble by which its weights are learned, G's target."""
+    def _render(self, batch: Batch, stage: Stage) -> Drawn:
+        """Runs DNED and G as the stage's phase says."""
         recipe, x = self.recipe, batch.x
         dned = self.network.dned
         with self._autocast():
@@ -181,54 +209,54 @@ class ImageTrainer:
             else:
                 logits, spread = dned.ensemble_logits.detach(), recipe.style_spread
                 weights = draw_weights(logits, len(batch.s), spread, recipe.style_learned_share, self.style_rng)
-                style = self.network.style(weights)
+                style = self.network.style_vector(weights)
                 if recipe.style_relight:
                     x = relight(x, style_offsets(weights, logits), spread)
                 seen = torch.sigmoid(fuse_sides(sides, weights))
                 if stage.edges == "dned_detached":
                     seen = seen.detach()
             image = self.network.generator(batch.s, seen, style)
-        return image.float(), seen.detach().float(), sides, fused, x
+        return Drawn(image.float(), x, seen.detach().float(), sides, fused)
 
-    def _edge_terms(self, stage: Stage, sides: list[Tensor], fused: Tensor, e: Tensor) -> Tensor:
+    def _edge_terms(self, stage: Stage, drawn: Drawn, e: Tensor) -> Tensor:
         """lambda_3 L_DNED, eq. 4 and 7, and the loss of the ensemble's weights."""
-        L_DNED, L_fused = self.L_DNED(sides, e), self.L_fused(fused, e)
+        L_DNED, L_fused = self.L_DNED(drawn.sides, e), self.L_fused(drawn.fused, e)
         self.collector.add(dned=L_DNED, fused=L_fused)
         return stage.weights.dned * L_DNED + stage.weights.dned_fused * L_fused
 
-    def _picture_terms(self, stage: Stage, batch: Batch, fake: Tensor) -> Tensor:
-        """The other terms of eq. 7; D's gradients are left in D. ``batch.e`` is the map that the generator saw."""
+    def _picture_terms(self, stage: Stage, s: Tensor, drawn: Drawn) -> Tensor:
+        """The other terms of eq. 7; D's gradients are left in D."""
         w = stage.weights
-        L_pixel = self.L_pixel(batch.x, fake)
+        L_pixel = self.L_pixel(drawn.x, drawn.fake)
         self.collector.add(pixel=L_pixel)
         total = w.pixel * L_pixel
-        top, left, height, width = self.sampler.judge_window(batch)
-        seen = batch.window(top, left, height, width)
-        cut = fake[..., top : top + height, left : left + width].contiguous(memory_format=torch.channels_last)
+        rows, columns = self.sampler.judge_window(*s.shape[1:])
+        s, x, e = s[:, rows, columns], drawn.x[..., rows, columns], drawn.e[..., rows, columns]
+        fake = drawn.fake[..., rows, columns].contiguous(memory_format=torch.channels_last)
         if w.perceptual and self.L_percep is not None:
             with self._autocast():
-                L_percep = self.L_percep(seen.x, cut)
+                L_percep = self.L_percep(x, fake)
             self.collector.add(perceptual=L_percep)
             total = total + w.perceptual * L_percep
         if w.gan:
-            total = total + self._adversarial_terms(stage, seen, cut)
+            total = total + self._adversarial_terms(stage, s, x, fake, e)
         return total
 
-    def _adversarial_terms(self, stage: Stage, real: Batch, fake: Tensor) -> Tensor:
+    def _adversarial_terms(self, stage: Stage, s: Tensor, x: Tensor, fake: Tensor, e: Tensor) -> Tensor:
         """L_GAN and lambda_1 L_FM for G; runs D's backward pass on the way (eq. 1, 3, 5).
 
-        ``real.e`` is the map the generator saw. A discriminator that sees it too tells crisp edges from smeared ones.
+        A discriminator that sees ``e``, the map that G saw, tells crisp edges from smeared ones.
         """
         D = self.discriminator
-        e = real.e if D.planes else None
+        condition = e if D.planes else None
         self.optimiser_d.zero_grad(set_to_none=True)
         with self._autocast():
-            on_real, on_fake = D(real.s, real.x, e), D(real.s, fake.detach(), e)
+            on_real, on_fake = D(s, x, condition), D(s, fake.detach(), condition)
         L_D = self.L_GAN.discriminator(on_real.patches.float(), on_fake.patches.float())
         L_D.backward()  # type: ignore[no-untyped-call]
         D.requires_grad_(False)
         with self._autocast():
-            judged = D(real.s, fake, e)
+            judged = D(s, fake, condition)
         D.requires_grad_(True)
         L_G, L_FM = self.L_GAN.generator(judged.patches.float()), self.L_FM(on_real.features, judged.features)
         self.collector.add(d=L_D, g=L_G, fm=L_FM)

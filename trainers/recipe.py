@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from models.discriminator import STRIDE as JUDGE_STRIDE
+from models.dned import STRIDE as DNED_STRIDE
 from models.edges import EdgeSettings
 from sim_bridge.errors import UsageError
 from trainers.edge_augmentation import EdgeAugmentation
@@ -82,6 +84,10 @@ class ImageRecipe(_Section):
     """Condition D on the edge map that G saw, beyond eq. 3 and 5."""
     perceptual_bundle: str | None = None
     """Bundle whose features train; must be given where a stage weighs ``perceptual``. Never random weights."""
+    perceptual_blur: bool = True
+    """Blur both pictures before the frozen network (an extension of eq. 6)."""
+    perceptual_normalise: bool = True
+    """Divide each slice by the size of its real features (an extension of eq. 6)."""
     judge_crop: tuple[int, int] | None = None
     """Width and height of the randomly shifted window that the losses' networks see; None for the whole crop."""
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
@@ -98,6 +104,23 @@ class ImageRecipe(_Section):
     sample_every: Annotated[int, Field(gt=0)] = 500
     checkpoint_every: Annotated[int, Field(gt=0)] = 500
     report_every: Annotated[int, Field(gt=0)] = 50
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        """Sizes that the networks can take, and no weight that has no effect."""
+        if any(side % DNED_STRIDE for side in self.data.crop):
+            raise ValueError(f"data.crop is {self.data.crop}, both sides must be multiples of {DNED_STRIDE}")
+        if self.judge_crop is not None:
+            fits = all(small <= large for small, large in zip(self.judge_crop, self.data.crop, strict=True))
+            if not fits or any(side % JUDGE_STRIDE for side in self.judge_crop):
+                raise ValueError(
+                    f"judge_crop is {self.judge_crop}, both sides must be multiples of {JUDGE_STRIDE}"
+                    f" within {self.data.crop}"
+                )
+        for stage in self.stages:
+            if stage.weights.feature_matching and not stage.weights.gan:
+                raise ValueError(f"stage {stage.name!r} weighs feature_matching without gan: there is no D to match")
+        return self
 
     @property
     def steps(self) -> int:

@@ -11,6 +11,8 @@ from typing import TextIO
 
 from torch import Tensor
 
+from sim_bridge.errors import SimBridgeError
+
 
 class Collector:
     """Means of named values between two reports. Tensors are only read when a report is made."""
@@ -34,13 +36,18 @@ def check_finite(means: dict[str, float], step: int) -> None:
     """Stops a training whose losses are no numbers any more.
 
     Raises:
-        FloatingPointError: Names the first such loss and the step.
+        TrainingError: Names the first such loss and the step.
     """
     for name, value in means.items():
         if not math.isfinite(value):
-            raise FloatingPointError(
-                f"{name} is {value} at step {step}: lower the learning rate or resume from an earlier checkpoint"
+            raise TrainingError(
+                f"the loss {name!r} is {value} at step {step}: go on from the last checkpoint with --resume, and if it"
+                " comes again lower the learning rates"
             )
+
+
+class TrainingError(SimBridgeError):
+    """A training cannot go on."""
 
 
 class Progress:
@@ -48,10 +55,18 @@ class Progress:
 
     def __init__(self, folder: Path, steps: int, start: int = 0, stream: TextIO = sys.stderr) -> None:
         self._file = folder / "stats.jsonl"
+        self._forget_after(start)
         self._steps = steps
         self._first = start
         self._began = time.perf_counter()
         self._stream = stream
+
+    def _forget_after(self, start: int) -> None:
+        """Drops the rows of steps that an earlier run made after the checkpoint that this one goes on from."""
+        if not self._file.is_file():
+            return
+        rows = self._file.read_text(encoding="utf-8").splitlines(keepends=True)
+        self._file.write_text("".join(r for r in rows if json.loads(r)["step"] <= start), encoding="utf-8")
 
     def report(self, step: int, stage: str, means: dict[str, float]) -> None:
         """Writes one report, ``step`` steps being done."""

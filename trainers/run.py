@@ -15,9 +15,9 @@ if __package__ in (None, ""):  # run as a script: the project's root, not traine
 import torch
 import typer
 
-from models.bundle import BundleError
+from models.bundle import BundleError, find_bundle
 from models.edges import LaplacianEdges
-from sim_bridge.errors import SimBridgeError
+from sim_bridge.errors import SimBridgeError, UsageError
 from trainers.recipe import ImageRecipe, SegmenterRecipe, dump_recipe, load_recipe
 from trainers.run_folder import RunFolder
 
@@ -39,11 +39,24 @@ Judge = Annotated[str | None, typer.Option(help="Bundle of the segmenter that ju
 Seeds = Annotated[str, typer.Option(help="Style seeds, separated by commas.")]
 Every = Annotated[int, typer.Option(min=1, help="Take every n-th validation photograph.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")]
+RecipeChanged = Annotated[
+    bool, typer.Option("--recipe-changed", help="With --resume: another recipe than the run's; the old one is kept.")
+]
+StartFrom = Annotated[
+    str | None, typer.Option("--from", help="Begin with the networks of a bundle that has its training.safetensors.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")]
 
 
 def _command() -> str:
     return shlex.join(["python", "trainers/run.py", *sys.argv[1:]])
+
+
+def _parse_seeds(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as e:
+        raise UsageError(f"--seeds is {text!r}: give whole numbers separated by commas, like 0,1,2") from e
 
 
 def _set_threads(threads: int) -> None:
@@ -69,7 +82,14 @@ def segmenter(recipe: Recipe, root: Root, run: Run, threads: Threads = 0, dry_ru
 
 @app.command()
 def image(
-    recipe: Recipe, root: Root, run: Run, resume: Resume = False, threads: Threads = 0, dry_run: DryRun = False
+    recipe: Recipe,
+    root: Root,
+    run: Run,
+    start: StartFrom = None,
+    resume: Resume = False,
+    recipe_changed: RecipeChanged = False,
+    threads: Threads = 0,
+    dry_run: DryRun = False,
 ) -> None:
     """Train the generator and DNED on photographs (eq. 1 to 7)."""
     from trainers.data import CamVid, load_all
@@ -88,9 +108,11 @@ def image(
     trainer = ImageTrainer(resolved, samples, data.classes, folder)
     if resume:
         trainer.restore(folder.load())
-    folder.save_recipe(resolved)
+    elif start is not None:
+        trainer.start_from(find_bundle(start))
+    folder.save_recipe(resolved, trainer.step, may_differ=recipe_changed)
     folder.save_command(_command())
-    sheet = SampleSheet(run / "samples", validation_photographs(CamVid(root, "val"), 25), trainer.collector)
+    sheet = SampleSheet(folder.samples, validation_photographs(CamVid(root, "val"), 25), trainer.collector)
     if not trainer.train(sheet):
         print(f"stopped and saved at step {trainer.step}: go on with --resume", file=sys.stderr)
 
@@ -113,7 +135,7 @@ def evaluate(
     from trainers.export import score_bundle
 
     _set_threads(threads)
-    print(json.dumps(score_bundle(bundle, root, judge, [int(s) for s in seeds.split(",")], every), indent=2))
+    print(json.dumps(score_bundle(bundle, root, judge, _parse_seeds(seeds), every), indent=2))
 
 
 def main() -> None:

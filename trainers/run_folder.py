@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from pydantic import BaseModel
 
 from sim_bridge.errors import UsageError
 from trainers.recipe import dump_recipe
+
+RECIPE: Final = "recipe.yaml"
 
 
 class RunFolder:
@@ -26,15 +28,32 @@ class RunFolder:
     def __init__(self, path: Path, *, resume: bool) -> None:
         self.path = path
         self.checkpoint = path / "checkpoint.pt"
+        self.samples = path / "samples"
         if resume and not self.checkpoint.is_file():
-            raise UsageError(f"run {path} has no {self.checkpoint.name} to resume from: start it without --resume")
+            raise UsageError(f"run {path} has no {self.checkpoint.name}: train it first")
         if not resume and path.is_dir() and any(path.iterdir()):
             raise UsageError(f"run folder {path} is not empty: give another --run, or --resume to go on with it")
-        (path / "samples").mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
 
-    def save_recipe(self, recipe: BaseModel) -> None:
-        """Writes the resolved recipe."""
-        (self.path / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
+    def save_recipe(self, recipe: BaseModel, step: int = 0, *, may_differ: bool = False) -> None:
+        """Writes the resolved recipe; one that it replaces is kept as ``recipe-until-STEP.yaml``.
+
+        Raises:
+            UsageError: The run has another one, and ``may_differ`` was not given.
+        """
+        file, text = self.path / RECIPE, dump_recipe(recipe)
+        if file.is_file() and (before := file.read_text(encoding="utf-8")) != text:
+            if not may_differ:
+                raise UsageError(
+                    f"run {self.path} was begun with another recipe than this one: give {file} as --recipe,"
+                    " or --recipe-changed to go on with the new one"
+                )
+            (self.path / f"recipe-until-{step:06d}.yaml").write_text(before, encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
+
+    def recipe_changes(self) -> list[int]:
+        """Steps at which the recipe was changed."""
+        return sorted(int(p.stem.rpartition("-")[2]) for p in self.path.glob("recipe-until-*.yaml"))
 
     def save_command(self, command: str) -> None:
         """Adds a command line to the run's history; the bundle's card tells it."""

@@ -35,11 +35,6 @@ class Batch(NamedTuple):
         moved[0] = moved[0].contiguous(memory_format=torch.channels_last)
         return Batch(*moved)
 
-    def window(self, top: int, left: int, height: int, width: int) -> Batch:
-        """The same window of everything."""
-        rows, columns = slice(top, top + height), slice(left, left + width)
-        return Batch(*(t[..., rows, columns] for t in self))
-
 
 class Sampler:
     """Draws crops: flipped at random, edges degraded as the recipe says. Its state is part of a checkpoint."""
@@ -77,13 +72,11 @@ class Sampler:
             torch.from_numpy(np.stack(shown)).float(),
         )
 
-    def judge_window(self, batch: Batch) -> tuple[int, int, int, int]:
-        """Top, left, height and width of what the losses' networks see.
+    def judge_window(self, height: int, width: int) -> tuple[slice, slice]:
+        """Rows and columns of a crop that the losses' networks see.
 
         Shifted at random, so that no phase of theirs stays aligned with the generator's.
         """
-        height, width = batch.s.shape[1:]
-        if self._recipe.judge_crop is None:
-            return 0, 0, height, width
-        w, h = self._recipe.judge_crop
-        return int(self.rng.integers(height - h + 1)), int(self.rng.integers(width - w + 1)), h, w
+        w, h = self._recipe.judge_crop or (width, height)
+        top, left = int(self.rng.integers(height - h + 1)), int(self.rng.integers(width - w + 1))
+        return slice(top, top + h), slice(left, left + w)

@@ -12,9 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.bundle import Bundle, Card, save_bundle
+from models.bundle import Bundle, Card, load_bundle, save_bundle
 from models.segmenter import SEGMENTERS, Segmenter
+from sim_bridge.errors import UsageError
 from trainers.data import ByteArray, CamVid, Photograph
+from trainers.device import pick_device
 from trainers.recipe import SegmenterRecipe
 from trainers.report import Collector, Progress, check_finite
 
@@ -57,6 +59,18 @@ def predict(network: Segmenter, pictures: Sequence[ByteArray]) -> list[ByteArray
     return out
 
 
+def load_segmenter(name: str) -> Segmenter:
+    """The segmenter of a bundle.
+
+    Raises:
+        UsageError: The bundle holds another kind of network.
+    """
+    bundle = load_bundle(name)
+    if not isinstance(bundle.network, Segmenter):
+        raise UsageError(f"bundle {bundle.path} holds a {bundle.card.arch!r}: a segmenter is needed here")
+    return bundle.network
+
+
 def _batch(samples: Sequence[Photograph], recipe: SegmenterRecipe, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     width, height = recipe.data.crop
     images, labels = [], []
@@ -87,15 +101,16 @@ def train_segmenter(recipe: SegmenterRecipe, root: Path, folder: Path, command: 
     rng = np.random.default_rng(recipe.seed)
     data = CamVid(root, "train", recipe.data.exclude, recipe.data.share)
     samples = list(data)
-    network = SEGMENTERS[recipe.arch](len(data.classes), recipe.width).to(memory_format=torch.channels_last)
+    device = pick_device()
+    network = SEGMENTERS[recipe.arch](len(data.classes), recipe.width).to(device).to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(network.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
-    weights = _class_weights(samples, len(data.classes), data.void)
+    weights = _class_weights(samples, len(data.classes), data.void).to(device)
     collector, progress = Collector(), Progress(folder, recipe.steps)
     for step in range(recipe.steps):
-        x, y = _batch(samples, recipe, rng)
+        x, y = (t.to(device) for t in _batch(samples, recipe, rng))
         for group in optimiser.param_groups:
             group["lr"] = recipe.lr * min(1.0, (step + 1) / 20) * max(0.02, 1 - step / recipe.steps)
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
             logits = network(x)
         loss = F.cross_entropy(logits.float(), y, weights)
         optimiser.zero_grad()
@@ -106,11 +121,11 @@ def train_segmenter(recipe: SegmenterRecipe, root: Path, folder: Path, command: 
             means = collector.collect()
             check_finite(means, step + 1)
             progress.report(step + 1, recipe.arch, means)
-    return _finish(recipe, network.eval(), CamVid(root, "val"), folder, command)
+    return _finish(recipe, network.eval().cpu(), CamVid(root, "val"), folder, command)
 
 
 def _finish(recipe: SegmenterRecipe, network: Segmenter, val: CamVid, folder: Path, command: str) -> Bundle:
-    photographs = [Photograph(p.name, p.rgb[:352], p.labels[:352]) for p in val]
+    photographs = [p.crop_to_stride() for p in val]
     result = score(
         predict(network, [p.rgb for p in photographs]), [p.labels for p in photographs], len(val.classes), val.void
     )

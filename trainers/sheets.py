@@ -6,19 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from models.network import SFlowNetwork
 from sim_bridge.images import write_png
-from trainers.data import ByteArray, Photograph
-from trainers.evaluate import evaluate, generate, generate_plain
+from trainers.data import Photograph
+from trainers.evaluate import edge_maps, evaluate, generate, generate_plain
 from trainers.report import Collector
-
-
-def as_planes(edges: torch.Tensor) -> ByteArray:
-    """Edge planes ``(P, H, W)`` in 0..1 as a grey picture uint8 ``(H, W, 3)``."""
-    grey = edges.amax(0).float().mul(255).to(torch.uint8).numpy()
-    return np.repeat(grey[..., None], 3, 2)
 
 
 class SampleSheet:
@@ -44,11 +37,9 @@ class SampleSheet:
         other = generate(network, self._photographs, style_seed=1)
         rows = []
         for photograph, *pictures in zip(self._photographs, plain, learned, other, strict=True):
-            rgb = torch.from_numpy(photograph.rgb)[None]
-            with torch.inference_mode():
-                e = network.operator(rgb)
-                ensemble = torch.sigmoid(network.dned(e.to(network.dtype)).fused)
-            rows.append(np.hstack([as_planes(e[0]), as_planes(ensemble[0]), *pictures, photograph.rgb]))
+            maps = [np.repeat(m[..., None], 3, 2) for m in edge_maps(network, photograph)]
+            rows.append(np.hstack([*maps, *pictures, photograph.rgb]))
+        self._folder.mkdir(exist_ok=True)
         path = self._folder / f"{step:06d}.png"
         write_png(path, np.ascontiguousarray(np.vstack(rows)[..., ::-1]))
         if self._collector is not None:

@@ -114,9 +114,16 @@ def test_a_pickle_in_place_of_safetensors_is_refused_unread(bundle: Path, monkey
         ({"classes": ...}, "lacks classes"),
         ({"surprise": 1}, "unknown keys surprise"),
         ({"args": {"tier": "huge", "classes": 5}}, "does not describe a 'sflow' network"),
-        ({"args": {"colour": "red"}}, "does not describe a 'sflow' network"),
+        ({"args": {"colour": "red", "classes": 5}}, "does not describe a 'sflow' network"),
         ({"edge": {"kernel": 9}}, "does not describe a 'sflow' network"),
         ({"sha256": "0" * 64}, "damaged or changed"),
+        ({"sha256": 5}, "sha256 is 5, it must be a str"),
+        ({"licence_weights": None}, "licence_weights is None, it must be a str"),
+        ({"arch": ["sflow"]}, "it must be a str"),
+        ({"classes": 7}, "classes is 7, it must be a list"),
+        ({"classes": ["a"] * 6}, "names 6 classes for a network of 5"),
+        ({"args": {"tier": "lite", "classes": 5, "style_spread": "wide"}}, "does not describe a 'sflow' network"),
+        ({"normalisation": "rgb / 255"}, "normalisation is 'rgb / 255', known is"),
     ],
 )
 def test_wrong_cards_are_one_sentence(bundle: Path, changes: dict[str, object], message: str) -> None:
@@ -137,7 +144,7 @@ def test_missing_files(bundle: Path, tmp_path: Path) -> None:
     (bundle / WEIGHTS).unlink()
     with pytest.raises(BundleError, match="are missing"):
         load_bundle(bundle)
-    with pytest.raises(BundleError, match=r"neither a folder with a card.json nor one of the shipped bundles"):
+    with pytest.raises(BundleError, match=r"neither a folder with a card.json nor one of the shipped ones"):
         load_bundle(tmp_path / "nowhere")
 
 

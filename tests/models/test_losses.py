@@ -45,9 +45,9 @@ def test_vanilla_is_eq_2() -> None:
 def test_feature_matching_is_eq_5() -> None:
     real = [torch.tensor([[1.0, 3.0]]), torch.zeros(1, 4)]
     fake = [torch.tensor([[2.0, 1.0]], requires_grad=True), torch.full((1, 4), 0.5)]
-    # layer means 1.5 and 0.5, mean over T = 2 layers
+    # layer means 1.5 and 0.5, summed over the T = 2 layers
     loss = FeatureMatching()(real, fake)
-    assert loss.item() == pytest.approx(1.0)
+    assert loss.item() == pytest.approx(2.0)
     loss.backward()
     assert fake[0].grad is not None and fake[0].grad.abs().sum() > 0
 
@@ -82,6 +82,17 @@ def test_perceptual_loss_is_zero_only_for_equal_pictures_and_trains_only_the_pic
     assert value.item() > 0.01
     assert fake.grad is not None and fake.grad.abs().sum() > 0
     assert all(p.grad is None for p in network.parameters())
+
+
+def test_perceptual_loss_without_its_extensions_is_eq_6() -> None:
+    torch.manual_seed(0)
+    network = UNetSegmenter(4, 4).eval()
+    x, fake = torch.rand(2, 1, 3, 32, 32) * 2 - 1
+    with torch.no_grad():
+        slices = [(a - b).abs().mean() for a, b in zip(network.features(x), network.features(fake), strict=True)]
+        expected = sum(slices) / 5
+        assert Perceptual(network, blur=False, normalise=False)(x, fake) == pytest.approx(expected)
+        assert Perceptual(network, blur=False)(x, fake) != pytest.approx(expected)
 
 
 def test_perceptual_blur_hides_a_checkerboard() -> None:

@@ -10,7 +10,7 @@ from models.dned import DNED, SIDES, enlarge_side, fuse_sides
 from models.edges import EdgeSettings
 from models.generator import TIERS
 from models.layers import BilinearDoubling, double, extend, space_to_depth_ids, unshuffle
-from models.network import SFlowNetwork
+from models.network import SFlowNetwork, edges_to_pixels, pad_to_stride, to_pixels
 from models.style import draw_weights, ensemble_weights, style_offsets
 
 EDGE = EdgeSettings(threshold=0.11, blur=1.5, contrast_window=31, signed=True)
@@ -41,8 +41,29 @@ def test_padding_does_not_change_sizes_that_divide(network: SFlowNetwork) -> Non
     rgb, labels = scene(64, 96)
     with torch.inference_mode():
         out = network(labels, network.operator(rgb).float())
-    expected = out.image.mul(127.5).add(128).clamp(0, 255).permute(0, 2, 3, 1).to(torch.uint8)
-    assert torch.equal(network.translate(rgb, labels)[0], expected)
+    assert torch.equal(network.translate(rgb, labels)[0], to_pixels(out.image))
+
+
+def test_what_is_padded_is_cropped_where_it_was_added(network: SFlowNetwork) -> None:
+    """Sizes that do not divide are the top left of the padded picture."""
+    rgb, labels = scene(50, 75)
+    padded_labels, edges = pad_to_stride(labels, network.operator(rgb).float())
+    assert padded_labels.shape == (1, 64, 96) and edges.shape == (1, 2, 64, 96)
+    assert torch.equal(padded_labels[:, :50, :75], labels) and not edges[:, :, 50:].any()
+    with torch.inference_mode():
+        whole = network(padded_labels, edges)
+    image, seen = network.translate(rgb, labels)
+    assert torch.equal(image, to_pixels(whole.image)[:, :50, :75])
+    assert torch.equal(seen, edges_to_pixels(whole.edges)[:, :50, :75])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rounding_to_pixels_is_even_and_saturates(dtype: torch.dtype) -> None:
+    assert edges_to_pixels(torch.ones(1, 1, 2, 2, dtype=dtype)).eq(255).all()
+    image = torch.linspace(-1, 1, 3 * 64 * 64).reshape(1, 3, 64, 64).to(dtype)
+    exact = image.double() * 127.5 + 127.5
+    error = to_pixels(image).permute(0, 3, 1, 2).double() - exact
+    assert abs(error.mean().item()) < 0.05 and error.abs().max() <= 0.51
 
 
 def test_a_frame_is_treated_the_same_alone_and_in_a_batch(network: SFlowNetwork) -> None:
@@ -76,6 +97,7 @@ def test_bfloat16_stays_close_to_float32() -> None:
     rounded, _ = exact.to(torch.bfloat16).translate(rgb, labels)
     difference = (expected.int() - rounded.int()).abs().float()
     assert difference.mean() < 2 and difference.max() < 40
+    assert (expected.float() - rounded.float()).mean().abs() < 0.2
 
 
 def test_fused_sides_equal_the_sum_of_sides_enlarged_one_by_one() -> None:
@@ -121,12 +143,12 @@ def test_style_input_is_an_option_and_starts_without_effect() -> None:
     """The paper's generator sees the edge map alone; with the option it is told the weights as well."""
     torch.manual_seed(0)
     told = SFlowNetwork("lite", 12, EDGE, style_input=True).eval()
-    assert SFlowNetwork("lite", 12, EDGE).generator.style is None
+    assert SFlowNetwork("lite", 12, EDGE).generator.style_projection is None
     labels, edges = scene(64, 64)[1], (torch.rand(1, 2, 64, 64) > 0.8).float()
     with torch.inference_mode():
         assert torch.equal(told.generator(labels, edges, torch.ones(1, SIDES)), told.generator(labels, edges))
-        assert told.generator.style is not None
-        told.generator.style.weight.fill_(0.5)
+        assert told.generator.style_projection is not None
+        told.generator.style_projection.weight.fill_(0.5)
         assert not torch.equal(told.generator(labels, edges, torch.ones(1, SIDES)), told.generator(labels, edges))
         learned = told.style_weights(0)[None]
         torch.testing.assert_close(told(labels, edges, learned).image, told(labels, edges).image, atol=1e-4, rtol=0)

@@ -20,10 +20,12 @@ from sim_bridge.frames import Encoding, Frame, Kind, PixelArray  # noqa: E402
 from sim_bridge.preprocess import Preprocessor  # noqa: E402
 from sim_bridge.translators import Style  # noqa: E402
 from sim_bridge.translators.sflow import SFlowTranslator  # noqa: E402
-from trainers.data import CAMVID_CLASSES, CamVid, network_input  # noqa: E402
+from trainers.data import CAMVID_CLASSES, CamVid, load_all  # noqa: E402
+from trainers.recipe import ImageRecipe  # noqa: E402
+from trainers.sampling import Sampler  # noqa: E402
 
 ByteArray = npt.NDArray[np.uint8]
-WIDTH, HEIGHT = 480, 360
+WIDTH, HEIGHT = 480, 352
 PLAIN = EdgeSettings()
 CONTRAST = EdgeSettings(threshold=0.11, blur=1.5, contrast_window=31, signed=True)
 
@@ -31,7 +33,7 @@ CONTRAST = EdgeSettings(threshold=0.11, blur=1.5, contrast_window=31, signed=Tru
 def write_camvid(root: Path) -> None:
     """One sample: a street of blocks with noise, so that thresholds and local contrast decide pixel by pixel."""
     rng = np.random.default_rng(8)
-    ids = rng.integers(0, len(CAMVID_CLASSES), (HEIGHT // 24, WIDTH // 24), np.uint8).repeat(24, 0).repeat(24, 1)
+    ids = rng.integers(0, len(CAMVID_CLASSES), (HEIGHT // 16, WIDTH // 16), np.uint8).repeat(16, 0).repeat(16, 1)
     colors = rng.integers(0, 256, (len(CAMVID_CLASSES), 3), np.uint8)
     noisy = np.clip(colors[ids] + rng.normal(0, 12, (HEIGHT, WIDTH, 3)), 0, 255).astype(np.uint8)
     for folder in ("train", "trainannot"):
@@ -63,6 +65,19 @@ def payload(rgb: ByteArray, encoding: Encoding) -> PixelArray:
             done, data = cv2.imencode(".png", bgr)
             assert done
             return np.asarray(data.reshape(-1))
+
+
+def training_input(root: Path, edge: EdgeSettings) -> tuple[Any, Any]:
+    """What a training batch holds of the picture: the real sampler, its crop as large as the picture, not mirrored."""
+    stage = {"name": "a", "steps": 1, "edges": "laplacian", "lr": 1e-3, "weights": {}}
+    recipe = ImageRecipe.model_validate(
+        {"name": "a", "data": {"crop": [WIDTH, HEIGHT]}, "edge": edge, "batch": 8, "stages": [stage]}
+    )
+    data = CamVid(root, "train")
+    batch = Sampler(load_all(data, LaplacianEdges(edge)), recipe, len(data.classes)).draw()
+    (photograph,) = data
+    first = next(i for i in range(8) if np.array_equal(batch.s[i].numpy(), photograph.labels))
+    return batch.s[first : first + 1], batch.e[first : first + 1]
 
 
 def bridge_input(rgb: ByteArray, ids: ByteArray, encoding: Encoding, edge: EdgeSettings, dtype: Any) -> tuple[Any, Any]:
@@ -97,7 +112,7 @@ def test_training_and_bridge_feed_the_network_the_same_bits(
 ) -> None:
     write_camvid(tmp_path)
     (photograph,) = CamVid(tmp_path, "train")
-    trained_labels, trained_edges = network_input([photograph], LaplacianEdges(edge))
+    trained_labels, trained_edges = training_input(tmp_path, edge)
 
     labels, edges = bridge_input(photograph.rgb, photograph.labels, encoding, edge, dtype)
 

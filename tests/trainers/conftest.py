@@ -32,7 +32,7 @@ def features(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def recipe(tmp_path: Path, features: Path) -> Path:
-    weights = {"gan": 1, "feature_matching": 10, "perceptual": 2, "pixel": 1, "dned": 0.2, "dned_fused": 2}
+    weights = {"gan": 1, "feature_matching": 2.5, "perceptual": 2, "pixel": 1, "dned": 0.2, "dned_fused": 2}
     stages = [
         {"name": "pretrain", "steps": 2, "edges": "laplacian", "lr": 1e-3, "weights": {"pixel": 10, "dned": 0.2}},
         {"name": "phase2", "steps": 2, "edges": "dned_detached", "lr": 3e-4, "weights": weights},
@@ -42,6 +42,9 @@ def recipe(tmp_path: Path, features: Path) -> Path:
         "name": "tiny", "data": {"crop": [64, 32]}, "edge": {"threshold": 20.0, "signed": True},
         "edge_augmentation": {},
         "perceptual_bundle": str(features), "judge_crop": [48, 16], "batch": 2, "stages": stages,
+        "style_input": True,
+        "style_relight": True,
+        "discriminator_sees_edges": True,
         "sample_every": 100, "checkpoint_every": 100, "report_every": 1, "discriminator_width": 8, "precision": "fp32",
     }  # fmt: skip
     path = tmp_path / "tiny.yaml"

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from models.bundle import find_bundle
 from models.edges import EdgeSettings, LaplacianEdges
 from sim_bridge.errors import ImageError, UsageError
-from trainers.data import CamVid, prepare
+from trainers.data import CamVid, load_all, prepare
 from trainers.edge_augmentation import EdgeAugmentation, degrade
 from trainers.recipe import RECIPES, ImageRecipe, SegmenterRecipe, load_recipe
+from trainers.sampling import Sampler
 
 SIGNED = LaplacianEdges(EdgeSettings(threshold=20, signed=True))
 
@@ -74,6 +76,40 @@ def test_unlabelled_borders_stay_void(camvid: Path) -> None:
     sample = next(iter(CamVid(camvid, "train")))
     assert set(np.unique(sample.labels)) == {0, 1, 3, 8, 11}
     assert torch.from_numpy(sample.labels).dtype == torch.uint8
+
+
+def test_sampled_windows_lie_inside_the_crop_and_move(camvid: Path, recipe: Path) -> None:
+    resolved = load_recipe(ImageRecipe, str(recipe))
+    sampler = Sampler(load_all(CamVid(camvid, "train"), SIGNED), resolved, 12)
+    windows = {(rows.start, columns.start) for rows, columns in (sampler.judge_window(32, 64) for _ in range(50))}
+    assert len(windows) > 20 and max(windows) <= (16, 16) and min(windows) >= (0, 0)
+    batch = sampler.draw()
+    assert batch.x.shape == (2, 3, 32, 64) and batch.e.shape == batch.e_degraded.shape == (2, 2, 32, 64)
+    assert batch.s.dtype == torch.uint8 and batch.x.min() >= -1 and batch.x.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": {"crop": [100, 64]}}, "multiples of 32"),
+        ({"judge_crop": [128, 16]}, "judge_crop"),
+        ({"judge_crop": [44, 16]}, "judge_crop"),
+        (
+            {"stages": [{"name": "a", "steps": 1, "edges": "dned", "lr": 1, "weights": {"feature_matching": 1}}]},
+            "without gan",
+        ),
+    ],
+)
+def test_recipes_that_cannot_train_are_refused(recipe: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        load_recipe(ImageRecipe, str(recipe), changes)
+
+
+def test_bundles_of_shipped_recipes_are_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in RECIPES.glob("*_lite.yaml"):
+        name = load_recipe(ImageRecipe, path.stem).perceptual_bundle
+        assert name is not None and find_bundle(name).is_dir()
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in RECIPES.glob("*.yaml")))

@@ -13,11 +13,15 @@ import yaml
 
 from models.bundle import load_bundle
 from models.edges import LaplacianEdges
+from models.network import SFlowNetwork
 from sim_bridge.errors import UsageError
 from trainers.data import CamVid, load_all
+from trainers.export import export_run
 from trainers.image import ImageTrainer
 from trainers.recipe import ImageRecipe, load_recipe
+from trainers.report import TrainingError
 from trainers.run_folder import RunFolder
+from trainers.sheets import SampleSheet
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,8 +70,8 @@ def test_pictures_train_dned_in_phase_3_only(
     recipe: Path, camvid: Path, tmp_path: Path, phase: int, reaches_dned: bool
 ) -> None:
     run = trainer(recipe, camvid, tmp_path / "run")
-    fake, *_ = run._render(run.sampler.draw(), run.recipe.stages[phase])
-    fake.square().mean().backward()
+    drawn = run._render(run.sampler.draw(), run.recipe.stages[phase])
+    drawn.fake.square().mean().backward()
     gradients = [p.grad for p in run.network.dned.stages.parameters()]
     assert any(g is not None and bool(g.abs().sum() > 0) for g in gradients) is reaches_dned
 
@@ -105,8 +109,61 @@ def test_losses_that_are_no_numbers_stop_the_run(recipe: Path, camvid: Path, tmp
     run = trainer(recipe, camvid, tmp_path / "run")
     with torch.no_grad():
         run.network.generator.head.bias.fill_(float("nan"))
-    with pytest.raises(FloatingPointError, match="pixel is nan at step 1"):
+    with pytest.raises(TrainingError, match="'pixel' is nan at step 1"):
         run.train()
+    assert not run.folder.checkpoint.exists()
+
+
+def test_a_signal_during_a_sheet_loses_nothing(recipe: Path, camvid: Path, tmp_path: Path) -> None:
+    run = trainer(recipe, camvid, tmp_path / "run", sample_every=2)
+
+    class Sheet(SampleSheet):
+        def write(self, network: SFlowNetwork, step: int) -> Path:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return super().write(network, step)
+
+    photographs = [p.crop_to_stride() for p in CamVid(camvid, "val")]
+    assert not run.train(Sheet(tmp_path / "run" / "samples", photographs, run.collector))
+    assert run.folder.load()["step"] == run.step == 2
+    last = json.loads((tmp_path / "run" / "stats.jsonl").read_text().splitlines()[-1])
+    assert last["step"] == 2 and last["val_sharpness"] > 0
+
+
+def test_statistics_of_steps_that_are_done_again_are_dropped(recipe: Path, camvid: Path, tmp_path: Path) -> None:
+    run = trainer(recipe, camvid, tmp_path / "run", checkpoint_every=4)
+    assert run.train()
+    state = torch.load(run.folder.checkpoint, weights_only=True)
+    torch.save(state | {"step": 4}, run.folder.checkpoint)
+    assert trainer(recipe, camvid, tmp_path / "run", resume=True, checkpoint_every=4).train()
+    rows = [json.loads(line)["step"] for line in (tmp_path / "run" / "stats.jsonl").read_text().splitlines()]
+    assert rows == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_run_goes_on_with_another_recipe_only_when_told_so(recipe: Path, camvid: Path, tmp_path: Path) -> None:
+    run = trainer(recipe, camvid, tmp_path / "run")
+    other = run.recipe.model_copy(update={"clip": 5.0})
+    with pytest.raises(UsageError, match="--recipe-changed"):
+        run.folder.save_recipe(other)
+    run.folder.save_recipe(other, 3, may_differ=True)
+    assert run.folder.recipe_changes() == [3]
+    assert load_recipe(ImageRecipe, str(tmp_path / "run" / "recipe.yaml")) == other
+    assert load_recipe(ImageRecipe, str(tmp_path / "run" / "recipe-until-000003.yaml")) == run.recipe
+
+
+def test_bf16_training_runs(recipe: Path, camvid: Path, tmp_path: Path) -> None:
+    run = trainer(recipe, camvid, tmp_path / "run", precision="bf16")
+    assert run.train()
+    assert all(torch.isfinite(p).all() for p in run.network.parameters())
+
+
+@pytest.mark.gpu
+def test_training_with_sheets_and_resume_on_cuda(recipe: Path, camvid: Path, tmp_path: Path) -> None:
+    run = trainer(recipe, camvid, tmp_path / "run", sample_every=2, precision="bf16")
+    assert run.device.type == "cuda"
+    photographs = [p.crop_to_stride() for p in CamVid(camvid, "val")]
+    stop_at_step(run, 3)
+    assert not run.train(SampleSheet(tmp_path / "run" / "samples", photographs, run.collector))
+    assert trainer(recipe, camvid, tmp_path / "run", resume=True, sample_every=2, precision="bf16").train()
 
 
 def test_perceptual_weight_without_a_network_is_refused(recipe: Path, camvid: Path, tmp_path: Path) -> None:
@@ -133,6 +190,30 @@ def test_command_line_trains_exports_and_never_overwrites(recipe: Path, camvid: 
     assert exported.returncode == 0, exported.stderr
     card = load_bundle(bundle).card
     assert card.steps == 6 and card.metrics["seed_0"]["pictures"] == 1 and "image --recipe" in card.command
+    assert card.recipe["name"] == "tiny" and card.recipe_changes == []
+    scored = run_cli("evaluate", "--bundle", bundle, "--root", str(camvid), "--seeds", "0,2", "--every", "1")
+    assert scored.returncode == 0, scored.stderr
+    assert json.loads(scored.stdout)["seed_2"]["pictures"] == 2
+    further = [*common[:-1], str(tmp_path / "further"), "--from", bundle]
+    went_on = run_cli("image", *further)
+    assert went_on.returncode == 0, went_on.stderr
+    wrong = run_cli("evaluate", "--bundle", bundle, "--root", str(camvid), "--seeds", "a")
+    assert wrong.returncode == 2 and "whole numbers" in wrong.stderr and "Traceback" not in wrong.stderr
+
+
+def test_training_goes_on_from_a_bundle(recipe: Path, camvid: Path, tmp_path: Path) -> None:
+    first = trainer(recipe, camvid, tmp_path / "run")
+    assert first.train()
+    card = export_run(tmp_path / "run", camvid, tmp_path / "bundle", None)
+    assert card.steps == 6
+    second = trainer(recipe, camvid, tmp_path / "second")
+    second.start_from(tmp_path / "bundle")
+    for name in ("network", "average", "discriminator"):
+        expected, found = getattr(first, name).state_dict(), getattr(second, name).state_dict()
+        assert all(torch.allclose(expected[k], found[k], atol=1e-3) for k in expected), name
+    wider = trainer(recipe, camvid, tmp_path / "third", discriminator_width=16)
+    with pytest.raises(UsageError, match=r"training\.safetensors is not of recipe"):
+        wider.start_from(tmp_path / "bundle")
 
 
 def test_dry_run_prints_the_resolved_recipe_and_writes_nothing(recipe: Path, camvid: Path, tmp_path: Path) -> None:
