@@ -29,6 +29,8 @@ LABEL_DIM: Final = 8
 TAIL: Final = 8
 """Channels of the full-resolution tail."""
 MODULATE_EVERY: Final = 3
+STYLE_GAIN: Final = 4.0
+"""Scales the style vector, so that an optimiser's steps on its few weights carry as far as those on the many others."""
 MARGIN: Final = 2
 """Full-resolution pixels of border that the first convolution and the tail consume."""
 
@@ -168,7 +170,7 @@ class Generator(nn.Module):
         inner = MARGIN // 2
         at8 = self.labels8(embedded[:, :, inner:-inner, inner:-inner])
         if self.style_projection is not None and style is not None:
-            at8 = at8 + self.style_projection(style.to(at8.dtype))[:, :, None, None]
+            at8 = at8 + self.style_projection(STYLE_GAIN * style.to(at8.dtype))[:, :, None, None]
         at8 = F.relu(at8)
         x = self.trunk16(x, F.relu(self.labels16(at8)))
         x = self.trunk8(self.up8(x, x8), at8)

@@ -88,10 +88,10 @@ class SFlowNetwork(nn.Module):
         return self.generator.head.weight.device
 
     def style_vector(self, weights: Tensor | None) -> Tensor | None:
-        """What the generator's style input is told of ensemble weights ``(N, 6)``; None for the learned ones."""
+        """What the generator is told of ensemble weights ``(N, 6)``, in units of the spread; None for the learned ones."""
         if weights is None or self.generator.style_projection is None:
             return None
-        return style_offsets(weights, self.dned.ensemble_logits)
+        return style_offsets(weights, self.dned.ensemble_logits) / self.style_spread
 
     @torch.inference_mode()
     def translate(self, rgb: Tensor, labels: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ _DIRECTIONS = torch.tensor(
 )
 _DIRECTIONS = _DIRECTIONS / _DIRECTIONS.norm(dim=1, keepdim=True)
 
-EXPOSURE, WARMTH, SATURATION = 0.22, 0.10, 0.35
+EXPOSURE, WARMTH, SATURATION = 0.16, 0.12, 0.35
 """Largest change, as a logarithm of the gain: inside what the judge was trained to see through."""
 
 
