@@ -11,11 +11,10 @@ import cv2
 import numpy as np
 
 from sim_bridge.errors import ImageError, LabelError, SizeMismatchError, UsageError
-from sim_bridge.frames import Encoding, Frame, Kind
+from sim_bridge.frames import ByteArray, Encoding, Frame, Kind
 from sim_bridge.images import read_image
 from sim_bridge.labels import Taxonomy, ids_from_image, taxonomy
 from sim_bridge.recordings import Folder, RecordedFrame, Recording
-from sim_bridge.translators import ByteArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ def read_rgb(path: Path) -> ByteArray:
     Raises:
         ImageError: It cannot be decoded, or has more than 8 bits a channel.
     """
-    stored: Any = read_image(path)
+    stored: Any = read_image(path, full_range=True)
     if stored.dtype != np.uint8:
         raise ImageError(f"{path} has {stored.dtype} pixels, but an RGB image has 8 bits a channel: convert it")
     channels = 1 if stored.ndim == 2 else stored.shape[2]

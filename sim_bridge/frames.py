@@ -5,6 +5,7 @@ A :class:`Frame` is a view: ``pixels`` points into the buffer it arrived in, and
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -13,9 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 PixelArray = npt.NDArray[np.generic]
+ByteArray = npt.NDArray[np.uint8]
 
 MAX_SIDE: Final = 16384
 """Largest width or height of a frame, in pixels."""
+MAX_PIXELS: Final = 8192 * 8192
+"""Largest width times height of a frame."""
+CAMERA_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+"""What a camera may be called: nothing with a leading dot or dash, because names become folders and flags."""
 
 
 class Kind(StrEnum):

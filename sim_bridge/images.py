@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from sim_bridge.errors import ImageError, MissingExtraError
-from sim_bridge.frames import MAX_SIDE, Encoding, Frame, PixelArray
+from sim_bridge.frames import MAX_SIDE, ByteArray, Encoding, Frame, PixelArray
 
 try:
     import cv2
@@ -24,8 +23,6 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
-
-ByteArray = npt.NDArray[np.uint8]
 
 MAX_PIXELS: Final = 8192 * 8192
 """Default limit of width times height of an image."""
@@ -46,14 +43,18 @@ class ImageHeader(NamedTuple):
     format: Encoding
     width: int
     height: int
+    grey_step: int = 1
+    """What OpenCV multiplies the values of a grey PNG of 1, 2 or 4 bits with, to fill 0 to 255."""
 
 
-def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> PixelArray:
+def read_image(path: Path, *, max_pixels: int = MAX_PIXELS, full_range: bool = False) -> PixelArray:
     """Reads a PNG or JPEG file as it is stored.
 
     Args:
         path: The file.
         max_pixels: Largest width times height that is decoded.
+        full_range: Whether the values of a grey PNG of 1, 2 or 4 bits are spread over 0 to 255, as brightness has to
+            be; without, they stay the numbers in the file, as class ids have to (optimisers reduce the depth).
 
     Returns:
         uint8 or uint16 ``(H, W)`` or ``(H, W, 3 or 4)`` in OpenCV's order (BGR, BGRA).
@@ -68,16 +69,20 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> PixelArray:
         data = path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path} cannot be read ({error.strerror}): check the path and its rights") from error
-    return _decode(data, str(path), None, max_pixels)
+    return _decode(data, str(path), None, max_pixels, full_range)
 
 
-def decode_image(data: Buffer, *, expect: tuple[int, int] | None, max_pixels: int = MAX_PIXELS) -> PixelArray:
+def decode_image(
+    data: Buffer, *, expect: tuple[int, int] | None, max_pixels: int = MAX_PIXELS, full_range: bool = False
+) -> PixelArray:
     """Decodes a PNG or JPEG payload as it is stored.
 
     Args:
         data: The compressed image.
         expect: ``(width, height)`` it must have, or None for any within the limits.
         max_pixels: Largest width times height that is decoded.
+        full_range: Whether the values of a grey PNG of 1, 2 or 4 bits are spread over 0 to 255, as brightness has to
+            be; without, they stay the numbers in the file, as class ids have to (optimisers reduce the depth).
 
     Returns:
         uint8 or uint16 ``(H, W)`` or ``(H, W, 3 or 4)`` in OpenCV's order (BGR, BGRA).
@@ -85,7 +90,7 @@ def decode_image(data: Buffer, *, expect: tuple[int, int] | None, max_pixels: in
     Raises:
         ImageError: The payload is too large, truncated, damaged, of another size, or neither PNG nor JPEG.
     """
-    return _decode(data, "the image payload", expect, max_pixels)
+    return _decode(data, "the image payload", expect, max_pixels, full_range)
 
 
 def read_header(data: Buffer, name: str = "the image payload") -> ImageHeader:
@@ -149,7 +154,7 @@ def to_rgb(frame: Frame) -> ByteArray:
         case Encoding.BGRA8:
             return _convert(pixels, cv2.COLOR_BGRA2RGB)
         case Encoding.JPEG | Encoding.PNG:
-            return _stored_to_rgb(_decode_frame(frame), frame.topic)
+            return _stored_to_rgb(_decode_frame(frame, full_range=True), frame.topic)
         case _:
             raise ImageError(
                 f"frame {frame.number} of {frame.topic} has the encoding '{frame.encoding}', not a picture's"
@@ -168,7 +173,7 @@ def to_ids(frame: Frame) -> ByteArray:
         raise ImageError(
             f"frame {frame.number} of {frame.topic} has the encoding '{frame.encoding}': send mono8 or png"
         )
-    ids = _decode_frame(frame)
+    ids = _decode_frame(frame, full_range=False)
     if ids.ndim != 2 or ids.dtype != np.uint8:
         raise ImageError(
             f"frame {frame.number} of {frame.topic} is a PNG of {ids.dtype} {ids.shape}, but class ids are one channel "
@@ -177,7 +182,7 @@ def to_ids(frame: Frame) -> ByteArray:
     return np.asarray(ids, dtype=np.uint8)
 
 
-def _decode(data: Buffer, name: str, expect: tuple[int, int] | None, max_pixels: int) -> PixelArray:
+def _decode(data: Buffer, name: str, expect: tuple[int, int] | None, max_pixels: int, full_range: bool) -> PixelArray:
     header = read_header(data, name)
     _check_size(header, name, expect, max_pixels)
     try:
@@ -189,6 +194,8 @@ def _decode(data: Buffer, name: str, expect: tuple[int, int] | None, max_pixels:
         raise ImageError(
             f"{name} is a damaged {header.format} of {header.width}x{header.height} pixels: write it again"
         )
+    if header.grey_step > 1 and not full_range:
+        pixels //= header.grey_step
     return np.asarray(pixels)
 
 
@@ -227,7 +234,9 @@ def _read_png_header(data: memoryview, name: str) -> ImageHeader:
 def _read_ihdr(kind: bytes, body: bytes, name: str) -> ImageHeader:
     if kind != b"IHDR" or len(body) != 13 or body[8] not in _PNG_DEPTHS.get(body[9], ()):
         raise ImageError(f"{name} is a damaged PNG: its first chunk is no valid header, write it again")
-    return ImageHeader(Encoding.PNG, int.from_bytes(body[:4]), int.from_bytes(body[4:8]))
+    bits, color = body[8], body[9]
+    step = 255 // ((1 << bits) - 1) if color == 0 and bits < 8 else 1
+    return ImageHeader(Encoding.PNG, int.from_bytes(body[:4]), int.from_bytes(body[4:8]), step)
 
 
 def _read_jpeg_header(data: bytes, name: str) -> ImageHeader:
@@ -272,8 +281,8 @@ def _write(path: Path, extension: str, array: PixelArray, options: list[int]) ->
         ) from error
 
 
-def _decode_frame(frame: Frame) -> PixelArray:
-    return decode_image(frame.pixels.data, expect=(frame.width, frame.height))
+def _decode_frame(frame: Frame, *, full_range: bool) -> PixelArray:
+    return decode_image(frame.pixels.data, expect=(frame.width, frame.height), full_range=full_range)
 
 
 def _stored_to_rgb(pixels: PixelArray, name: str) -> ByteArray:

@@ -21,9 +21,8 @@ import numpy.typing as npt
 import yaml
 
 from sim_bridge.errors import LabelError
-from sim_bridge.frames import PixelArray
+from sim_bridge.frames import ByteArray, PixelArray
 
-ByteArray = npt.NDArray[np.uint8]
 Color = tuple[int, int, int]
 """Red, green, blue, 0 to 255."""
 

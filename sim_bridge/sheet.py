@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sim_bridge.errors import ImageError
+from sim_bridge.frames import ByteArray
 from sim_bridge.images import write_jpeg, write_png
 from sim_bridge.labels import Color, Taxonomy, fallback_chain, taxonomy
-from sim_bridge.translators import ByteArray
 
 _log = logging.getLogger(__name__)
 

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
+from sim_bridge.frames import ByteArray
 
-ByteArray = npt.NDArray[np.uint8]
+__all__ = ["ByteArray", "Style", "Translation", "Translator"]
 
 
 @dataclass(frozen=True, slots=True)

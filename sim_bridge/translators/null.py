@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from sim_bridge.translators import ByteArray, Style, Translation
+from sim_bridge.frames import ByteArray
+from sim_bridge.translators import Style, Translation
 
 MODEL_ID: Final = "0" * 12
 """Stands where a trained bundle has the digits of its hash."""

@@ -21,9 +21,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sim_bridge.captures import read_ids, read_rgb
 from sim_bridge.errors import ImageError, MissingExtraError
 from sim_bridge.frames import Encoding, Frame, Kind
 from sim_bridge.images import decode_image, read_header, read_image, to_ids, to_rgb, write_jpeg, write_png
+from sim_bridge.labels import taxonomy
 
 Bytes = npt.NDArray[np.uint8]
 NOISE = np.random.default_rng(0)
@@ -134,7 +136,7 @@ def test_no_folder_and_no_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", [PNG, JPEG], ids=["png", "jpeg"])
 def test_every_truncation_is_refused(data: bytes) -> None:
-    assert read_header(data)[1:] == (60, 40)
+    assert read_header(data)[1:3] == (60, 40)
     for length in range(len(data) - 1):
         with pytest.raises(ImageError):
             decode_image(data[:length], expect=None)
@@ -256,6 +258,29 @@ def test_ids_come_out_of_pngs_exactly() -> None:
     ids = NOISE.integers(0, 256, (40, 60), dtype=np.uint8)
     data = np.frombuffer(compressed(".png", ids), np.uint8)
     assert np.array_equal(to_ids(frame(Encoding.PNG, data, kind=Kind.SEMANTIC)), ids)
+
+
+def reduced_png(values: Bytes, depth: int) -> bytes:
+    """A grey PNG of 1, 2, 4 or 8 bits, as optimisers make it."""
+    bits = (values[..., None] >> np.arange(depth - 1, -1, -1)) & 1
+    rows = np.packbits(bits.reshape(len(values), -1).astype(np.uint8), axis=1)
+    data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    return png(values.shape[1], values.shape[0], data, depth=depth)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+def test_ids_in_pngs_of_few_bits_are_ids_and_pictures_have_their_brightness(tmp_path: Path, depth: int) -> None:
+    """OpenCV spreads 1, 2, 3 of 4 bits to 17, 34, 51: right for brightness, another class for ids."""
+    ids = (np.arange(40 * 61, dtype=np.uint32) % 2**depth).astype(np.uint8).reshape(40, 61)
+    data = reduced_png(ids, depth)
+    (tmp_path / "a.png").write_bytes(data)
+    assert np.array_equal(read_image(tmp_path / "a.png"), ids)
+    assert np.array_equal(read_ids(tmp_path / "a.png", taxonomy("carla-0.9.14")), ids)
+    sent = frame(Encoding.PNG, np.frombuffer(data, np.uint8), (61, 40), Kind.SEMANTIC)
+    assert np.array_equal(to_ids(sent), ids)
+    bright = ids * (255 // (2**depth - 1))
+    for picture in (read_rgb(tmp_path / "a.png"), to_rgb(sent)):
+        assert np.array_equal(picture, np.dstack([bright] * 3))
 
 
 @pytest.mark.parametrize("array", [PICTURE, PICTURE[..., 0].astype(np.uint16)], ids=["colours", "16 bits"])
