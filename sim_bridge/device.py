@@ -89,7 +89,8 @@ def choose_device(name: str) -> torch.device:
 def has_bf16(device: torch.device) -> bool:
     """Whether the hardware multiplies bf16; without that, bf16 is slower than fp32."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        with torch.cuda.device(device):  # torch asks the current device, which may be another card
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # oneDNN calls bf16 "supported" on any AVX-512 processor and emulates it, so the instruction itself is looked for.
     has_onednn = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
     return has_onednn and bool(_BF16_FEATURES & cpu_features())

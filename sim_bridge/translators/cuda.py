@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.dned import SIDES
 from models.network import SFlowNetwork
-from sim_bridge.translators import ByteArray
+from sim_bridge.frames import ByteArray
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +47,8 @@ class GraphRunner:
         self._network = network
         self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        # The caller's stream may still be moving or converting the weights that this one is about to read.
+        self._stream.wait_stream(torch.cuda.current_stream(device))
         # One pool for all graphs: they never run at the same time, and results are copied out before the next replay.
         self._pool = torch.cuda.graph_pool_handle()
         self._graphs: dict[tuple[int, ...], _Captured] = {}

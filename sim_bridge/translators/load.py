@@ -31,7 +31,7 @@ def load_translator(settings: TranslatorSettings) -> Translator:
     Raises:
         TranslatorError: The bundle, ONNX file or sidecar cannot be used.
         MissingExtraError: The package it runs on is not installed.
-        UsageError: The device is not there.
+        UsageError: The bundle, the ONNX file or the device is not there.
     """
     if settings.bundle == "null":
         return NullTranslator()

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sim_bridge.errors import MissingExtraError, TranslatorError, UsageError
-from sim_bridge.translators import ByteArray, Style, Translation
+from sim_bridge.frames import ByteArray
+from sim_bridge.translators import Style, Translation
 from sim_bridge.translators.onnx_sidecar import (
     EdgesInput,
     LabelsInput,
@@ -103,7 +104,7 @@ class OnnxTranslator:
 
         Raises:
             TranslatorError: A file cannot be read, the sidecar is wrong or does not fit the network.
-            UsageError: The device is not there.
+            UsageError: The file or the device is not there.
         """
         model = _read(path)
         sidecar = read_sidecar(path.with_suffix(".yaml"))
@@ -218,7 +219,8 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise TranslatorError(f"the ONNX file {path} cannot be read ({error.strerror}): check the path") from error
+        sentence = f"the ONNX file {path} cannot be read ({error.strerror}): check the path"
+        raise (UsageError if isinstance(error, FileNotFoundError) else TranslatorError)(sentence) from error
 
 
 def _providers(device: str) -> list[Any]:

@@ -11,15 +11,16 @@ from typing import Final, Protocol
 import numpy as np
 
 from sim_bridge.device import Target, choose_target, has_bf16
-from sim_bridge.errors import MissingExtraError, TranslatorError
+from sim_bridge.errors import MissingExtraError, TranslatorError, UsageError
+from sim_bridge.frames import ByteArray
 from sim_bridge.memory import keep_freed_memory
-from sim_bridge.translators import ByteArray, Style, Translation
+from sim_bridge.translators import Style, Translation
 
 try:
     import torch
     from torch import Tensor
 
-    from models.bundle import BundleError, load_bundle
+    from models.bundle import BundleError, BundleNotFoundError, load_bundle
     from models.dned import SIDES
     from models.network import SFlowNetwork
     from models.style import ensemble_weights
@@ -81,16 +82,20 @@ class SFlowTranslator:
     def __init__(
         self, network: SFlowNetwork, *, name: str, model_id: str, classes: Sequence[str], target: Target
     ) -> None:
-        # Taken before the conversion: rounded to bf16, the same seed would mean slightly another style than in fp32.
+        # Taken before the conversion, and put back after it: rounded to bf16 they would be another ensemble, seed 0
+        # would no longer be the learned one to a style input that compares with them, nor a seed the same as in fp32.
         self._logits = network.dned.ensemble_logits.detach().float().cpu().clone()
         self._spread = network.style_spread
         self._tier = str(network.args["tier"])
         self._name = name
         self._model_id = model_id
         self._classes = tuple(classes)
+        # A card may list more classes than the network has learned: the embedding's size is what must hold.
+        self._ids = min(len(self._classes), int(network.args["classes"]))
         self._target = target
         self._styles: tuple[Style, Tensor] | None = None
         network = network.to(target.device, target.dtype).to(memory_format=torch.channels_last).eval()
+        network.dned.ensemble_logits = torch.nn.Parameter(self._logits.to(target.device), requires_grad=False)
         on_cuda = target.device.type == "cuda"
         self._runner: Runner = GraphRunner(network, target.device) if on_cuda else CpuRunner(network)
 
@@ -104,15 +109,20 @@ class SFlowTranslator:
             precision: ``auto``, ``fp32`` or ``bf16``.
 
         Raises:
-            TranslatorError: The bundle is unknown, damaged or of another format.
-            UsageError: The device is not there.
+            TranslatorError: The bundle is damaged or of another format.
+            UsageError: There is no such bundle, it holds no translator, or the device is not there.
         """
         target = choose_target(device, precision)
         try:
             loaded = load_bundle(Path(bundle).expanduser() if bundle.startswith("~") else bundle)
-            network = loaded.sflow
+        except BundleNotFoundError as error:
+            raise UsageError(str(error)) from error
         except BundleError as error:
             raise TranslatorError(str(error)) from error
+        try:
+            network = loaded.sflow
+        except BundleError as error:
+            raise UsageError(str(error)) from error
         if target.dtype is torch.bfloat16 and not has_bf16(target.device):
             _log.warning("%s has no bf16 arithmetic and emulates it: --precision fp32 is faster", target.describe())
         licence = loaded.card.licence_weights
@@ -169,9 +179,9 @@ class SFlowTranslator:
             )
         # An id beyond the embedding is undefined on a GPU, and there it takes the whole CUDA context with it.
         highest = int(labels.max(initial=0))
-        if highest >= len(self._classes):
+        if highest >= self._ids:
             raise TranslatorError(
-                f"bundle {self._name} has {len(self._classes)} classes, but a label has the id {highest}: "
+                f"bundle {self._name} has {self._ids} classes, but a label has the id {highest}: "
                 "map the labels with a LabelMap first"
             )
         weights = self._weights(style).expand(len(rgb), SIDES)

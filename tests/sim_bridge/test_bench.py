@@ -13,7 +13,7 @@ pytest.importorskip("cv2")
 
 from sim_bridge.bench import DELIVERED, BenchResult, _hear, _simulator, run_bench
 from sim_bridge.bench_source import SCENES, TAXONOMY, Plan, draw_street
-from sim_bridge.errors import SimBridgeError, TranslatorError, UsageError
+from sim_bridge.errors import SimBridgeError, UsageError
 from sim_bridge.labels import taxonomy
 from sim_bridge.latency import Stage
 
@@ -66,7 +66,7 @@ def test_the_result_is_a_table_and_json() -> None:
 
 def test_a_bundle_that_cannot_be_loaded_ends_it_at_once() -> None:
     pytest.importorskip("torch")
-    with pytest.raises(TranslatorError, match="nosuch"):
+    with pytest.raises(UsageError, match="nosuch"):
         run_bench(size=SIZE, frames=10, bundle="nosuch", device="cpu")
     assert multiprocessing.active_children() == []
 

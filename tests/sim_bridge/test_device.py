@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,22 @@ def test_a_number_beyond_the_last_device_is_refused(monkeypatch: pytest.MonkeyPa
     assert choose_device("cuda:1") == torch.device("cuda", 1)
     with pytest.raises(UsageError, match="2 CUDA devices"):
         choose_device("cuda:2")
+
+
+def test_bf16_is_asked_of_the_card_that_will_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    current = [torch.device("cuda", 0)]
+
+    @contextmanager
+    def switched(device: torch.device) -> Iterator[None]:
+        current.append(device)
+        yield
+        current.pop()
+
+    monkeypatch.setattr(torch.cuda, "device", switched)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: current[-1].index == 1)
+    assert not has_bf16(torch.device("cuda", 0))
+    assert has_bf16(torch.device("cuda", 1))
+    assert current == [torch.device("cuda", 0)]
 
 
 def test_description_names_the_processor() -> None:

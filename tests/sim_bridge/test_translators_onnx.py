@@ -360,7 +360,7 @@ def test_the_documented_sidecar_is_one() -> None:
 
 def test_missing_and_broken_files(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
-    with pytest.raises(TranslatorError, match="No such file"):
+    with pytest.raises(UsageError, match="No such file"):
         OnnxTranslator.load(path)
     path.write_bytes(b"\x80\x04pickle, not protobuf")
     with pytest.raises(TranslatorError, match="sidecar"):

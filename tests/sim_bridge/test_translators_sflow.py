@@ -16,6 +16,7 @@ pytest.importorskip("safetensors")
 from models.bundle import Card, save_bundle  # noqa: E402
 from models.edges import EdgeSettings  # noqa: E402
 from models.network import SFlowNetwork  # noqa: E402
+from models.segmenter import SEGMENTERS  # noqa: E402
 from sim_bridge.device import Target, choose_target  # noqa: E402
 from sim_bridge.errors import TranslatorError, UsageError  # noqa: E402
 from sim_bridge.translators import Style, Translator  # noqa: E402
@@ -154,6 +155,21 @@ def test_unusable_ensembles_are_refused(ensemble: tuple[float, ...]) -> None:
         make_translator().translate(rgb, labels, Style(ensemble=ensemble))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("target", [FP32, BF16], ids=["fp32", "bf16"])
+def test_seed_0_is_the_learned_ensemble_in_any_arithmetic(target: Target) -> None:
+    torch.manual_seed(0)
+    network = SFlowNetwork("lite", len(CLASSES), EdgeSettings(), style_input=True).eval()
+    logits = torch.tensor([0.51, 0.13, -0.27, 0.33, -0.41, 0.07])
+    with torch.no_grad():
+        network.dned.ensemble_logits.copy_(logits)
+    translator = SFlowTranslator(network, name="test", model_id="0123456789ab", classes=CLASSES, target=target)
+    weights = translator._weights(Style())
+    assert torch.equal(weights[0], torch.softmax(logits, 0))
+    offsets = network.style_vector(weights)
+    assert offsets is not None and offsets.abs().max() < 1e-6
+    assert translator.translate(*street(), Style()).rgb.shape == (1, 64, 96, 3)
+
+
 def test_bf16_is_close_to_fp32() -> None:
     rgb, labels = street()
     exact, rounded = (
@@ -176,6 +192,16 @@ def test_an_id_beyond_the_classes_never_reaches_the_embedding() -> None:
     labels[0, 5, 5] = len(CLASSES)
     with pytest.raises(TranslatorError, match="4 classes, but a label has the id 4"):
         make_translator().translate(rgb, labels, Style())
+
+
+def test_a_card_with_more_classes_than_the_network_is_no_way_past_the_guard() -> None:
+    rgb, labels = street()
+    labels[0, 5, 5] = len(CLASSES)
+    translator = SFlowTranslator(
+        make_network(), name="test", model_id="0123456789ab", classes=(*CLASSES, "water"), target=FP32
+    )
+    with pytest.raises(TranslatorError, match="4 classes, but a label has the id 4"):
+        translator.translate(rgb, labels, Style())
 
 
 def test_shapes_that_disagree_are_refused() -> None:
@@ -222,8 +248,17 @@ def test_damaged_bundles_are_translator_errors(tmp_path: Path) -> None:
     weights.write_bytes(data)
     with pytest.raises(TranslatorError, match="SHA-256"):
         SFlowTranslator.load(str(path), device="cpu")
-    with pytest.raises(TranslatorError, match="nosuch"):
-        SFlowTranslator.load("nosuch", device="cpu")
+
+
+def test_what_is_no_translator_is_the_users_mistake(tmp_path: Path) -> None:
+    for wrong in ("nosuch", str(tmp_path)):
+        with pytest.raises(UsageError, match=r"bundle .* is neither a folder with a card\.json nor"):
+            SFlowTranslator.load(wrong, device="cpu")
+    segmenter = SEGMENTERS["unet-segmenter"](len(CLASSES), 8)
+    card = Card("unet-segmenter", segmenter.args, list(CLASSES), [96, 64], "none", "none", 0, "MIT", "none")
+    save_bundle(tmp_path / "judge", segmenter, card)
+    with pytest.raises(UsageError, match="no translator"):
+        SFlowTranslator.load(str(tmp_path / "judge"), device="cpu")
 
 
 @pytest.mark.parametrize(("licence", "told"), [("CC-BY-NC-4.0", True), ("Apache-2.0", False), ("CC-BY-4.0", False)])
