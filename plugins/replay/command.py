@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -13,9 +14,11 @@ from typing import Annotated
 
 import typer
 
-from plugins.replay.faults import FaultInjector, Faults
+from plugins.replay.faults import Delivery, FaultInjector, Faults
 from plugins.replay.publisher import ReplayPublisher
 from plugins.replay.source import DEFAULT_RATE, ReplaySource
+from sim_bridge.errors import UsageError
+from sim_bridge.frames import Frame
 from sim_bridge.options import CameraOption, LabelsOption, RgbOption, SemanticOption
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5555"
@@ -26,7 +29,7 @@ app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_mar
 @app.command()
 def replay(
     folder: Annotated[
-        Path, typer.Argument(help="A recording, or any folder together with --rgb, --semantic, --labels.")
+        Path, typer.Argument(metavar="SRC", help="A recording, or any folder with --rgb and --semantic.")
     ],
     rgb: RgbOption = None,
     semantic: SemanticOption = None,
@@ -48,7 +51,7 @@ def replay(
     reorder: Annotated[int, typer.Option(min=0, max=1000, help="Fault: messages come up to N frames late.")] = 0,
     delay: Annotated[
         float,
-        typer.Option(min=0, max=60_000, metavar="MS", help="Fault: messages are held back by up to MS, in order."),
+        typer.Option(min=0, max=60_000, metavar="MS", help="Fault: messages come up to MS late, in order."),
     ] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of the faults: the same seed gives the same faults.")] = 0,
     curve_keys: Annotated[
@@ -63,6 +66,8 @@ def replay(
     The RGB and the semantic image of every frame go out under the frame number they were recorded with.
     Palette images and raw label ids are both understood. Exit code 1 when a frame could not be read.
     """
+    if delay and not rate:
+        raise UsageError(f"--delay {delay:g} needs a --rate above 0: without one no message is due at any time")
     source = ReplaySource()
     source.open(
         {
@@ -85,7 +90,7 @@ def replay(
     ):
         if wait != 0 and not _somebody_listens(publisher, source, wait, stop):
             raise typer.Exit(0 if stop.is_set() else 1)
-        messages = _send(source, injector, publisher, stop)
+        messages = send(injector.deliveries(source.scheduled()), lambda frame: publisher.publish(frame, stop), stop)
     _report(messages, source, injector.counts)
     if source.problems:
         frames_left_out = "1 frame was" if len(source.problems) == 1 else f"{len(source.problems)} frames were"
@@ -108,11 +113,27 @@ def _somebody_listens(
     return False
 
 
-def _send(source: ReplaySource, injector: FaultInjector, publisher: ReplayPublisher, stop: threading.Event) -> int:
-    """Sends everything; returns how many messages went out."""
-    messages = 0
-    for delivery in injector.deliveries(source):
-        if stop.wait(delivery.delay) or not publisher.publish(delivery.frame, stop):
+def send(
+    deliveries: Iterable[Delivery],
+    publish: Callable[[Frame], bool],
+    stop: threading.Event,
+    clock: Callable[[], float] = time.monotonic,
+) -> int:
+    """Publishes every message when it is due.
+
+    Args:
+        deliveries: The messages by rising time.
+        publish: Sends one; False when it was stopped.
+        stop: Ends it when set.
+        clock: Seconds.
+
+    Returns:
+        How many messages went out.
+    """
+    messages, start = 0, clock()
+    for due, frame in deliveries:
+        left = start + due - clock()
+        if (stop.wait(left) if left > 0 else stop.is_set()) or not publish(frame):
             break
         messages += 1
     return messages

@@ -20,7 +20,7 @@ class Faults:
         drop: Probability that a message is lost.
         duplicate: Probability that a message comes twice.
         reorder: A message comes up to this many frames late.
-        delay: Every message waits a random time up to this many seconds; the order stays.
+        delay: Every message comes a random time up to this many seconds after it is due; the order stays.
         seed: Of the random choices.
     """
 
@@ -31,11 +31,18 @@ class Faults:
     seed: int = 0
 
 
-class Delivery(NamedTuple):
-    """A message to send, after waiting ``delay`` seconds."""
+class Arrival(NamedTuple):
+    """A message, and when the simulator sends it: seconds since the start, never falling."""
 
+    due: float
     frame: Frame
-    delay: float
+
+
+class Delivery(NamedTuple):
+    """A message, and when it arrives: seconds since the start, never falling."""
+
+    due: float
+    frame: Frame
 
 
 class FaultInjector:
@@ -51,29 +58,40 @@ class FaultInjector:
         self._delays = random.Random(f"{faults.seed}/delays")
         self.counts: Counter[str] = Counter(dropped=0, duplicated=0, reordered=0)
 
-    def deliveries(self, frames: Iterable[Frame]) -> Iterator[Delivery]:
-        """Yields what arrives of ``frames``, in the order in which it does.
+    def deliveries(self, arrivals: Iterable[Arrival]) -> Iterator[Delivery]:
+        """Yields what arrives of the messages, in the order in which it does.
 
-        A message of tick ``t`` is due at ``t`` plus a random 0 to ``reorder``, and goes out when that tick has come.
+        A message of tick ``t`` goes on its way with tick ``t`` plus a random 0 to ``reorder``. It arrives a random time
+        up to ``delay`` later, or with the message before it where that one takes longer: delays do not add up.
         """
+        latest = 0.0
+        for due, frame in self._reordered(arrivals):
+            latest = max(latest, due + self._delays.random() * self._faults.delay)
+            yield Delivery(latest, frame)
+
+    def _reordered(self, arrivals: Iterable[Arrival]) -> Iterator[Arrival]:
+        """The messages that are not lost, and their second copies, each when its tick has come."""
         waiting: list[tuple[int, int, int, Frame]] = []  # due tick, order of arrival, own tick
         tick, order, newest = -1, 0, -1
+        due = 0.0
         previous: FrameId | None = None
-        for frame in frames:
+        for due, frame in arrivals:
             tick += frame.id != previous
             previous = frame.id
             for lateness in self._copies():
                 heapq.heappush(waiting, (tick + lateness, order, tick, frame))
                 order += 1
             while waiting and waiting[0][0] <= tick:
-                newest = yield from self._release(waiting, newest)
+                newest = yield from self._release(waiting, due, newest)
         while waiting:
-            newest = yield from self._release(waiting, newest)
+            newest = yield from self._release(waiting, due, newest)
 
-    def _release(self, waiting: list[tuple[int, int, int, Frame]], newest: int) -> Generator[Delivery, None, int]:
+    def _release(
+        self, waiting: list[tuple[int, int, int, Frame]], due: float, newest: int
+    ) -> Generator[Arrival, None, int]:
         _, _, tick, frame = heapq.heappop(waiting)
         self.counts["reordered"] += tick < newest
-        yield Delivery(frame, self._delays.random() * self._faults.delay)
+        yield Arrival(due, frame)
         return max(newest, tick)
 
     def _copies(self) -> list[int]:

@@ -14,6 +14,7 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from plugins.replay.faults import Arrival
 from sim_bridge.errors import ImageError, LabelError, UsageError
 from sim_bridge.frames import Frame, Kind
 from sim_bridge.labels import Taxonomy
@@ -101,6 +102,13 @@ class ReplaySource:
     def __iter__(self) -> Iterator[Frame]:
         """Yields the RGB and the semantic frame of every tick of every camera, when its time has come."""
         start = time.monotonic()
+        for due, frame in self.scheduled():
+            if due > 0 and self._closed.wait(start + due - time.monotonic()):
+                return
+            yield frame
+
+    def scheduled(self) -> Iterator[Arrival]:
+        """The same frames without waiting, each with its time in seconds since the start; always 0 without a rate."""
         index = 0
         run = uuid.uuid4().hex[:12]
         for turn in count() if self._options.loop else range(1):
@@ -115,9 +123,8 @@ class ReplaySource:
                 frames = [frame for recorded in tick for frame in self._frames(recorded, session, position)]
                 if not frames:
                     continue
-                if self._options.rate > 0 and self._closed.wait(start + index / self._options.rate - time.monotonic()):
-                    return
-                yield from frames
+                due = index / self._options.rate if self._options.rate > 0 else 0.0
+                yield from (Arrival(due, frame) for frame in frames)
                 self.published += len(frames) // 2
                 index += 1
             if index == before:

@@ -1,6 +1,7 @@
 import errno
 import os
 import socket
+import threading
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 import zmq
 import zmq.auth
 
-from plugins.replay.faults import FaultInjector, Faults
+from plugins.replay.command import send
+from plugins.replay.faults import Arrival, FaultInjector, Faults
 from plugins.replay.source import ReplaySource
 from sim_bridge import wire
 from sim_bridge.client import Subscriber
@@ -51,8 +53,8 @@ def ticks(count: int) -> list[Frame]:
 
 def injected(faults: Faults, count: int = 500) -> tuple[list[tuple[int, Kind]], Counter[str], list[float]]:
     injector = FaultInjector(faults)
-    deliveries = list(injector.deliveries(ticks(count)))
-    return [(d.frame.number, d.frame.kind) for d in deliveries], injector.counts, [d.delay for d in deliveries]
+    deliveries = list(injector.deliveries(Arrival(0.0, frame) for frame in ticks(count)))
+    return [(d.frame.number, d.frame.kind) for d in deliveries], injector.counts, [d.due for d in deliveries]
 
 
 def test_no_faults_change_nothing() -> None:
@@ -95,6 +97,67 @@ def test_one_fault_leaves_the_others_in_place() -> None:
     alone, _, _ = injected(Faults(drop=0.1, seed=5))
     together, _, _ = injected(Faults(drop=0.1, duplicate=0.3, reorder=2, delay=1.0, seed=5))
     assert set(alone) == set(together)
+
+
+class FakeTime(threading.Event):
+    """A clock that only waiting moves on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1000.0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        self.now += timeout
+        return False
+
+
+def delivered(faults: Faults, rate: float, count: int) -> list[tuple[float, float, int]]:
+    """Publishes ticks at a rate: for each message when it was due, when it went out, and its frame number."""
+    fake, sent = FakeTime(), []
+
+    def publish(frame: Frame) -> bool:
+        sent.append((frame.number / rate, fake.now - 1000.0, frame.number))
+        return True
+
+    arrivals = (Arrival(frame.number / rate, frame) for frame in ticks(count))
+    assert send(FaultInjector(faults).deliveries(arrivals), publish, fake, lambda: fake.now) == len(sent)
+    return sent
+
+
+def test_delays_do_not_add_up_and_keep_the_order() -> None:
+    sent = delivered(Faults(delay=0.1, seed=2), rate=50.0, count=30)
+    late = [out - due for due, out, _ in sent]
+    assert min(late) >= 0
+    assert max(late) <= 0.1 + 1e-9
+    assert len({round(value, 6) for value in late}) > 10
+    assert [number for _, _, number in sent] == sorted(number for _, _, number in sent)
+    assert sent[-1][1] <= 29 / 50 + 0.1 + 1e-9
+
+
+def test_delays_and_reordering_go_together() -> None:
+    sent = delivered(Faults(delay=0.05, reorder=3, seed=2), rate=20.0, count=100)
+    numbers = [number for _, _, number in sent]
+    assert numbers != sorted(numbers)
+    assert all(0 <= out - due <= 3 / 20 + 0.05 + 1e-9 for due, out, _ in sent)
+    assert all(early <= late for (_, early, _), (_, late, _) in pairwise(sent))
+
+
+def test_without_faults_messages_go_out_when_they_are_due() -> None:
+    assert all(out == pytest.approx(due) for due, out, _ in delivered(Faults(), rate=20.0, count=20))
+
+
+def test_source_schedules_what_it_yields(tmp_path: Path) -> None:
+    root = make_recording(tmp_path / "r", [3, 9, 12])
+    scheduled = [(due, frame.number) for due, frame in opened(root, rate=10.0).scheduled()]
+    assert scheduled == [(0.0, 3), (0.0, 3), (0.1, 9), (0.1, 9), (0.2, 12), (0.2, 12)]
+
+
+def test_delay_needs_a_rate(tmp_path: Path, site: Path) -> None:
+    root = make_recording(tmp_path / "r", [1])
+    done = run_cli("replay", root, "--delay", "5", "--rate", "0", "--wait", "0", "--address", ANY_PORT, site=site)
+    assert done.returncode == 2
+    assert "--delay 5 needs a --rate above 0" in done.stderr
 
 
 def test_everything_lost() -> None:
@@ -312,6 +375,8 @@ def test_interrupt_ends_a_loop_in_good_order(tmp_path: Path, site: Path) -> None
 def test_help_reads_well(site: Path) -> None:
     done = run_cli("replay", "--help", site=site)
     assert done.returncode == 0
+    assert "SRC" in done.stdout
+    assert "folder}" not in done.stdout
     for flag in ("--rgb", "--semantic", "--labels", "--rate", "--loop", "--drop", "--reorder", "--seed", "--wait"):
         assert flag in done.stdout
 
