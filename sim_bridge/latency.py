@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 NS_PER_MS: Final = 1e6
 PERCENTILES: Final = (50, 95, 99)
+_LONGEST = int(np.iinfo(np.int64).max)
 
 
 class Stage(StrEnum):
@@ -48,10 +49,14 @@ class LatencyRecorder:
         self._counts = dict.fromkeys(self._rings, 0)
 
     def record(self, stage: Stage, nanoseconds: int) -> None:
-        """Adds one sample, in nanoseconds; the oldest one leaves when the ring is full."""
+        """Adds one sample, in nanoseconds, clipped to what 64 bits hold; the oldest one leaves when the ring is full.
+
+        Clipped, because a sample may be the distance to a stamp from outside, and measuring must never end a stage.
+        """
+        clipped = max(-_LONGEST, min(nanoseconds, _LONGEST))
         with self._lock:
             count = self._counts[stage]
-            self._rings[stage][count % self._window] = nanoseconds
+            self._rings[stage][count % self._window] = clipped
             self._counts[stage] = count + 1
 
     def samples(self, stage: Stage) -> npt.NDArray[np.int64]:
@@ -65,7 +70,8 @@ class LatencyRecorder:
         for stage in self._rings:
             samples = self.samples(stage)
             if samples.size:
-                values = np.percentile(samples, PERCENTILES) / NS_PER_MS
+                # As floats: between two samples far apart the difference of integers would overflow.
+                values = np.percentile(samples.astype(np.float64), PERCENTILES) / NS_PER_MS
                 table[str(stage)] = {f"p{p}": float(v) for p, v in zip(PERCENTILES, values, strict=True)}
         return table
 

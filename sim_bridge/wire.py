@@ -21,7 +21,18 @@ import numpy as np
 import numpy.typing as npt
 
 from sim_bridge.errors import WireError
-from sim_bridge.frames import MAX_SIDE, RAW_LAYOUTS, Encoding, Frame, FrameStatus, Kind, PixelArray, Provenance
+from sim_bridge.frames import (
+    CAMERA_NAME,
+    MAX_PIXELS,
+    MAX_SIDE,
+    RAW_LAYOUTS,
+    Encoding,
+    Frame,
+    FrameStatus,
+    Kind,
+    PixelArray,
+    Provenance,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -42,9 +53,9 @@ ENCODINGS: Final[Mapping[Kind, frozenset[Encoding]]] = {
 }
 """Which encodings each kind may travel in."""
 
-_CAMERA = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")  # no leading dot or dash: names become folders and flags
 _MODEL = re.compile(r"[0-9a-f]{12}")
 _MAX_UNSIGNED = 2**64 - 1
+_MAX_STAMP = 2**63 - 1  # the year 2262: differences of two stamps fit into a signed word, wherever they are kept
 _MAX_TEXT = 128
 _MAX_ITEMS = 256  # entries of one msgpack map or array; bounds what a small header can make the decoder allocate
 _MAX_MSGPACK_TEXT = 4096
@@ -92,7 +103,7 @@ class Limits:
     """
 
     side: int = MAX_SIDE
-    pixels: int = 8192 * 8192
+    pixels: int = MAX_PIXELS
     payload: int = 1 << 29
 
 
@@ -109,6 +120,9 @@ class StatusMessage:
         counters: Per topic, how many messages had which outcome.
         rates: Events per second.
         latency_ms: Per stage, percentiles in milliseconds.
+        state: ``loading``, ``running``, ``paused`` or ``stopping``; None when the sender does not say.
+        mode: ``realtime`` or ``lockstep``; None when the sender does not say.
+        seed: The camera's style seed; None when the sender does not say.
     """
 
     camera: str
@@ -116,6 +130,9 @@ class StatusMessage:
     counters: Mapping[str, Mapping[str, int]]
     rates: Mapping[str, float]
     latency_ms: Mapping[str, Mapping[str, float]]
+    state: str | None = None
+    mode: str | None = None
+    seed: int | None = None
 
 
 def topic_of(camera: str, kind: Kind | str) -> bytes:
@@ -137,7 +154,7 @@ def decode_topic(part: Buffer) -> tuple[str, Kind]:
     """
     raw = bytes(_view(part)[:_MAX_TEXT])
     camera, _, kind = raw.decode("ascii", errors="replace").partition("/")
-    if _CAMERA.fullmatch(camera) is None or kind not in _KINDS:
+    if CAMERA_NAME.fullmatch(camera) is None or kind not in _KINDS:
         _fail(
             Cause.TOPIC,
             f"topic {_show(raw)} is not <camera>/<kind>: a camera is up to 64 letters, digits, '_', '-' or '.' "
@@ -168,7 +185,8 @@ def encode_status(camera: str, sent: int, body: Mapping[str, object]) -> list[by
     Args:
         camera: Name of the camera.
         sent: Nanoseconds since the epoch.
-        body: ``counters``, ``rates`` and ``latency_ms`` as in :class:`StatusMessage`; further keys travel along.
+        body: ``counters``, ``rates`` and ``latency_ms``, if known ``state``, ``mode`` and ``seed``, as in
+            :class:`StatusMessage`; further keys travel along.
 
     Raises:
         WireError: The message breaks the format, by the same rules as in :func:`decode`.
@@ -305,6 +323,12 @@ class _Header:
             _fail(Cause.VALUE, f"header key '{key}' is {_show(value)}, but must be within 0 and 2**64 - 1")
         return value
 
+    def stamp(self, key: str) -> int:
+        value = self.unsigned(key)
+        if value > _MAX_STAMP:
+            _fail(Cause.VALUE, f"header key '{key}' is {value}, but a time must be nanoseconds below 2**63")
+        return value
+
     def real(self, key: str) -> float:
         return _real(key, self.value(key))
 
@@ -427,7 +451,7 @@ def _read_frame(header: _Header, camera: str, kind: Kind, payload: memoryview, r
         width=width,
         height=height,
         pixels=_pixels(payload, encoding, width, height, limits),
-        sent=header.unsigned("sent"),
+        sent=header.stamp("sent"),
         labels=header.text("labels") if kind is Kind.SEMANTIC or "labels" in header else None,
         fov=_read_fov(header),
         pose=_read_pose(header),
@@ -440,7 +464,11 @@ def _read_size(header: _Header, limits: Limits) -> tuple[int, int]:
     width, height = header.unsigned("width"), header.unsigned("height")
     if not (0 < width <= limits.side and 0 < height <= limits.side and width * height <= limits.pixels):
         allowed = f"1 to {limits.side} on a side and at most {limits.pixels} in all"
-        _fail(Cause.SIZE, f"a frame has {_show(width)}x{_show(height)} pixels, but must have {allowed}")
+        _fail(
+            Cause.SIZE,
+            f"a frame has {_show(width)}x{_show(height)} pixels, but must have {allowed}: send another size, or raise "
+            "the reader's limit (of a bridge: --max-pixels)",
+        )
     return width, height
 
 
@@ -497,9 +525,9 @@ def _read_provenance(header: _Header) -> Provenance:
     if _MODEL.fullmatch(model) is None:
         _fail(Cause.VALUE, f"header key 'model' is {_show(model)}, but must be 12 hexadecimal digits")
     return Provenance(
-        received=header.unsigned("received"),
-        inferred=header.unsigned("inferred"),
-        published=header.unsigned("published"),
+        received=header.stamp("received"),
+        inferred=header.stamp("inferred"),
+        published=header.stamp("published"),
         model=model,
         seed=header.unsigned("seed"),
         status=header.choice("status", FrameStatus),
@@ -511,10 +539,13 @@ def _read_status(header: _Header, camera: str) -> StatusMessage:
     latency = header.table("latency_ms")
     return StatusMessage(
         camera=camera,
-        sent=header.unsigned("sent"),
+        sent=header.stamp("sent"),
         counters={topic: _counts(_Header(counters), topic) for topic in counters},
         rates=_numbers(header, "rates"),
         latency_ms={stage: _numbers(_Header(latency), stage) for stage in latency},
+        state=header.text("state") if "state" in header else None,
+        mode=header.text("mode") if "mode" in header else None,
+        seed=header.unsigned("seed") if "seed" in header else None,
     )
 
 

@@ -36,6 +36,18 @@ def test_stages_without_samples_are_missing_and_clearing_forgets() -> None:
     assert recorder.samples(Stage.AGE).size == 0
 
 
+def test_a_sample_beyond_64_bits_is_clipped_and_harms_no_percentile() -> None:
+    recorder = LatencyRecorder()
+    for _ in range(9):
+        recorder.record(Stage.AGE, 2_000_000)
+    for nanoseconds in (2**80, -(2**80)):
+        recorder.record(Stage.AGE, nanoseconds)
+    assert recorder.samples(Stage.AGE).size == 11
+    table = recorder.percentiles_ms()["age"]
+    assert table["p50"] == 2.0
+    assert 2.0 < table["p95"] < table["p99"] < 2**63 / 1e6
+
+
 def test_a_window_without_room_is_refused() -> None:
     with pytest.raises(ValueError, match="0 samples"):
         LatencyRecorder(window=0)

@@ -34,7 +34,8 @@ from sim_bridge.wire import (
 
 CAMERAS = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}", fullmatch=True)
 TEXTS = st.text(st.characters(codec="utf-8").filter(str.isprintable), min_size=1, max_size=40)
-STAMPS = st.integers(0, 2**64 - 1)
+STAMPS = st.integers(0, 2**63 - 1)
+NUMBERS = st.integers(0, 2**64 - 1)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 PROVENANCES = st.builds(
     Provenance,
@@ -42,7 +43,7 @@ PROVENANCES = st.builds(
     inferred=STAMPS,
     published=STAMPS,
     model=st.from_regex(r"[0-9a-f]{12}", fullmatch=True),
-    seed=STAMPS,
+    seed=NUMBERS,
     status=st.sampled_from(FrameStatus),
 )
 
@@ -65,7 +66,7 @@ def frames(draw: st.DrawFn) -> Frame:
     return Frame(
         camera=draw(CAMERAS),
         kind=kind,
-        number=draw(STAMPS),
+        number=draw(NUMBERS),
         time=draw(FINITE),
         session=draw(TEXTS),
         encoding=encoding,
@@ -136,7 +137,7 @@ def test_any_frame_comes_back_as_it_was(frame: Frame, received: int) -> None:
 @given(
     CAMERAS,
     STAMPS,
-    st.dictionaries(TEXTS, st.dictionaries(TEXTS, STAMPS, max_size=4), max_size=3),
+    st.dictionaries(TEXTS, st.dictionaries(TEXTS, NUMBERS, max_size=4), max_size=3),
     st.dictionaries(TEXTS, FINITE, max_size=4),
     st.dictionaries(TEXTS, st.dictionaries(TEXTS, FINITE, max_size=4), max_size=3),
 )
@@ -150,6 +151,18 @@ def test_any_status_comes_back_as_it_was(
     body = {"counters": counters, "rates": rates, "latency_ms": latency, "later": [1, {"a": None}]}
     back = decode(encode_status(camera, sent, body), received=1)
     assert back == StatusMessage(camera, sent, counters, rates, latency)
+
+
+def test_a_status_says_what_the_bridge_does() -> None:
+    body = {"counters": {}, "rates": {}, "latency_ms": {}}
+    back = decode(encode_status("camera", 1, body | {"state": "loading", "mode": "lockstep", "seed": 7}), received=1)
+    assert isinstance(back, StatusMessage)
+    assert (back.state, back.mode, back.seed) == ("loading", "lockstep", 7)
+    for value in ({"state": 5}, {"mode": ""}, {"seed": -1}, {"seed": "7"}):
+        with pytest.raises(WireError, match=next(iter(value))):
+            encode_status("camera", 1, body | value)
+    with pytest.raises(WireError, match="sent"):
+        encode_status("camera", 2**63, body)
 
 
 @settings(deadline=None)
@@ -292,6 +305,8 @@ def test_keys_that_must_be_there(key: str) -> None:
         ({"session": "x" * 129}, Cause.VALUE),
         ({"session": "a\nERROR faked log line"}, Cause.VALUE),
         ({"sent": -5}, Cause.VALUE),
+        ({"sent": 2**63}, Cause.VALUE),
+        ({"sent": 2**64 - 1}, Cause.VALUE),
         ({"sent": 1.5}, Cause.TYPE),
         ({"width": 0}, Cause.SIZE),
         ({"height": 0}, Cause.SIZE),
@@ -334,6 +349,8 @@ def test_semantic_needs_its_taxonomy_and_photoreal_its_provenance() -> None:
         assert cause_of(message(drop=key, frame=photoreal)) == Cause.MISSING
     assert cause_of(message({"model": "0123456789AB"}, frame=photoreal)) == Cause.VALUE
     assert cause_of(message({"status": "stale"}, frame=photoreal)) == Cause.VALUE
+    for key in ("received", "inferred", "published"):
+        assert cause_of(message({key: 2**64 - 1}, frame=photoreal)) == Cause.VALUE
 
 
 def test_unknown_keys_and_whole_number_times_are_fine() -> None:
@@ -500,6 +517,9 @@ def test_the_page_on_the_wire_says_what_the_code_does() -> None:
     assert all(f"`{cause}`" in causes for cause in Cause)
     for key in msgpack.unpackb(encode(rgb(labels="x"))[1]):
         assert f"`{key}`" in page
+    status = page.partition("## Status")[2].partition("## What a reader refuses")[0]
+    for field in dataclasses.fields(StatusMessage):
+        assert re.search(rf"^\|.*`{field.name}`.* \|", status, re.MULTILINE), field.name
 
 
 def test_the_pages_pose_of_a_carla_camera_is_right() -> None:
