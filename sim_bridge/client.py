@@ -21,12 +21,13 @@ import numpy as np
 import numpy.typing as npt
 import zmq
 
+from sim_bridge.addresses import BRIDGE_ADDRESS, SIMULATOR_ADDRESS
 from sim_bridge.errors import FrameTimeoutError, MissedFrameError, UsageError, WireError
 from sim_bridge.frames import Encoding, Frame, Kind, PixelArray
-from sim_bridge.transport import CurveKeys, FrameReceiver, Message, check_address
+from sim_bridge.transport import BoundSocket, CurveKeys, FrameReceiver, Message
 from sim_bridge.wire import StatusMessage, decode, encode, topic_of
 
-DEFAULT_ADDRESS: Final = "tcp://127.0.0.1:5556"
+DEFAULT_ADDRESS: Final = BRIDGE_ADDRESS
 """Where a bridge publishes unless told otherwise."""
 
 _log = logging.getLogger(__name__)
@@ -279,10 +280,11 @@ class Publisher:
 
     def __init__(
         self,
-        address: str = "tcp://127.0.0.1:5555",
+        address: str = SIMULATOR_ADDRESS,
         *,
         session: str | None = None,
         queue: int = 32,
+        curve_keys: Path | None = None,
         insecure: bool = False,
     ) -> None:
         """Binds; subscribers may come and go.
@@ -291,30 +293,25 @@ class Publisher:
             address: ZeroMQ address on this machine; port ``*`` takes a free one, see :attr:`address`.
             session: Id of this simulator run; None makes one.
             queue: How many frames may wait for a subscriber that does not keep up; further ones are dropped for it.
-            insecure: Allow an address that other machines can reach.
+            curve_keys: Folder with the CURVE keys of the setup; for an address that other machines can reach.
+            insecure: Allow such an address without keys.
 
         Raises:
-            UsageError: The address cannot be bound, or the queue is too short.
+            UsageError: The address cannot be bound, the keys cannot be read, or the queue is too short.
         """
         if queue < _LEAST_MARK:
             raise UsageError(f"a publisher's queue has {queue} places, but must have at least {_LEAST_MARK}")
-        check_address(address, insecure=insecure)
+        keys = None if curve_keys is None else CurveKeys.load(curve_keys)
         self.session = session or uuid.uuid4().hex[:16]
         self._wanted: set[bytes] = set()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        # XPUB is PUB that also tells who listens.
-        self._socket = self._context.socket(zmq.XPUB)
-        self._socket.ipv6 = "[" in address
-        # Now or never: a subscriber that is connected when the mark gets lower starves (libzmq 4.3.5).
-        self._socket.sndhwm = queue
         try:
-            self._socket.bind(address)
-        except zmq.ZMQError as error:
-            self.close()
-            raise UsageError(
-                f"{address} cannot be bound ({error.strerror}): another process may hold it, choose a free port"
-            ) from error
-        self._address = self._socket.get_string(zmq.LAST_ENDPOINT)
+            # XPUB is PUB that also tells who listens.
+            self._bound = BoundSocket(self._context, zmq.XPUB, address, hwm=queue, keys=keys, insecure=insecure)
+        except UsageError:
+            self._context.term()
+            raise
+        self._socket = self._bound.socket
 
     def __enter__(self) -> Self:
         return self
@@ -327,13 +324,12 @@ class Publisher:
     @property
     def address(self) -> str:
         """The address bound, with the real port."""
-        return self._address
+        return self._bound.address
 
     def close(self, linger: float = 1.0) -> None:
         """Unbinds; what is queued may still leave for ``linger`` seconds. A second call does nothing."""
-        if not self._socket.closed:
-            self._socket.close(linger=int(linger * 1000))
-            self._context.term()
+        self._bound.close(linger)
+        self._context.term()
 
     def publish(self, frame: Frame, *, copy: bool = True) -> None:
         """Sends a frame to whoever subscribes, now.
@@ -425,7 +421,7 @@ class Publisher:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise FrameTimeoutError(
-                    f"nobody subscribed to {topic.decode()} on {self._address} within {timeout:g} s: start a subscriber"
+                    f"nobody subscribed to {topic.decode()} on {self.address} within {timeout:g} s: start a subscriber"
                 )
             self._socket.poll(int(left * 1000) + 1)
             self._hear()

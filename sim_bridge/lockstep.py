@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 import zmq
 
 from sim_bridge import wire
+from sim_bridge.addresses import BRIDGE_ADDRESS, SIMULATOR_ADDRESS
 from sim_bridge.errors import LockstepTimeoutError, UsageError, WireError
 from sim_bridge.frames import Frame, FrameId, Kind
 from sim_bridge.ledger import Outcome
@@ -38,28 +40,28 @@ class LockstepClient:
         photoreal: Address of the bridge's ``output``; None to :meth:`connect` later.
         cameras: The cameras that will be sent.
         resend_after: Seconds without an answer after which a tick is sent again; more than a tick takes.
-        keys: CURVE keys, or None.
+        curve_keys: Folder with the CURVE keys of the setup; for addresses off this machine.
         insecure: Allow addresses off this machine without keys.
 
     Raises:
-        UsageError: An address cannot be used.
+        UsageError: An address or the keys cannot be used.
     """
 
     def __init__(
         self,
-        publish: str = "tcp://127.0.0.1:5555",
-        photoreal: str | None = "tcp://127.0.0.1:5556",
+        publish: str = SIMULATOR_ADDRESS,
+        photoreal: str | None = BRIDGE_ADDRESS,
         *,
         cameras: Sequence[str] = ("camera",),
         resend_after: float = RESEND_SECONDS,
-        keys: CurveKeys | None = None,
+        curve_keys: Path | None = None,
         insecure: bool = False,
     ) -> None:
         if resend_after <= 0:
             raise UsageError(f"resend_after is {resend_after} s: give a time above 0, longer than a tick takes")
         self._cameras = tuple(cameras)
         self._resend_after = resend_after
-        self._keys = keys
+        self._keys = None if curve_keys is None else CurveKeys.load(curve_keys)
         self._insecure = insecure
         self._status: dict[str, tuple[float, wire.StatusMessage]] = {}
         self._receiver: FrameReceiver | None = None
@@ -68,7 +70,7 @@ class LockstepClient:
         """How many times a tick was sent again."""
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
-            self._sender = FrameSender(self._context, publish, keys=keys, insecure=insecure)
+            self._sender = FrameSender(self._context, publish, keys=self._keys, insecure=insecure)
             self.address: str = self._sender.address
             """Where it publishes, the port resolved."""
             if photoreal is not None:
@@ -185,7 +187,8 @@ class LockstepClient:
             f"{outcome} {counters[outcome]}" for outcome in Outcome if outcome != "published" and counters.get(outcome)
         ]
         found = ", ".join(drops) or "nothing dropped"
-        return f"{sentence}, but the bridge is alive ({found}): see its log, check --mode lockstep, or wait longer"
+        advice = "wait longer" if status.state == "loading" else "see its log, check --mode lockstep, or wait longer"
+        return f"{sentence}, but the bridge is alive ({status.state or 'state unknown'}, {found}): {advice}"
 
 
 def _encode(rgb: Frame, semantic: Frame) -> _Messages:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import logging
-import re
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -22,6 +21,7 @@ import zmq
 import zmq.auth
 from zmq.auth.thread import ThreadAuthenticator
 
+from sim_bridge.addresses import parse_address
 from sim_bridge.errors import UsageError
 
 KEY_NAME: Final = "sim-bridge"
@@ -37,8 +37,6 @@ RECONNECT_MS: Final = 100
 RECONNECT_MAX_MS: Final = 1000
 
 logger = logging.getLogger(__name__)
-
-_TCP = re.compile(r"tcp://(?P<host>\[[^\]]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5}|\*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +73,11 @@ class CurveKeys:
 
 def is_local(address: str) -> bool:
     """Whether nothing outside this machine can reach ``address`` (loopback tcp, ipc, inproc)."""
-    match = _TCP.fullmatch(address)
-    if match is None:
-        return address.startswith(("ipc://", "inproc://"))
-    host = match["host"].strip("[]")
-    if host == "localhost":
+    try:
+        host = parse_address(address).host
+    except ValueError:
+        return False
+    if host is None or host == "localhost":
         return True
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
@@ -92,12 +90,14 @@ def check_address(address: str, *, encrypted: bool = False, insecure: bool = Fal
     Raises:
         UsageError: The address is neither local nor allowed, or is no address.
     """
-    if _TCP.fullmatch(address) is None and not address.startswith(("ipc://", "inproc://")):
-        raise UsageError(f"{address!r} is no address: write tcp://HOST:PORT or ipc://PATH")
+    try:
+        parse_address(address)
+    except ValueError as error:
+        raise UsageError(f"the address {address!r} cannot be used: {error}") from error
     if not (is_local(address) or encrypted or insecure):
         raise UsageError(
             f"{address} can be reached from other machines, and frames would travel unencrypted and unauthenticated: "
-            "give --curve-keys DIR, or --insecure if the network is yours alone"
+            "give --curve-keys DIR (in Python curve_keys), or --insecure (insecure=True) if the network is yours alone"
         )
 
 
@@ -105,14 +105,7 @@ class _Socket:
     """What both directions share: one ZeroMQ socket that is closed exactly once."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], kind: int, address: str) -> None:
-        self._socket = context.socket(kind)
-        self._socket.linger = 0
-        self._socket.ipv6 = "[" in address
-        # A peer whose machine lost power sends no FIN: without this its connection would stay for hours.
-        self._socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
-        self._socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 10)
-        self._socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 5)
-        self._socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
+        self._socket = _new_socket(context, kind, address)
 
     def close(self, linger: float = 0.0) -> None:
         """Closes the socket; unsent messages may take ``linger`` seconds more to leave. Closing again does nothing."""
@@ -198,13 +191,89 @@ class FrameReceiver(_Socket):
         return Message(parts, time.time_ns(), time.perf_counter_ns())
 
 
-class FrameSender(_Socket):
+class BoundSocket(_Socket):
+    """A publisher's socket: bound, and open to other machines only with keys or consent.
+
+    Args:
+        context: ZeroMQ context.
+        kind: ``zmq.PUB``, or ``zmq.XPUB`` to hear who subscribes.
+        address: Where to bind; port ``*`` lets the operating system choose.
+        hwm: Messages that may wait for each subscriber. Set before binding and never changed: a subscriber that is
+            already connected starves when it is (libzmq 4.3.5: its end of the queue goes on acknowledging in steps of
+            the old mark).
+        keys: CURVE keys, or None for a plain socket.
+        insecure: Allow an address off this machine without keys.
+
+    Raises:
+        UsageError: The address is not allowed, in use, or not of this machine.
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        kind: int,
+        address: str,
+        *,
+        hwm: int,
+        keys: CurveKeys | None = None,
+        insecure: bool = False,
+    ) -> None:
+        check_address(address, encrypted=keys is not None, insecure=insecure)
+        self._context = context
+        self._kind = kind
+        self._keys = keys
+        self._authenticator = None if keys is None else _authenticate(context, keys)
+        super().__init__(context, kind, address)
+        try:
+            self._bind(address, hwm)
+        except zmq.ZMQError as error:
+            self.close()
+            raise UsageError(_cannot_bind(address, error)) from error
+        self.address: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        """Where it is bound, the port resolved."""
+
+    @property
+    def socket(self) -> zmq.Socket[bytes]:
+        """The ZeroMQ socket."""
+        return self._socket
+
+    def close(self, linger: float = 0.0) -> None:
+        """Closes the socket; unsent messages may take ``linger`` seconds more to leave. Closing again does nothing."""
+        super().close(linger)
+        if self._authenticator is not None:
+            self._authenticator.stop()
+            self._authenticator = None
+
+    def _bind(self, address: str, hwm: int) -> None:
+        self._socket.sndhwm = hwm
+        if self._keys is not None:
+            self._socket.curve_publickey, self._socket.curve_secretkey = self._keys.public, self._keys.secret
+            self._socket.curve_server = True
+        self._socket.bind(address)
+
+    def _bind_anew(self, hwm: int) -> None:
+        self._socket.close(linger=0)
+        give_up = time.monotonic() + REBIND_SECONDS
+        while True:
+            self._socket = _new_socket(self._context, self._kind, self.address)
+            try:
+                self._bind(self.address, hwm)
+            except zmq.ZMQError as error:
+                self._socket.close(linger=0)
+                if time.monotonic() > give_up:
+                    raise UsageError(_cannot_bind(self.address, error)) from error
+                # ZeroMQ frees the port of a closed socket in its own time and tells nobody.
+                threading.Event().wait(0.005)
+            else:
+                return
+
+
+class FrameSender(BoundSocket):
     """A PUB socket that binds and never waits: a subscriber that does not keep up loses messages, nobody else does.
 
     ZeroMQ bounds queues in messages, we in bytes: the high-water mark is ``buffer_bytes`` over the size of a message.
-    It is set before binding, because a subscriber that is already connected starves when it changes (libzmq 4.3.5:
-    its end of the queue goes on acknowledging in steps of the old mark). When messages turn out larger than expected,
-    the socket is closed and bound anew; subscribers connect again by themselves and lose what was queued.
+    When messages turn out larger than expected, the socket is closed and bound anew; subscribers connect again by
+    themselves and lose what was queued.
 
     Args:
         context: ZeroMQ context.
@@ -228,21 +297,10 @@ class FrameSender(_Socket):
         keys: CurveKeys | None = None,
         insecure: bool = False,
     ) -> None:
-        check_address(address, encrypted=keys is not None, insecure=insecure)
-        self._context = context
-        self._keys = keys
         self._buffer_bytes = buffer_bytes
         self._hwm = self._mark_for(message_bytes)
         self._expect(message_bytes)
-        self._authenticator = None if keys is None else _authenticate(context, keys)
-        super().__init__(context, zmq.PUB, address)
-        try:
-            self._bind(address)
-        except zmq.ZMQError as error:
-            self.close()
-            raise UsageError(_cannot_bind(address, error)) from error
-        self.address: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
-        """Where it is bound, the port resolved."""
+        super().__init__(context, zmq.PUB, address, hwm=self._hwm, keys=keys, insecure=insecure)
 
     @property
     def hwm(self) -> int:
@@ -258,19 +316,15 @@ class FrameSender(_Socket):
         size = sum(len(part) for part in parts)
         if size > self._most_bytes:
             self._expect(size)
-            if self._mark_for(size) < self._hwm:
-                self._bind_anew(self._mark_for(size))
+            mark = self._mark_for(size)
+            if mark < self._hwm:
+                logger.info("messages are larger than expected: binding %s anew with room for %d", self.address, mark)
+                self._hwm = mark
+                self._bind_anew(mark)
         # On its own libzmq looks at most once a millisecond at what subscribers have read, and takes empty queues for
         # full: then it loses messages even with a single one on its way. Asking for the events makes it look now.
         self._socket.getsockopt(zmq.EVENTS)
         self._socket.send_multipart(parts, copy=False)
-
-    def close(self, linger: float = 0.0) -> None:
-        """Closes the socket; unsent messages may take ``linger`` seconds more to leave. Closing again does nothing."""
-        super().close(linger)
-        if self._authenticator is not None:
-            self._authenticator.stop()
-            self._authenticator = None
 
     def _expect(self, message_bytes: int) -> None:
         self._most_bytes = message_bytes * 9 // 8  # headers are not worth binding anew
@@ -278,30 +332,17 @@ class FrameSender(_Socket):
     def _mark_for(self, message_bytes: int) -> int:
         return min(MAX_SEND_HWM, max(MIN_SEND_HWM, self._buffer_bytes // max(1, message_bytes)))
 
-    def _bind(self, address: str) -> None:
-        self._socket.sndhwm = self._hwm
-        if self._keys is not None:
-            self._socket.curve_publickey, self._socket.curve_secretkey = self._keys.public, self._keys.secret
-            self._socket.curve_server = True
-        self._socket.bind(address)
 
-    def _bind_anew(self, mark: int) -> None:
-        logger.info("messages are larger than expected: binding %s anew with room for %d", self.address, mark)
-        self._hwm = mark
-        self._socket.close(linger=0)
-        give_up = time.monotonic() + REBIND_SECONDS
-        while True:
-            super().__init__(self._context, zmq.PUB, self.address)
-            try:
-                self._bind(self.address)
-            except zmq.ZMQError as error:
-                self._socket.close(linger=0)
-                if time.monotonic() > give_up:
-                    raise UsageError(_cannot_bind(self.address, error)) from error
-                # ZeroMQ frees the port of a closed socket in its own time and tells nobody.
-                threading.Event().wait(0.005)
-            else:
-                return
+def _new_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int, address: str) -> zmq.Socket[bytes]:
+    socket = context.socket(kind)
+    socket.linger = 0
+    socket.ipv6 = "[" in address
+    # A peer whose machine lost power sends no FIN: without this its connection would stay for hours.
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 10)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 5)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
+    return socket
 
 
 def _cannot_bind(address: str, error: zmq.ZMQError) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zmq
+import zmq.auth
 
 from sim_bridge.client import Publisher, Subscriber
 from sim_bridge.errors import FrameTimeoutError, MissedFrameError, UsageError, WireError
@@ -312,6 +313,30 @@ def test_off_the_machine_only_when_said_so() -> None:
         with pytest.raises(UsageError, match="other machines"):
             end(address)
         end(address, insecure=True).close()
+
+
+def test_off_the_machine_with_keys_and_only_for_those_who_hold_them(tmp_path: Path) -> None:
+    zmq.auth.create_certificates(tmp_path, "sim-bridge")
+    with Publisher("tcp://0.0.0.0:*", session="run", curve_keys=tmp_path) as publisher:
+        address = publisher.address.replace("0.0.0.0", "127.0.0.1")
+        with (
+            Subscriber(address, kinds=("rgb",)) as stranger,
+            Subscriber(address, kinds=("rgb",), curve_keys=tmp_path) as friend,
+        ):
+            publisher.wait_for_subscriber("camera", "rgb", PATIENCE)
+            send(publisher, 1, 2)
+            assert [friend.next_frame(PATIENCE).number for _ in range(2)] == [1, 2]
+            with pytest.raises(FrameTimeoutError):
+                stranger.next_frame(0.2)
+    publisher.close()  # a second time
+
+
+def test_missing_keys_and_impossible_ports_are_sentences(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="create_certificates"):
+        Publisher("tcp://127.0.0.1:*", curve_keys=tmp_path)
+    for end in (Publisher, Subscriber):
+        with pytest.raises(UsageError, match="the port must be 1 to 65535"):
+            end("tcp://127.0.0.1:99999")
 
 
 def test_an_address_in_use_says_so(publisher: Publisher) -> None:

@@ -1,12 +1,16 @@
 import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 import zmq
+import zmq.auth
 
-from sim_bridge.errors import LockstepTimeoutError, TranslatorError, UsageError
+from sim_bridge.client import Subscriber
+from sim_bridge.errors import FrameTimeoutError, LockstepTimeoutError, TranslatorError, UsageError
 from sim_bridge.frames import Kind
 from sim_bridge.ledger import Outcome
 from sim_bridge.lockstep import LockstepClient
@@ -86,6 +90,50 @@ def test_a_bridge_that_drops_the_tick_is_told_apart_from_a_dead_one(client: Lock
         with pytest.raises(LockstepTimeoutError, match=r"the bridge is alive \(.*failed 1"):
             client.tick(*make_pair(0), timeout=1.5)
     assert translator.calls == 1
+
+
+def test_a_bridge_that_still_loads_is_worth_waiting_for(client: LockstepClient) -> None:
+    go = threading.Event()
+
+    def load() -> StampTranslator:
+        assert go.wait(WAIT)
+        return StampTranslator()
+
+    with running(make_settings(client.address, mode="lockstep"), load, ready=False) as bridge:
+        client.connect(bridge.bridge.output_address)
+        with pytest.raises(LockstepTimeoutError, match=r"the bridge is alive \(loading, .*: wait longer"):
+            client.tick(*make_pair(0), timeout=1.0)
+        go.set()
+        assert client.tick(*make_pair(0), timeout=WAIT).number == 0
+
+
+def test_with_keys_every_tick_has_its_frame_and_without_them_none_comes(tmp_path: Path) -> None:
+    zmq.auth.create_certificates(tmp_path, "sim-bridge")
+    with LockstepClient("tcp://0.0.0.0:*", None, curve_keys=tmp_path) as client:
+        settings = make_settings(
+            client.address.replace("0.0.0.0", "127.0.0.1"),
+            mode="lockstep",
+            output="tcp://0.0.0.0:*",
+            curve_keys=tmp_path,
+        )
+        with running(settings, StampTranslator()) as bridge:
+            output = bridge.bridge.output_address.replace("0.0.0.0", "127.0.0.1")
+            client.connect(output)
+            for number in range(50):
+                frame = client.tick(*make_pair(number), timeout=WAIT)
+                assert frame.number == number
+                assert shows_its_tick(frame)
+            with Subscriber(output, kinds=("photoreal", "status")) as stranger:
+                client.tick(*make_pair(50), timeout=WAIT)
+                with pytest.raises(FrameTimeoutError):
+                    stranger.next_frame(0.3)
+                assert stranger.counts["received"] == 0
+    assert bridge.bridge.ledger.snapshot()["camera/rgb"].published == 51
+
+
+def test_keys_that_are_missing_are_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="create_certificates"):
+        LockstepClient(ANY_PORT, None, curve_keys=tmp_path)
 
 
 def test_several_cameras_make_one_tick() -> None:

@@ -61,12 +61,24 @@ def test_local_is_what_nobody_else_can_reach(address: str, local: bool) -> None:
 
 
 def test_a_stream_leaves_the_machine_only_encrypted_or_on_demand() -> None:
-    with pytest.raises(UsageError, match="--curve-keys DIR, or --insecure"):
+    with pytest.raises(UsageError, match=r"--curve-keys DIR \(in Python curve_keys\), or --insecure"):
         check_address("tcp://0.0.0.0:5555")
     check_address("tcp://0.0.0.0:5555", encrypted=True)
     check_address("tcp://0.0.0.0:5555", insecure=True)
-    with pytest.raises(UsageError, match="write tcp://HOST:PORT"):
+    with pytest.raises(UsageError, match="is written tcp://HOST:PORT"):
         check_address("127.0.0.1:5555", insecure=True)
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "99999", "4294967297", "9" * 5000])
+def test_a_port_that_does_not_exist_is_refused(context: Context, port: str) -> None:
+    """ZeroMQ would bind 99999 - 65536 without a word."""
+    for address in (f"tcp://127.0.0.1:{port}", f"tcp://[::1]:{port}"):
+        with pytest.raises(UsageError, match="the port must be 1 to 65535"):
+            check_address(address)
+        with pytest.raises(UsageError, match="the port must be 1 to 65535"):
+            FrameSender(context, address)
+    assert not is_local(f"tcp://127.0.0.1:{port}")
+    check_address("tcp://127.0.0.1:65535")
 
 
 def test_both_directions_hold_the_rule(context: Context) -> None:
