@@ -124,6 +124,7 @@ def bridge(
     on_error: Annotated[str | None, setting_option("on_error")] = None,
     pair_window: Annotated[int | None, setting_option("pair_window")] = None,
     receive_hwm: Annotated[int | None, setting_option("receive_hwm")] = None,
+    max_pixels: Annotated[int | None, setting_option("max_pixels")] = None,
     send_buffer_mib: Annotated[int | None, setting_option("send_buffer_mib")] = None,
     drain_timeout: Annotated[float | None, setting_option("drain_timeout")] = None,
     curve_keys: Annotated[Path | None, setting_option("curve_keys")] = None,

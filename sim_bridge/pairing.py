@@ -47,11 +47,13 @@ class Drop:
     Attributes:
         frame: The frame.
         outcome: Why.
-        detail: A sentence for the log, where the reason alone does not say enough.
+        cause: What of the possible causes of this outcome it was: what is logged once.
+        detail: A sentence for the log; empty where nobody did anything wrong.
     """
 
     frame: Frame
     outcome: Outcome
+    cause: str = ""
     detail: str = ""
 
 
@@ -111,11 +113,15 @@ class Pairer:
             :class:`Drop`.
         """
         if frame.session in self._ended:
-            return [Drop(frame, Outcome.LATE)]
+            return [Drop(frame, Outcome.LATE, "session over", self._why_over(frame))]
         events: list[Event] = []
         if frame.session != self._session:
-            events += self.flush(Outcome.UNPAIRED)
+            events += [
+                Drop(left, Outcome.UNPAIRED, "session ends", _why_ended(left, frame)) for left in self._waiting.values()
+            ]
+            self._waiting.clear()
             self._start_session(frame.session)
+        self._last[frame.kind] = frame.number
         return events + self._join(frame)
 
     def flush(self, outcome: Outcome) -> list[Event]:
@@ -128,6 +134,7 @@ class Pairer:
         if self._session is not None:
             self._ended.append(self._session)
         self._session = session
+        self._last: dict[Kind, int] = {}
         self._newest = -1
         self._done: deque[int] = deque()
         self._done_set: set[int] = set()
@@ -136,14 +143,14 @@ class Pairer:
 
     def _join(self, frame: Frame) -> list[Event]:
         if frame.number in self._done_set:
-            return [Drop(frame, Outcome.DUPLICATE), *self._repeat(frame)]
+            return [self._duplicate(frame), *self._repeat(frame)]
         if frame.number <= self._forgotten:
-            return [Drop(frame, Outcome.LATE)]
+            return [self._late(frame)]
         partner = self._waiting.get(frame.number)
         if partner is None:
             return self._wait(frame)
         if partner.kind is frame.kind:
-            return [Drop(frame, Outcome.DUPLICATE)]
+            return [self._duplicate(frame)]
         del self._waiting[frame.number]
         rgb, semantic = (frame, partner) if frame.kind is Kind.RGB else (partner, frame)
         return self._meet(Pair(rgb, semantic))
@@ -152,8 +159,10 @@ class Pairer:
         self._waiting[frame.number] = frame
         if len(self._waiting) <= self._window:
             return []
-        longest = next(iter(self._waiting))
-        return [Drop(self._waiting.pop(longest), Outcome.UNPAIRED)]
+        left = self._waiting.pop(next(iter(self._waiting)))
+        partner = _partner_of(left.kind)
+        cause = f"{partner} behind" if partner in self._last else f"no {partner}"
+        return [Drop(left, Outcome.UNPAIRED, cause, self._why_unpaired(left, partner))]
 
     def _meet(self, pair: Pair) -> list[Event]:
         number = pair.id.number
@@ -164,9 +173,9 @@ class Pairer:
                 f"camera {pair.camera!r}, frame {number}: the RGB frame is {rgb.width}x{rgb.height} and the semantic "
                 f"frame {semantic.width}x{semantic.height}; give both cameras of the simulator the same size"
             )
-            return [Drop(rgb, Outcome.MISMATCHED, detail), Drop(semantic, Outcome.MISMATCHED, detail)]
+            return [Drop(frame, Outcome.MISMATCHED, "sizes", detail) for frame in (rgb, semantic)]
         if self._mode == "realtime" and number < self._newest:
-            return [Drop(rgb, Outcome.LATE), Drop(semantic, Outcome.LATE)]
+            return [self._late(rgb), self._late(semantic)]
         if number > self._newest:
             self._again.clear()
         self._newest = max(self._newest, number)
@@ -189,3 +198,54 @@ class Pairer:
             return []
         self._again.clear()
         return [Repeat(frame.camera, frame.id)]
+
+    def _why_unpaired(self, left: Frame, partner: Kind) -> str:
+        waited = (
+            f"{_name(left)} of session {left.session!r} waited for its {partner} frame while {self._window} others came"
+        )
+        topic = f"'{left.camera}/{partner}'"
+        if partner not in self._last:
+            return f"{waited}, and the session has no {partner} frame at all: publish {topic} with the same session"
+        return (
+            f"{waited}, and the last one on {topic} was frame {self._last[partner]}: give both images of a tick the "
+            "same number, or let more wait with --pair-window"
+        )
+
+    def _why_over(self, frame: Frame) -> str:
+        return (
+            f"{_name(frame)} is of session {frame.session!r}, which ended when session {self._session!r} began: give "
+            "all streams of one simulator run the same session id, and end the simulator that ran before"
+        )
+
+    def _late(self, frame: Frame) -> Drop:
+        detail = (
+            f"{_name(frame)} is older than frame {self._newest}, which went in before it in session {frame.session!r}: "
+            "let numbers rise, and give a simulator that starts again a new session id"
+        )
+        return Drop(frame, Outcome.LATE, "older", detail)
+
+    def _duplicate(self, frame: Frame) -> Drop:
+        if self._mode == "lockstep" and (frame.number == self._newest or frame.number in self._waiting):
+            return Drop(frame, Outcome.DUPLICATE, "again")  # lockstep sends a tick again to be sure: all is well
+        detail = (
+            f"{_name(frame)} of session {frame.session!r} came before, the newest pair is frame "
+            f"{self._newest if self._newest >= 0 else 'none'}: send every number once, and give a simulator that "
+            "starts again a new session id"
+        )
+        return Drop(frame, Outcome.DUPLICATE, "again", detail)
+
+
+def _partner_of(kind: Kind) -> Kind:
+    return Kind.SEMANTIC if kind is Kind.RGB else Kind.RGB
+
+
+def _name(frame: Frame) -> str:
+    return f"camera {frame.camera!r}: {frame.kind} frame {frame.number}"
+
+
+def _why_ended(left: Frame, first: Frame) -> str:
+    return (
+        f"{_name(left)} still waited for its {_partner_of(left.kind)} frame when session {left.session!r} ended with "
+        f"the first frame ({first.kind}) of session {first.session!r}: if the simulator did not start again there, "
+        "give all its streams the same session id"
+    )

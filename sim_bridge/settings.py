@@ -19,16 +19,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from sim_bridge.addresses import BRIDGE_ADDRESS, SIMULATOR_ADDRESS, parse_address
 from sim_bridge.errors import UsageError
-from sim_bridge.frames import MAX_SIDE
+from sim_bridge.frames import CAMERA_NAME, MAX_PIXELS, MAX_SIDE
 
 ENVIRONMENT_PREFIX: Final = "SIM_BRIDGE_"
 CONFIG_VARIABLE: Final = "SIM_BRIDGE_CONFIG"
 MIN_SIDE: Final = 16
 """Smallest width or height the network is asked for, in pixels."""
 
-_CAMERA_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
-_ADDRESS: Final = re.compile(r"tcp://(\[[0-9A-Fa-f:.%\w]+\]|[^\s:/\[\]]+):(\d{1,5}|\*)|ipc://\S+|inproc://\S+")
 _SIZE: Final = re.compile(r"\s*(\d+)\s*[xX×]\s*(\d+)\s*")
 
 Size = tuple[int, int]
@@ -74,14 +73,14 @@ class BridgeSettings(BaseModel):
             description="Address the simulator publishes on; the bridge connects to it.",
             json_schema_extra={"values": "`tcp://HOST:PORT`, `ipc://PATH`", "metavar": "ADDRESS"},
         ),
-    ] = "tcp://127.0.0.1:5555"
+    ] = SIMULATOR_ADDRESS
     output: Annotated[
         str,
         Field(
             description="Address the bridge binds and publishes on; port `*` lets the operating system choose.",
             json_schema_extra={"values": "`tcp://HOST:PORT`, `ipc://PATH`", "metavar": "ADDRESS"},
         ),
-    ] = "tcp://127.0.0.1:5556"
+    ] = BRIDGE_ADDRESS
     mode: Annotated[
         Literal["realtime", "lockstep"],
         Field(
@@ -114,7 +113,8 @@ class BridgeSettings(BaseModel):
         Size | None,
         Field(
             description="The network's size, also the published one (RGB is scaled by area, labels by nearest "
-            "neighbour); unset means the size of the input.",
+            "neighbour). Unset means the size of the input, which is not known before the first frame: the network "
+            "then warms up in the stream, once for every new size.",
             json_schema_extra={
                 "values": f"`WIDTHxHEIGHT`, each {MIN_SIDE} to {MAX_SIDE}, or `input`",
                 "metavar": "WIDTHxHEIGHT",
@@ -149,6 +149,15 @@ class BridgeSettings(BaseModel):
             description="ZeroMQ receive high-water mark, in messages; ZeroMQ drops the rest uncounted.",
         ),
     ] = 64
+    max_pixels: Annotated[
+        int,
+        Field(
+            ge=MIN_SIDE * MIN_SIDE,
+            le=MAX_PIXELS,
+            description="Largest frame, width times height, that is taken in; a larger one is `malformed`, before it "
+            "is decoded. Bounds the memory that one message can cost: a network takes some hundred bytes a pixel.",
+        ),
+    ] = 4096 * 2304
     send_buffer_mib: Annotated[
         int,
         Field(ge=1, le=4096, description="Bound of the output queue of each slow subscriber, in MiB of frames."),
@@ -191,7 +200,7 @@ class BridgeSettings(BaseModel):
     @classmethod
     def _check_topics(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
-            if not _CAMERA_NAME.fullmatch(name):
+            if not CAMERA_NAME.fullmatch(name):
                 raise ValueError(
                     f"the camera name {name!r} is not 1 to 64 letters, digits, '_', '-' and '.', led by neither '-' "
                     "nor '.' (no '/': the bridge adds /rgb, /semantic and /photoreal itself)"
@@ -209,13 +218,9 @@ class BridgeSettings(BaseModel):
     @field_validator("input", "output")
     @classmethod
     def _check_address(cls, value: str, info: ValidationInfo) -> str:
-        match = _ADDRESS.fullmatch(value)
-        if match is None:
-            raise ValueError("an address is written tcp://HOST:PORT or ipc://PATH, for example tcp://127.0.0.1:5555")
-        if match[2] == "*" and info.field_name == "input":
+        address = parse_address(value)
+        if address.host is not None and address.port is None and info.field_name == "input":
             raise ValueError("the simulator's port must be known: write a number instead of '*'")
-        if match[2] not in (None, "*") and not 1 <= int(match[2]) <= 65535:
-            raise ValueError("the port must be 1 to 65535")
         return value
 
     @field_validator("size", mode="before")
@@ -245,6 +250,16 @@ class BridgeSettings(BaseModel):
         if self.input == self.output:
             raise ValueError(
                 f"input and output are both {self.input}: the simulator and the bridge each bind their own address"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_size_is_allowed(self) -> BridgeSettings:
+        if self.size is not None and self.size[0] * self.size[1] > self.max_pixels:
+            width, height = self.size
+            raise ValueError(
+                f"the size {width}x{height} has {width * height} pixels, above max_pixels {self.max_pixels}: give a "
+                "smaller --size, or raise --max-pixels"
             )
         return self
 

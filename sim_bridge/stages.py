@@ -190,8 +190,9 @@ class Shared:
         known = isinstance(error, SimBridgeError)
         sentence = str(error) if known else f"the translator raised {type(error).__name__}: {error}"
         self.once.warn(
-            (pair.camera, pair.id.session, type(error)),
+            (pair.camera, type(error)),
             f"camera {pair.camera!r}, frame {pair.id.number}: {sentence}",
+            scope=pair.id.session,
             error=None if known else error,
         )
 
@@ -203,6 +204,7 @@ class ReceiveStage:
         settings = shared.settings
         self._shared = shared
         self._receiver = receiver
+        self._limits = wire.Limits(pixels=settings.max_pixels)
         self._pairers = {camera: Pairer(settings.mode, settings.pair_window) for camera in settings.topics}
         self._spent = dict.fromkeys(settings.topics, 0)
 
@@ -246,7 +248,8 @@ class ReceiveStage:
 
     def _decode(self, message: Message, topic: str) -> Frame | None:
         try:
-            frame = wire.decode([part.buffer for part in message.parts], received=message.received)
+            parts = [part.buffer for part in message.parts]
+            frame = wire.decode(parts, received=message.received, limits=self._limits)
             if not isinstance(frame, Frame) or frame.topic != topic:
                 raise WireError(f"a message under topic {topic!r} is not of that topic", cause="topic")
         except WireError as error:
@@ -267,7 +270,8 @@ class ReceiveStage:
         if isinstance(event, Drop):
             self._shared.ledger.settle(event.outcome, event.frame.topic)
             if event.detail:
-                self._shared.once.warn((event.frame.camera, event.frame.session, event.outcome), event.detail)
+                cause = (event.frame.camera, event.outcome, event.cause)
+                self._shared.once.warn(cause, event.detail, scope=event.frame.session)
 
     def _hand_over(self, pair: Pair, taken: int, decoded: int) -> None:
         shared, camera = self._shared, pair.camera

@@ -1,9 +1,11 @@
 import logging
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import msgpack
@@ -13,10 +15,14 @@ import zmq
 
 from sim_bridge import wire
 from sim_bridge.bridge import Bridge, run_until_signalled
+from sim_bridge.client import Subscriber
 from sim_bridge.errors import TranslatorError, UsageError
 from sim_bridge.frames import Encoding, Frame, FrameStatus, Kind
+from sim_bridge.images import read_image
+from sim_bridge.labels import ids_from_image, taxonomy
 from sim_bridge.latency import Stage
 from sim_bridge.ledger import Outcome
+from sim_bridge.once import MAX_LINES
 from sim_bridge.translators import ByteArray, Style, Translation
 from sim_bridge.transport import FrameSender
 from sim_bridge.wire import StatusMessage
@@ -126,6 +132,12 @@ def changed(rgb: Frame, **changes: object) -> list[bytes]:
     return [bytes(topic), msgpack.packb(msgpack.unpackb(header) | changes), bytes(payload)]
 
 
+def huge_jpeg() -> Frame:
+    """A few bytes that say they are 8192x8192 pixels: legal on the wire, too much for a bridge that was not told."""
+    pixels = np.frombuffer(b"\xff\xd8\xff", np.uint8)
+    return replace(make_frame(Kind.RGB, 1), encoding=Encoding.JPEG, width=8192, height=8192, pixels=pixels)
+
+
 def malformed() -> dict[str, Sequence[bytes]]:
     rgb = make_frame(Kind.RGB, 1)
     topic, header, payload = (bytes(part) for part in wire.encode(rgb))
@@ -139,6 +151,8 @@ def malformed() -> dict[str, Sequence[bytes]]:
         "short": [topic, header, payload[:-1]],
         "zero": changed(rgb, width=0),
         "huge": changed(rgb, width=2**40),
+        "stamp": changed(rgb, sent=2**64 - 1),
+        "above max_pixels": [bytes(part) for part in wire.encode(huge_jpeg())],
         "longer topic": [b"camera/rgbx", header, payload],
         "kind below topic": [topic, *map(bytes, wire.encode(make_frame(Kind.SEMANTIC, 1))[1:])],
     }
@@ -161,8 +175,147 @@ def test_malformed_input_is_counted_logged_once_per_cause_and_never_fatal(
     lines = [record.message for record in caplog.records if "malformed" in record.message]
     assert len(lines) == len(set(lines))
     assert len(lines) < len(bad) + 1
-    for cause in ("version", "msgpack", "parts", "bytes"):
+    for cause in ("version", "msgpack", "parts", "bytes", "'sent'", "--max-pixels"):
         assert any(cause in line for line in lines), (cause, lines)
+
+
+@pytest.mark.parametrize("sent", [0, 1, 2**63 - 1])
+def test_no_stamp_of_a_simulator_ends_the_bridge(simulator: Simulator, sent: int) -> None:
+    with streaming(simulator, StampTranslator()) as (bridge, reader):
+        for number in range(2):
+            rgb, semantic = make_pair(number)
+            simulator.send(replace(rgb, sent=sent), replace(semantic, sent=sent))
+            assert reader.frame().sent == sent
+        status = reader.status(until=counted(published=2))
+        assert status.latency_ms["age"]["p50"] == pytest.approx((time.time_ns() - sent) / 1e6, rel=1e-3)
+        assert bridge.end() == 0
+
+
+def test_the_largest_frame_can_be_raised(simulator: Simulator, caplog: pytest.LogCaptureFixture) -> None:
+    with streaming(simulator, StampTranslator(), max_pixels=400) as (_, reader):
+        simulator.send(*make_pair(0, size=(21, 20)))
+        reader.status(until=counted(malformed=1))
+        simulator.send(*make_pair(1, size=(20, 20)))
+        assert reader.frame().number == 1
+    assert any("21x20" in line and "at most 400 in all" in line for line in warnings_in(caplog))
+
+
+def test_a_compressed_frame_cannot_hide_its_size_from_the_limit(
+    simulator: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    big = np.frombuffer(cv2.imencode(".png", np.zeros((64, 64, 3), np.uint8))[1].tobytes(), np.uint8)
+    with streaming(simulator, StampTranslator(), max_pixels=400) as (_, reader):
+        rgb, semantic = make_pair(0)
+        simulator.send(replace(rgb, encoding=Encoding.PNG, pixels=big), semantic)
+        reader.status(until=counted(failed=1))
+        simulator.send(*make_pair(1))
+        assert reader.frame().number == 1
+    assert any("64x64 pixels, but 16x8 were announced" in line for line in warnings_in(caplog))
+
+
+def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the stages complained about."""
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.name == "sim_bridge.stages" and record.levelno == logging.WARNING
+    ]
+
+
+def test_rgb_without_labels_is_explained_once(simulator: Simulator, caplog: pytest.LogCaptureFixture) -> None:
+    with streaming(simulator, StampTranslator()) as (_, reader):
+        simulator.send(*(make_frame(Kind.RGB, number) for number in range(100)))
+        reader.status(until=counted(unpaired=92))
+    (line,) = warnings_in(caplog)
+    assert "no semantic frame at all: publish 'camera/semantic'" in line
+
+
+def test_after_one_wild_number_the_late_ones_are_explained_once(
+    simulator: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    with streaming(simulator, StampTranslator()) as (_, reader):
+        for number in (3, 2**40, *range(4, 24)):
+            simulator.send(*make_pair(number))
+        reader.status(until=counted(late=20))
+    (line,) = warnings_in(caplog)
+    assert f"frame 4 is older than frame {2**40}" in line
+
+
+def test_a_simulator_that_starts_again_under_its_old_session_is_explained_once(
+    simulator: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    with streaming(simulator, StampTranslator()) as (_, reader):
+        for number in (*range(100, 110), *range(110), 110):
+            simulator.send(*make_pair(number))
+        reader.status(until=counted(late=100, duplicate=10))
+    late, duplicate = warnings_in(caplog)
+    assert "frame 0 is older than frame 109" in late
+    assert "frame 100 of session 's' came before" in duplicate
+    assert "new session id" in late
+    assert "new session id" in duplicate
+
+
+def test_a_new_kind_of_failure_is_logged_whatever_failed_before(
+    simulator: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    with streaming(simulator, FailingTranslator(RuntimeError("out of memory"))) as (_, reader):
+        sessions = 300
+        for number in range(sessions):
+            simulator.send(make_frame(Kind.RGB, 0, f"run {number}"))
+        reader.status(until=counted(unpaired=sessions - 1))
+        assert len(warnings_in(caplog)) == MAX_LINES
+        simulator.send(*make_pair(0, "the last"))
+        reader.status(until=counted(failed=1))
+    assert "out of memory" in warnings_in(caplog)[-1]
+
+
+DATA = os.environ.get("SIM_BRIDGE_DATA")
+
+
+@pytest.mark.skipif(DATA is None, reason="SIM_BRIDGE_DATA does not name the folder with the captures")
+def test_the_real_capture_whose_sizes_differ_is_mismatched(
+    simulator: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(str(DATA)) / "carla" / "carla_0.8.2_hiit"
+    (rgb_file,), (semantic_file,) = folder.glob("*_rgb.png"), folder.glob("*_seg.png")
+    ids = ids_from_image(np.asarray(read_image(semantic_file), np.uint8), taxonomy("carla-0.9.0"))
+    height, width = ids.shape
+    rgb, semantic = make_pair(0)
+    rgb = replace(rgb, encoding=Encoding.PNG, width=800, height=600, pixels=np.fromfile(rgb_file, np.uint8))
+    semantic = replace(semantic, width=width, height=height, pixels=ids, labels="carla-0.9.0")
+    with streaming(simulator, StampTranslator()) as (bridge, reader):
+        for number in range(3):
+            simulator.send(replace(rgb, number=number), replace(semantic, number=number))
+        simulator.send(*make_pair(3))
+        assert reader.frame().number == 3
+        assert bridge.end() == 0
+    for count in bridge.bridge.ledger.snapshot().values():
+        assert count.outcomes == {Outcome.MISMATCHED: 3, Outcome.PUBLISHED: 1}
+    (line,) = warnings_in(caplog)
+    assert "800x600" in line
+    assert "800x800" in line
+
+
+@pytest.mark.parametrize("extension", [".png", ".jpg"])
+def test_a_broken_picture_costs_its_pair_and_is_explained_once(
+    simulator: Simulator, caplog: pytest.LogCaptureFixture, extension: str
+) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (8, 16, 3), np.uint8)
+    whole = cv2.imencode(extension, noise)[1].tobytes()
+    encoding = Encoding.PNG if extension == ".png" else Encoding.JPEG
+    broken = (whole[: len(whole) // 2], whole[:-2], whole[:1], b"x" * 100)
+    with streaming(simulator, StampTranslator()) as (bridge, reader):
+        for number, data in enumerate(broken):
+            rgb, semantic = make_pair(number)
+            simulator.send(replace(rgb, encoding=encoding, pixels=np.frombuffer(data, np.uint8)), semantic)
+            reader.status(until=counted(failed=number + 1))
+        simulator.send(*make_pair(len(broken)))
+        assert reader.frame().number == len(broken)
+        assert bridge.end() == 0
+    for count in bridge.bridge.ledger.snapshot().values():
+        assert count.outcomes == {Outcome.FAILED: len(broken), Outcome.PUBLISHED: 1}
+    (line,) = warnings_in(caplog)
+    assert "frame 0: the image payload is a truncated" in line
 
 
 def test_rgb_and_semantic_of_different_sizes_are_mismatched(
@@ -328,21 +481,46 @@ def test_status_comes_regularly_without_input_and_while_the_translator_loads(sim
         running(make_settings(simulator.address), load, ready=False) as bridge,
         Reader(bridge.bridge.output_address) as reader,
     ):
-        states, stamps = [], []
-        for _ in range(5):
-            stamps.append(reader.status().sent)
-            states.append(msgpack.unpackb(reader.raw[1])["state"])
-        assert states == ["loading"] * 5
+        statuses = [reader.status() for _ in range(5)]
+        assert {(status.state, status.mode, status.seed) for status in statuses} == {("loading", "realtime", 0)}
+        stamps = [status.sent for status in statuses]
         assert np.median(np.diff(stamps)) == pytest.approx(1e8, rel=0.5)
         go.set()
         assert bridge.bridge.wait_until_ready(WAIT)
-        reader.status(until=lambda status: msgpack.unpackb(reader.raw[1])["state"] == "running")
+        reader.status(until=lambda status: status.state == "running")
         simulator.wait_for_subscriptions()
         simulator.send(*make_pair(0))
         status = reader.status(until=counted(published=1))
     assert set(status.latency_ms) == {str(stage) for stage in Stage}
     assert status.counters["camera/photoreal"]["published"] == 1
     assert set(status.rates) == {"camera/rgb", "camera/semantic", "camera/photoreal"}
+
+
+def test_a_subscriber_can_tell_loading_from_running(simulator: Simulator) -> None:
+    go = threading.Event()
+
+    def load() -> StampTranslator:
+        assert go.wait(WAIT)
+        return StampTranslator()
+
+    settings = make_settings(simulator.address, style_seed=4, mode="lockstep")
+    with (
+        running(settings, load, ready=False) as bridge,
+        Subscriber(bridge.bridge.output_address, kinds=("status",)) as subscriber,
+    ):
+
+        def wait_for(state: str) -> StatusMessage:
+            with subscriber._arrived:
+                fits = subscriber._arrived.wait_for(
+                    lambda: subscriber._status is not None and subscriber._status.state == state, WAIT
+                )
+            assert fits
+            assert subscriber.status is not None
+            return subscriber.status
+
+        assert wait_for("loading").mode == "lockstep"
+        go.set()
+        assert wait_for("running").seed == 4
 
 
 def test_rates_are_per_second(simulator: Simulator) -> None:
@@ -378,7 +556,7 @@ def test_draining_finishes_what_is_in_flight(simulator: Simulator) -> None:
         simulator.send(*make_pair(1))
         reader.status(until=counted(received=2))
         bridge.bridge.stop()
-        reader.status(until=lambda status: msgpack.unpackb(reader.raw[1])["state"] == "stopping")
+        reader.status(until=lambda status: status.state == "stopping")
         translator.go.release(2)
         assert [reader.frame().number for _ in range(2)] == [0, 1]
         assert bridge.wait() == 0
@@ -456,7 +634,7 @@ def test_the_second_signal_forces(simulator: Simulator, number: int) -> None:
         simulator.send(*make_pair(0))
         reader.status(until=counted(received=1))
         bridge.signal(number)
-        reader.status(until=lambda status: msgpack.unpackb(reader.raw[1])["state"] == "stopping")
+        reader.status(until=lambda status: status.state == "stopping")
         bridge.signal(number)
         account = bridge.line()["account"]
         assert bridge.wait() == 1

@@ -147,6 +147,60 @@ def test_an_older_tick_is_not_repeated() -> None:
     assert len(events) == 2
 
 
+def details(events: list[Event]) -> list[str]:
+    return [event.detail for event in events if isinstance(event, Drop)]
+
+
+def test_an_unpaired_frame_says_what_did_not_come() -> None:
+    pairer = Pairer(window=2)
+    (detail,) = details([event for number in range(3) for event in pairer.offer(frame(RGB, number))])
+    assert "rgb frame 0 of session 's'" in detail
+    assert "no semantic frame at all: publish 'camera/semantic' with the same session" in detail
+    pairer.offer(frame(SEMANTIC, 40))
+    events = pairer.offer(frame(RGB, 3))
+    (detail,) = details(events)
+    assert "last one on 'camera/semantic' was frame 40" in detail
+    assert "--pair-window" in detail
+
+
+def test_streams_of_one_run_under_two_sessions_are_explained() -> None:
+    pairer = Pairer()
+    pairer.offer(frame(RGB, 1, "a"))
+    events = pairer.offer(frame(SEMANTIC, 1, "b")) + pairer.offer(frame(RGB, 2, "a"))
+    assert outcomes(events) == [Outcome.UNPAIRED, Outcome.LATE]
+    for detail in details(events):
+        assert "'a'" in detail
+        assert "'b'" in detail
+        assert "same session id" in detail
+
+
+def test_one_wild_number_and_a_restart_under_the_old_session_are_explained() -> None:
+    pairer = Pairer("realtime")
+    for number in (5, 2**40):
+        pairer.offer(frame(RGB, number))
+        pairer.offer(frame(SEMANTIC, number))
+    pairer.offer(frame(RGB, 6))
+    late = pairer.offer(frame(SEMANTIC, 6))
+    assert outcomes(late) == [Outcome.LATE] * 2
+    assert all(f"frame 6 is older than frame {2**40}" in detail for detail in details(late))
+    (again,) = details(pairer.offer(frame(RGB, 5)))
+    assert "rgb frame 5 of session 's' came before" in again
+    assert str(2**40) in again
+    assert all("a new session id" in detail for detail in (*details(late), again))
+
+
+def test_what_lockstep_sends_again_is_nobodys_mistake() -> None:
+    pairer = Pairer("lockstep")
+    pairer.offer(frame(RGB, 1))
+    assert details(pairer.offer(frame(RGB, 1))) == [""]
+    pairer.offer(frame(SEMANTIC, 1))
+    assert details(pairer.offer(frame(RGB, 1)) + pairer.offer(frame(SEMANTIC, 1))) == ["", ""]
+    pairer.offer(frame(RGB, 2))
+    pairer.offer(frame(SEMANTIC, 2))
+    (detail,) = details(pairer.offer(frame(RGB, 1)))
+    assert "came before" in detail
+
+
 def test_flushing_drops_what_waits() -> None:
     pairer = Pairer()
     pairer.offer(frame(RGB, 1))

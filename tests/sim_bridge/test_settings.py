@@ -118,6 +118,8 @@ def test_variables_of_plugins_and_tests_are_left_alone() -> None:
         ("output", "tcp://127.0.0.1:99999", "1 to 65535"),
         ("output", "tcp://127.0.0.1", "written tcp://HOST:PORT"),
         ("bundle", "", "at least 1 character"),
+        ("max_pixels", 255, "greater than or equal to 256"),
+        ("max_pixels", 2**26 + 1, "less than or equal to 67108864"),
     ],
 )
 def test_bad_value_is_one_sentence_with_name_value_origin(name: str, value: object, part: str) -> None:
@@ -155,6 +157,13 @@ def test_missing_and_empty_file(tmp_path: Path) -> None:
         load_settings(config=tmp_path / "none.yaml", environ=EMPTY)
     (tmp_path / "empty.yaml").write_text("# nothing\n")
     assert load_settings(config=tmp_path / "empty.yaml", environ=EMPTY) == BridgeSettings()
+
+
+def test_a_size_above_the_largest_frame_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"8192x8192 has 67108864 pixels, above max_pixels 9437184: .* --max-pixels"):
+        load_settings({"size": "8192x8192"}, environ=EMPTY)
+    assert load_settings({"size": "8192x8192", "max_pixels": 8192 * 8192}, environ=EMPTY).size == (8192, 8192)
+    assert load_settings({"size": "4096x2304"}, environ=EMPTY).size == (4096, 2304)
 
 
 def test_settings_are_immutable() -> None:
