@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from sim_bridge.errors import SimBridgeError, UsageError
+from sim_bridge.errors import ImageError, SimBridgeError, UsageError
 from sim_bridge.recordings import (
     CAMERA_NAME,
     DEFAULT_CAMERA,
@@ -26,6 +25,7 @@ from sim_bridge.recordings import (
     RecordingInfo,
 )
 
+_COPY_BYTES: Final = 1 << 20
 _UNFINISHED: Final = re.compile(r"\.\d{6,}\.\w+\.(partial|\d+\.tmp)")  # this module's, and those of sim_bridge.images
 
 
@@ -121,15 +121,22 @@ class RecordingWriter:
         """Takes a file over unchanged, byte for byte, under this recording's name for it.
 
         Raises:
+            ImageError: The source is missing or cannot be read.
             SimBridgeError: It cannot be written.
         """
         path = self.path(camera, folder, number, source.suffix.lower())
-        with _replacing(path) as temporary:
-            shutil.copyfile(source, temporary)
+        with _replacing(path) as temporary, temporary.open("wb") as file:
+            for part in _parts(source):
+                file.write(part)
         return path
 
     def add(self, frame: RecordedFrame) -> None:
-        """Appends a frame's manifest line; its files must be written and lie in this recording."""
+        """Appends a frame's manifest line; its files must be written and lie in this recording.
+
+        Raises:
+            UsageError: ``extra`` holds what JSON has no place for.
+            SimBridgeError: The manifest cannot be written.
+        """
         files = {folder.value: path.relative_to(self.root).as_posix() for folder, path in frame.files.items()}
         entry: dict[str, object] = {"frame": frame.number}
         if frame.time is not None:
@@ -138,10 +145,38 @@ class RecordingWriter:
             entry["camera"] = frame.camera
         if frame.pose is not None:
             entry["pose"] = [float(value) for value in frame.pose.reshape(-1)]
+        check_extra(frame)
         line = json.dumps({**entry, "files": files, **frame.extra}, ensure_ascii=False, allow_nan=False)
         with _writing(self.root / MANIFEST):
             self._manifest.write(line.encode() + b"\n")
             self._manifest.flush()
+
+
+def check_extra(frame: RecordedFrame) -> None:
+    """Whether a frame's further manifest keys can be written.
+
+    Raises:
+        UsageError: One cannot: NaN and Infinity, which Python's own JSON reader lets in, are no JSON.
+    """
+    for name, value in frame.extra.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"the manifest key {name!r} of frame {frame.number} is {value!r}, which is no JSON: write null instead"
+            ) from error
+
+
+def _parts(source: Path) -> Iterator[bytes]:
+    """A file's bytes; its own errors are told apart from those of the file it is copied to."""
+    try:
+        with source.open("rb") as file:
+            while part := file.read(_COPY_BYTES):
+                yield part
+    except OSError as error:
+        raise ImageError(
+            f"{source} cannot be read ({error.strerror}): record it again, or take it out of the manifest"
+        ) from error
 
 
 @contextmanager

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from sim_bridge.captures import Capture, read_capture, recording_taxonomy, to_frames
-from sim_bridge.errors import ImageError, LabelError, TranslatorError, UsageError
-from sim_bridge.frames import Frame
+from sim_bridge.errors import ImageError, LabelError, SimBridgeError, TranslatorError, UsageError
+from sim_bridge.frames import ByteArray, Frame
 from sim_bridge.images import write_jpeg, write_png
+from sim_bridge.labels import Taxonomy
 from sim_bridge.preprocess import Preprocessor, fit_rgb
-from sim_bridge.recording_writer import RecordingWriter
+from sim_bridge.recording_writer import RecordingWriter, check_extra
 from sim_bridge.recordings import (
     DEFAULT_CAMERA,
     DESCRIPTION,
@@ -26,7 +27,7 @@ from sim_bridge.recordings import (
     read_manifest,
 )
 from sim_bridge.settings import Size
-from sim_bridge.translators import ByteArray, Style, Translation, Translator
+from sim_bridge.translators import Style, Translation, Translator
 
 LABEL_FOLDERS: Final = (Folder.SEMANTIC, Folder.INSTANCE, Folder.DEPTH, Folder.FLOW)
 """What stays true of the photoreal image and is copied beside it."""
@@ -147,8 +148,8 @@ def translate_recording(
     ):
         pairs = PairTranslator(translator, job.size, Style(seed=job.seed))
         output = _Output(recording.root, writer, {"model": translator.model_id, "seed": job.seed}, job.image_format)
-        writing: deque[Future[None]] = deque()
-        for frame, reading in _ahead(readers, lambda frame: read_capture(frame, source), todo):
+        writing: deque[Future[str | None]] = deque()
+        for frame, reading in _ahead(readers, lambda frame: _read(frame, source), todo):
             rgb = _translated(pairs, frame, reading, report)
             if rgb is not None:
                 writing.append(writers.submit(output.write, frame, rgb))
@@ -161,6 +162,12 @@ def translate_recording(
     return report
 
 
+def _read(frame: RecordedFrame, source: Taxonomy) -> Capture:
+    """The frame's images, when all else that its manifest line says can be taken over."""
+    check_extra(frame)
+    return read_capture(frame, source)
+
+
 def _translated(
     pairs: PairTranslator, frame: RecordedFrame, reading: Future[Capture], report: Report
 ) -> ByteArray | None:
@@ -169,14 +176,21 @@ def _translated(
         capture = reading.result()
         rgb, semantic = to_frames(frame, capture, session="", seconds=0.0)
         return fit_rgb(pairs.translate(rgb, semantic).rgb[0], capture.size)
-    except (ImageError, LabelError, TranslatorError) as error:
-        report.left_out.append(f"frame {frame.number} of camera {frame.camera!r}: {error}")
+    except (ImageError, LabelError, TranslatorError, UsageError) as error:
+        report.left_out.append(_left_out(frame, error))
         return None
 
 
-def _note_written(writing: Future[None], report: Report) -> None:
-    writing.result()  # a result that cannot be written (a full disk) ends the run: the next one would fail as well
-    report.translated += 1
+def _note_written(writing: Future[str | None], report: Report) -> None:
+    problem = writing.result()  # what cannot be written (a full disk) ends the run: the next one would fail as well
+    if problem is None:
+        report.translated += 1
+    else:
+        report.left_out.append(problem)
+
+
+def _left_out(frame: RecordedFrame, error: SimBridgeError) -> str:
+    return f"frame {frame.number} of camera {frame.camera!r}: {error}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,15 +202,23 @@ class _Output:
     provenance: dict[str, object]
     image_format: Literal["png", "jpg"]
 
-    def write(self, frame: RecordedFrame, rgb: ByteArray) -> None:
+    def write(self, frame: RecordedFrame, rgb: ByteArray) -> str | None:
+        """Writes all of a frame, or nothing and says which of the source's files is broken."""
+        files: dict[Folder, Path] = {}
+        try:
+            for folder in LABEL_FOLDERS:
+                if folder in frame.files:
+                    files[folder] = self.writer.copy(frame.camera, folder, frame.number, frame.files[folder])
+        except ImageError as error:
+            for copied in files.values():
+                copied.unlink(missing_ok=True)
+            return _left_out(frame, error)
         place = self.writer.path(frame.camera, Folder.PHOTOREAL, frame.number, f".{self.image_format}")
         (write_jpeg if self.image_format == "jpg" else write_png)(place, rgb[..., ::-1])
-        files = {Folder.PHOTOREAL: place}
-        for folder in LABEL_FOLDERS:
-            if folder in frame.files:
-                files[folder] = self.writer.copy(frame.camera, folder, frame.number, frame.files[folder])
+        files[Folder.PHOTOREAL] = place
         extra = {**frame.extra, **self.provenance, "source": self._name(frame.files[Folder.RGB])}
         self.writer.add(RecordedFrame(frame.camera, frame.number, frame.time, frame.pose, files, extra))
+        return None
 
     def _name(self, path: Path) -> str:
         """Of the CG image within its recording: with frames numbered by order it is what leads back to it."""

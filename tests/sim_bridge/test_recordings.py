@@ -29,6 +29,14 @@ from tests.sim_bridge.recording_helpers import (
 )
 
 
+def test_what_is_no_json_is_refused_by_its_key(tmp_path: Path) -> None:
+    with RecordingWriter(tmp_path / "r", RecordingInfo()) as writer:
+        for value in (float("nan"), {"a": [float("inf")]}, object()):
+            with pytest.raises(UsageError, match="the manifest key 'speed' of frame 7 is"):
+                writer.add(RecordedFrame("camera", 7, None, None, {}, {"speed": value}))
+    assert (tmp_path / "r" / "manifest.jsonl").read_bytes() == b""
+
+
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     pose = np.arange(16, dtype=np.float64).reshape(4, 4) / 7
     depth = np.array([[1.5, np.inf]], np.float32)

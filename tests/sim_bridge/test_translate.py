@@ -184,10 +184,14 @@ def test_destination_must_be_its_own(tmp_path: Path) -> None:
 def test_full_disk_ends_the_run_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recording = Recording.open(make_recording(tmp_path / "in", [1, 2, 3, 4, 5, 6]))
 
-    def full(source: Path, target: Path) -> None:
-        raise OSError(28, "No space left on device")
+    move = Path.replace
 
-    monkeypatch.setattr("sim_bridge.recording_writer.shutil.copyfile", full)
+    def full(source: Path, target: Path) -> Path:
+        if target.suffix == ".png":
+            raise OSError(28, "No space left on device")
+        return move(source, target)
+
+    monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(SimBridgeError, match=r"cannot be written \(No space left on device\)"):
         translate_recording(recording, tmp_path / "out", NullTranslator(), NULL)
     assert lines(tmp_path / "out") == []
@@ -210,6 +214,50 @@ def test_network_failure_leaves_the_frame_out(tmp_path: Path) -> None:
     assert [entry["frame"] for entry in lines(tmp_path / "out")] == [1, 3]
     assert seen == sorted(seen)
     assert seen[-1] == 3
+
+
+def with_depth(root: Path, numbers: Sequence[int], listed: Sequence[int]) -> Path:
+    """A recording whose manifest lists depth, of which not all files are there."""
+    make_recording(root, numbers)
+    entries = lines(root)
+    (root / "depth").mkdir()
+    for entry in entries:
+        name = f"depth/{entry['frame']:06d}.npy"
+        entry["files"] = {**entry["files"], "depth": name}  # type: ignore[dict-item]
+        if entry["frame"] in listed:
+            (root / name).write_bytes(b"depth")
+    (root / "manifest.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    return root
+
+
+def test_missing_label_file_leaves_its_frame_out_and_blames_the_source(tmp_path: Path, site: Path) -> None:
+    root = with_depth(tmp_path / "in", [1, 2, 3], listed=[2, 3])
+    done = run_cli("translate", root, tmp_path / "out", "--bundle", "null", site=site)
+    assert done.returncode == 1
+    left_out = f"left out: frame 1 of camera 'camera': {root / 'depth' / '000001.npy'} cannot be read (No such file"
+    assert left_out in done.stderr
+    assert "cannot be written" not in done.stderr
+    assert "2 of 3 frames translated, 1 left out" in done.stderr
+    assert [entry["frame"] for entry in lines(tmp_path / "out")] == [2, 3]
+    assert not list((tmp_path / "out").rglob("*000001*"))
+
+    (root / "depth" / "000001.npy").write_bytes(b"depth")
+    again = run_cli("translate", root, tmp_path / "out", "--bundle", "null", site=site)
+    assert again.returncode == 0, again.stderr
+    assert "1 of 3 frames translated, 2 were there already" in again.stderr
+    assert (tmp_path / "out" / "depth" / "000001.npy").read_bytes() == b"depth"
+
+
+@pytest.mark.parametrize("value", ["NaN", "[1, -Infinity]"])
+def test_manifest_key_that_is_no_json_leaves_its_frame_out(tmp_path: Path, site: Path, value: str) -> None:
+    root = make_recording(tmp_path / "in", [1, 2])
+    first, second = (root / "manifest.jsonl").read_text().splitlines()
+    (root / "manifest.jsonl").write_text(f'{first[:-1]}, "speed": {value}}}\n{second}\n')
+    done = run_cli("translate", root, tmp_path / "out", "--bundle", "null", site=site)
+    assert done.returncode == 1
+    assert "left out: frame 1 of camera 'camera': the manifest key 'speed' of frame 1 is" in done.stderr
+    assert "a bug" not in done.stderr
+    assert [entry["frame"] for entry in lines(tmp_path / "out")] == [2]
 
 
 def test_summary() -> None:
