@@ -5,12 +5,16 @@ It imports neither torch nor OpenCV, so that it costs the machine no more than a
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
+import os
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from typing import Final
 
 import numpy as np
@@ -18,7 +22,7 @@ import numpy.typing as npt
 
 from sim_bridge.client import Publisher, Subscriber
 from sim_bridge.errors import FrameTimeoutError, SimBridgeError
-from sim_bridge.frames import Encoding, Frame, Kind
+from sim_bridge.frames import ByteArray, Encoding, Frame, Kind
 
 CAMERA: Final = "bench"
 TAXONOMY: Final = "carla-0.9.14"
@@ -29,8 +33,6 @@ _HELLO_SECONDS: Final = 0.1
 _CONNECT_SECONDS: Final = 20.0
 _LOST_SECONDS: Final = 5.0
 _SKY, _BUILDING, _ROAD, _SIDEWALK, _VEGETATION, _CAR = 11, 3, 1, 2, 9, 14
-
-ByteArray = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,20 @@ def simulate(link: Connection, plan: Plan) -> None:
         plan: What to do.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both processes; the main one ends this one
+    threading.Thread(target=_end_with_parent, name="sim-bridge-bench-parent", daemon=True).start()
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the main process is gone
+        _simulate(link, plan)
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the main one is gone, however it ended: a kill leaves it no time to end this one."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _simulate(link: Connection, plan: Plan) -> None:
     with Publisher("tcp://127.0.0.1:*") as publisher:
         link.send(publisher.address)
         with Subscriber(link.recv(), camera=CAMERA, buffer=64) as subscriber:

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import signal
 import threading
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 pytest.importorskip("cv2")
 
-from sim_bridge.bench import DELIVERED, BenchResult, _hear, _simulator, run_bench
-from sim_bridge.bench_source import SCENES, TAXONOMY, Plan, draw_street
+from sim_bridge.bench import DELIVERED, WARM_UP_FRAMES, BenchResult, _hear, _simulator, run_bench
+from sim_bridge.bench_source import CAMERA, SCENES, TAXONOMY, Plan, draw_street
+from sim_bridge.client import Subscriber
 from sim_bridge.errors import SimBridgeError, UsageError
 from sim_bridge.labels import taxonomy
 from sim_bridge.latency import Stage
+from tests.sim_bridge.recording_helpers import WAIT, running_cli, site
+
+__all__ = ["site"]
 
 SIZE = (96, 64)
 
@@ -78,6 +85,25 @@ def test_a_simulator_process_that_dies_is_told() -> None:
         process.kill()
         _hear(link, None)
     assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_bench_takes_its_simulator_along(site: Path, number: signal.Signals) -> None:
+    arguments = ("bench", "--bundle", "null", "--size", "96x64", "--frames", "1000000", "--rate", "100")
+    with running_cli(*arguments, site=site) as bench:
+        output = bench.wait_for_line("->").split("-> ")[1].split(",")[0]
+        with Subscriber(output, camera=CAMERA) as subscriber:
+            while subscriber.next_frame(WAIT).number < 2 * WARM_UP_FRAMES:  # it is in the middle of measuring
+                pass
+        children = psutil.Process(bench.process.pid).children(recursive=True)
+        assert any("spawn_main" in " ".join(child.cmdline()) for child in children)
+        bench.process.send_signal(number)
+        bench.finish()
+        gone, alive = psutil.wait_procs(children, timeout=10)
+        for child in alive:
+            child.kill()
+    assert alive == []
+    assert len(gone) == len(children)
 
 
 @pytest.mark.parametrize(
