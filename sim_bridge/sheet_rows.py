@@ -14,14 +14,14 @@ import numpy as np
 from sim_bridge.captures import read_capture, recording_taxonomy, to_frames
 from sim_bridge.client import Subscriber
 from sim_bridge.errors import FrameTimeoutError, ImageError, LabelError, TranslatorError, UsageError
-from sim_bridge.frames import Frame, FrameId, Kind
+from sim_bridge.frames import ByteArray, Frame, FrameId, Kind
 from sim_bridge.images import to_ids, to_rgb
 from sim_bridge.labels import Taxonomy, taxonomy
 from sim_bridge.recordings import RecordedFrame, Recording, open_recording
 from sim_bridge.settings import BridgeSettings
 from sim_bridge.sheet import CG, EDGES, LABELS, PHOTOREAL, SheetRow, color_labels
 from sim_bridge.translate import PairTranslator
-from sim_bridge.translators import ByteArray, Style, Translator
+from sim_bridge.translators import Style, Translator
 from sim_bridge.translators.load import load_translator
 
 _LIVE_EVERY: Final = 1.0  # seconds between two rows from a running bridge, so that they differ
@@ -128,7 +128,7 @@ def live_rows(settings: BridgeSettings, *, count: int, timeout: float) -> SheetC
     settings' bundle sees in that CG frame; they stay empty when the bridge runs another bundle.
 
     Args:
-        settings: ``input``, ``output``, ``topics``, ``bundle`` as the bridge has them.
+        settings: ``input``, ``output``, ``topics``, ``bundle``, ``curve_keys``, ``insecure`` as the bridge has them.
         count: How many rows per camera, about a second apart.
         timeout: Seconds to wait for a frame at most.
 
@@ -151,9 +151,15 @@ def _live_frames(
     settings: BridgeSettings, camera: str, count: int, timeout: float
 ) -> Iterator[tuple[Frame, Frame, Frame]]:
     """RGB, semantic and photoreal frame of ``count`` ticks, about a second apart."""
+    keys, insecure = settings.curve_keys, settings.insecure
+    inputs_of = (Kind.RGB, Kind.SEMANTIC)
     with (
-        Subscriber(settings.input, camera=camera, kinds=(Kind.RGB, Kind.SEMANTIC), buffer=64) as simulator,
-        Subscriber(settings.output, camera=camera, kinds=(Kind.PHOTOREAL,)) as bridge,
+        Subscriber(
+            settings.input, camera=camera, kinds=inputs_of, buffer=64, curve_keys=keys, insecure=insecure
+        ) as simulator,
+        Subscriber(
+            settings.output, camera=camera, kinds=(Kind.PHOTOREAL,), curve_keys=keys, insecure=insecure
+        ) as bridge,
     ):
         inputs = _Inputs(simulator)
         due, deadline = 0.0, time.monotonic() + timeout

@@ -7,6 +7,7 @@ import torch
 from models.bundle import Card, save_bundle
 from models.edges import EdgeSettings
 from models.network import SFlowNetwork
+from sim_bridge.client import Subscriber
 from sim_bridge.errors import ImageError, UsageError
 from sim_bridge.labels import taxonomy, taxonomy_names
 from sim_bridge.recordings import RecordedFrame
@@ -22,7 +23,7 @@ from sim_bridge.sheet import (
     contact_sheet,
     write_sheet,
 )
-from sim_bridge.sheet_rows import open_sources, recorded_rows, spread_evenly
+from sim_bridge.sheet_rows import live_rows, open_sources, recorded_rows, spread_evenly
 from tests.sim_bridge.recording_helpers import (
     TAXONOMY,
     class_ids,
@@ -222,6 +223,30 @@ def test_process_writes_a_sheet(tmp_path: Path, site: Path, bundle: Path) -> Non
     image = read_rgb(out)
     assert image.shape[1] == 4 * 96 + 3 * GAP + 2 * MARGIN
     assert image.shape[0] > 2 * 64
+
+
+def test_live_sheet_connects_as_the_bridge_was_told_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Both ends of the bridge may be off this machine: keys and consent count for both."""
+    connected: list[tuple[str, object, object]] = []
+
+    class Connected(Exception):
+        pass
+
+    class Recorder(Subscriber):
+        def __init__(self, address: str, *, curve_keys: Path | None = None, insecure: bool = False, **_: object):
+            connected.append((address, curve_keys, insecure))
+            if len(connected) == 2:
+                raise Connected
+            super().__init__(address, insecure=insecure)
+
+    monkeypatch.setattr("sim_bridge.sheet_rows.Subscriber", Recorder)
+    there = ("tcp://192.0.2.1:5555", "tcp://192.0.2.1:5556")
+    settings = BridgeSettings(
+        input=there[0], output=there[1], bundle="null", insecure=True, curve_keys=tmp_path / "keys"
+    )
+    with pytest.raises(Connected):
+        live_rows(settings, count=1, timeout=0.1)
+    assert connected == [(address, tmp_path / "keys", True) for address in there]
 
 
 @data
