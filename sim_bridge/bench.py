@@ -20,7 +20,7 @@ from sim_bridge import __version__
 from sim_bridge.bench_source import CAMERA, Delivery, Plan, simulate
 from sim_bridge.bridge import Bridge
 from sim_bridge.errors import SimBridgeError, UsageError
-from sim_bridge.frames import Kind
+from sim_bridge.frames import MAX_PIXELS, Kind
 from sim_bridge.latency import NS_PER_MS, PERCENTILES
 from sim_bridge.ledger import TopicCount
 from sim_bridge.settings import BridgeSettings
@@ -132,6 +132,8 @@ def run_bench(
     """
     if frames < 1:
         raise UsageError(f"the benchmark was asked for {frames} frames: give at least 1")
+    if size[0] * size[1] > MAX_PIXELS:
+        raise UsageError(f"the size {size[0]}x{size[1]} has {size[0] * size[1]} pixels: give at most {MAX_PIXELS}")
     if rate is not None and not (mode == "paced" and 0 < rate <= 10_000):
         raise UsageError(
             f"the rate {rate:g} with mode {mode!r} cannot be kept: give mode 'paced' and a rate up to 10000"
@@ -148,6 +150,7 @@ def run_bench(
                 "device": device,
                 "precision": precision,
                 "size": size,
+                "max_pixels": MAX_PIXELS,  # whoever asks for a size by name knows what it costs
             }
         )
         return _measure(settings, plan, link)
