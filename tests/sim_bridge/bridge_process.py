@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from functools import partial
 
 from sim_bridge.bridge import Bridge, run_until_signalled
+from sim_bridge.stages import TranslatorSource
 from tests.sim_bridge.bridge_helpers import TRANSLATORS, make_settings
 
 
@@ -15,7 +17,14 @@ def main() -> int:
     logging.basicConfig(level=logging.WARNING)
     options = json.loads(sys.argv[1])
     settings = make_settings(**options["settings"])
-    bridge = Bridge(settings, TRANSLATORS[options["translator"]]())
+    source: TranslatorSource
+    if options["translator"] == "bundle":
+        from sim_bridge.translators.load import load_translator
+
+        source = partial(load_translator, settings)
+    else:
+        source = TRANSLATORS[options["translator"]]()
+    bridge = Bridge(settings, source)
     print(json.dumps({"address": bridge.output_address}), flush=True)
     code = run_until_signalled(bridge)
     account = {topic: count.as_counters() for topic, count in bridge.ledger.snapshot().items()}
