@@ -155,7 +155,7 @@ class BridgeSettings(BaseModel):
             ge=MIN_SIDE * MIN_SIDE,
             le=MAX_PIXELS,
             description="Largest frame, width times height, that is taken in; a larger one is `malformed`, before it "
-            "is decoded. Bounds the memory that one message can cost: a network takes some hundred bytes a pixel.",
+            "is decoded. Bounds the memory that one message can cost: a network takes 100 bytes a pixel or more.",
         ),
     ] = 4096 * 2304
     send_buffer_mib: Annotated[
