@@ -259,7 +259,7 @@ class BridgeSettings(BaseModel):
             width, height = self.size
             raise ValueError(
                 f"the size {width}x{height} has {width * height} pixels, above max_pixels {self.max_pixels}: give a "
-                "smaller --size, or raise --max-pixels"
+                "smaller --size, or raise SIM_BRIDGE_MAX_PIXELS (--max-pixels of the bridge)"
             )
         return self
 

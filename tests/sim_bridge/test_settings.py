@@ -160,7 +160,9 @@ def test_missing_and_empty_file(tmp_path: Path) -> None:
 
 
 def test_a_size_above_the_largest_frame_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"8192x8192 has 67108864 pixels, above max_pixels 9437184: .* --max-pixels"):
+    with pytest.raises(
+        UsageError, match=r"8192x8192 has 67108864 pixels, above max_pixels 9437184: .* SIM_BRIDGE_MAX_PIXELS"
+    ):
         load_settings({"size": "8192x8192"}, environ=EMPTY)
     assert load_settings({"size": "8192x8192", "max_pixels": 8192 * 8192}, environ=EMPTY).size == (8192, 8192)
     assert load_settings({"size": "4096x2304"}, environ=EMPTY).size == (4096, 2304)
