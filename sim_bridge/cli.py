@@ -28,8 +28,10 @@ from sim_bridge.options import (
     BundleOption,
     CameraOption,
     ConfigOption,
+    CurveKeysOption,
     DeviceOption,
     InputOption,
+    InsecureOption,
     LabelsOption,
     OutputOption,
     PrecisionOption,
@@ -41,7 +43,7 @@ from sim_bridge.options import (
     setting_option,
 )
 from sim_bridge.recordings import open_recording
-from sim_bridge.settings import BridgeSettings, load_settings, parse_size
+from sim_bridge.settings import BridgeSettings, load_settings
 from sim_bridge.sources import load_entry_point
 from sim_bridge.threads import share_cores
 
@@ -50,6 +52,9 @@ if TYPE_CHECKING:
 
 COMMAND_GROUP: Final = "sim_bridge.commands"
 INTERRUPTED: Final = 130
+_TAKES_ALL: Final = "doctor"
+"""The command that checks any settings, also those that it has no flags for itself."""
+_BENCH_SIZE: Final = (512, 256)
 
 _EXTRAS: Final = {
     "torch": ("torch", "engine"),
@@ -127,8 +132,8 @@ def bridge(
     max_pixels: Annotated[int | None, setting_option("max_pixels")] = None,
     send_buffer_mib: Annotated[int | None, setting_option("send_buffer_mib")] = None,
     drain_timeout: Annotated[float | None, setting_option("drain_timeout")] = None,
-    curve_keys: Annotated[Path | None, setting_option("curve_keys")] = None,
-    insecure: Annotated[bool | None, setting_option("insecure", "--insecure/--no-insecure")] = None,
+    curve_keys: CurveKeysOption = None,
+    insecure: InsecureOption = None,
     status_interval: Annotated[float | None, setting_option("status_interval")] = None,
     log_level: Annotated[str | None, setting_option("log_level")] = None,
     config: ConfigOption = None,
@@ -148,12 +153,36 @@ def bridge(
         typer.echo(f"sim-bridge {__version__}")
         raise typer.Exit
     configure_logging("info")  # a plugin's command has no settings of ours to take the level from
+    if context.invoked_subcommand is not None and not show_config:
+        _refuse_unused(context, context.invoked_subcommand)
     if show_config or context.invoked_subcommand is None:
         settings = _settings(context)
         if show_config:
             typer.echo(settings.to_yaml(), nl=False)
             raise typer.Exit
         raise typer.Exit(_run_bridge(settings))
+
+
+def _refuse_unused(context: typer.Context, name: str) -> None:
+    """Flags before a subcommand count for it where it has them, too; any other would be dropped without a word.
+
+    Raises:
+        UsageError: A flag says nothing to the subcommand.
+    """
+    if name == _TAKES_ALL:
+        return
+    group: Any = context.command
+    known = {parameter.name for parameter in group.get_command(context, name).params}
+    ours = name in group.commands  # plugins read their own flags only
+    if ours and "config" in known:
+        known.add("log_level")
+    for parameter in context.command.params:
+        given = context.get_parameter_source(str(parameter.name))
+        if given is None or given.name != "COMMANDLINE" or (ours and parameter.name in known):
+            continue
+        flag = parameter.opts[0]
+        place = f"give it after {name!r}" if parameter.name in known else "leave it out"
+        raise UsageError(f"the flag {flag} before the command {name!r} says nothing to it: {place}")
 
 
 def _settings(context: typer.Context) -> BridgeSettings:
@@ -263,6 +292,8 @@ def sheet(
     topic: TopicOption = None,
     input: InputOption = None,
     output: OutputOption = None,
+    curve_keys: CurveKeysOption = None,
+    insecure: InsecureOption = None,
     bundle: BundleOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
@@ -299,7 +330,10 @@ def sheet(
 @app.command()
 def bench(
     context: typer.Context,
-    size: Annotated[str, typer.Option(help="Size of the frames, WIDTHxHEIGHT.")] = "512x256",
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="WIDTHxHEIGHT", help="Size of frames and network. [default: 512x256]"),
+    ] = None,
     frames: Annotated[int, typer.Option(min=1, help="How many frames.")] = 500,
     rate: Annotated[
         float | None, typer.Option(min=0.1, help="Frames per second of the simulator. [default: as fast as it goes]")
@@ -315,11 +349,10 @@ def bench(
     A publisher in a second process feeds a bridge in this one over loopback tcp.
     """
     settings = _settings(context)
-    parsed = parse_size(size)
     from sim_bridge.bench import run_bench
 
     result = run_bench(
-        size=parsed,
+        size=settings.size or _BENCH_SIZE,
         frames=frames,
         bundle=settings.bundle,
         device=settings.device,
@@ -336,6 +369,8 @@ def doctor(
     topic: TopicOption = None,
     input: InputOption = None,
     output: OutputOption = None,
+    curve_keys: CurveKeysOption = None,
+    insecure: InsecureOption = None,
     bundle: BundleOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
@@ -360,17 +395,25 @@ def doctor(
 
 @app.command()
 def bundles() -> None:
-    """List the bundles that are installed."""
+    """List the bundles that are installed.
+
+    Those that translate can be given as --bundle; segmenters score results and serve trainings.
+    """
     from models.bundle import BundleError, read_card, shipped_bundles
 
-    typer.echo(f"{'name':<20} {'model id':<13} {'network':<20} {'classes':<8} licence of the weights")
+    typer.echo(
+        f"{'name':<20} {'model id':<13} {'network':<20} {'translates':<11} {'classes':<8} licence of the weights"
+    )
     for name, path in shipped_bundles().items():
         try:
             card = read_card(path)
         except BundleError as error:
             raise TranslatorError(str(error)) from error
         network = f"{card.arch} {card.args.get('tier', '')}"
-        typer.echo(f"{name:<20} {card.sha256[:12]:<13} {network:<20} {len(card.classes):<8} {card.licence_weights}")
+        use = "yes" if card.arch == "sflow" else "no"
+        typer.echo(
+            f"{name:<20} {card.sha256[:12]:<13} {network:<20} {use:<11} {len(card.classes):<8} {card.licence_weights}"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

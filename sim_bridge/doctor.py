@@ -21,6 +21,7 @@ import zmq
 from sim_bridge import __version__
 from sim_bridge.errors import SimBridgeError
 from sim_bridge.labels import LabelMap, Via, taxonomy, taxonomy_names
+from sim_bridge.sources import load_source, source_names
 from sim_bridge.translators.load import load_translator
 from sim_bridge.transport import KEY_NAME, CurveKeys, FrameSender, check_address
 
@@ -74,6 +75,7 @@ def run_doctor(settings: BridgeSettings) -> list[Check]:
         check_packages("core", _CORE, "."),
         check_packages("engine", _ENGINE, ".[engine]"),
         check_extras(),
+        _guarded("sources", check_sources),
         _guarded("device", lambda: check_device(settings)),
     ]
     checks += _check_bundle(settings)
@@ -103,6 +105,18 @@ def check_extras() -> Check:
     """Which optional packages are there; none of them is needed for the bridge itself."""
     found = {extra: all(_version(package) for package in packages) for extra, packages in _OPTIONAL.items()}
     return Check("extras", True, ", ".join(f"{extra} {'yes' if there else 'no'}" for extra, there in found.items()))
+
+
+def check_sources() -> Check:
+    """Which simulators can be read from, ours and those that other packages bring.
+
+    Raises:
+        UsageError: One of them cannot be loaded.
+    """
+    names = source_names()
+    for name in names:
+        load_source(name)
+    return Check("sources", True, ", ".join(names) or "none")
 
 
 def check_device(settings: BridgeSettings) -> Check:

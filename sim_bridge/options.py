@@ -32,6 +32,8 @@ DeviceOption = Annotated[str | None, setting_option("device")]
 PrecisionOption = Annotated[str | None, setting_option("precision")]
 SizeOption = Annotated[str | None, setting_option("size")]
 SeedOption = Annotated[int | None, setting_option("style_seed")]
+CurveKeysOption = Annotated[Path | None, setting_option("curve_keys")]
+InsecureOption = Annotated[bool | None, setting_option("insecure", "--insecure/--no-insecure")]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="YAML file with settings.", show_default=False)
 ]

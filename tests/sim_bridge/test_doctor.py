@@ -20,6 +20,7 @@ from models.network import SFlowNetwork  # noqa: E402
 from sim_bridge.doctor import Check, check_folder, check_packages, run_doctor  # noqa: E402
 from sim_bridge.labels import taxonomy_names  # noqa: E402
 from sim_bridge.settings import BridgeSettings  # noqa: E402
+from tests.sim_bridge.recording_helpers import write_distribution  # noqa: E402
 
 
 def make_bundle(folder: Path, classes: tuple[str, ...] = ("road", "sky", "car", "unlabeled")) -> Path:
@@ -66,6 +67,19 @@ def test_a_bundle_without_a_place_for_unknown_things_fails_on_its_labels(tmp_pat
     checks = examine(bundle=str(make_bundle(tmp_path / "mine", ("road", "sky"))))
     assert checks["bundle"].ok
     assert not checks["labels carla-0.9.14"].ok and "unlabeled" in checks["labels carla-0.9.14"].detail
+
+
+def test_a_source_that_cannot_be_loaded_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = {"odd": "json:dumps", "lost": "not_there_at_all:Source"}
+    for name, entry in entries.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        write_distribution(folder, f"{name}-plugin", {"sim_bridge.sources": {name: entry}})
+        with monkeypatch.context() as patch:
+            patch.syspath_prepend(str(folder))
+            check = examine()["sources"]
+        assert not check.ok and f"'{name}'" in check.detail
+    assert examine()["sources"].ok
 
 
 def test_the_null_bundle_has_no_labels_to_check() -> None:
