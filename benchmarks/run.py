@@ -1,5 +1,7 @@
 """Measures everything that docs/benchmarks.md promises and writes the figures there: ``python benchmarks/run.py``.
 
+Exit code 1 when a promise is missed; the figures are written all the same, and the last lines say which it was.
+
 Takes about six minutes on two cores. Nothing else should run meanwhile: the load average is written beside every row.
 """
 
@@ -9,6 +11,7 @@ import argparse
 import datetime
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -28,14 +31,47 @@ STAGES = ("network", "preprocess", "postprocess", "bridge_overhead", "end_to_end
 
 
 @dataclass(frozen=True)
+class Promise:
+    """What a figure must not be beyond."""
+
+    what: str
+    measure: Callable[[BenchResult], float]
+    limit: float
+    unit: str
+    at_least: bool = False
+
+    def missed_by(self, result: BenchResult) -> str | None:
+        """What to say when the result does not keep it."""
+        value = self.measure(result)
+        if value >= self.limit if self.at_least else value <= self.limit:
+            return None
+        bound = "at least" if self.at_least else "at most"
+        return f"{self.what} is {value:.2f} {self.unit}, promised is {bound} {self.limit:g} {self.unit}"
+
+
+def _overhead(limit: float) -> Promise:
+    return Promise("bridge_overhead p99", lambda result: result.latency_ms["bridge_overhead"]["p99"], limit, "ms")
+
+
+RATE = Promise("the rate", lambda result: result.frames_per_s, 25.0, "frames/s", at_least=True)
+AROUND_NETWORK = Promise(
+    "preprocess and postprocess p50",
+    lambda result: result.latency_ms["preprocess"]["p50"] + result.latency_ms["postprocess"]["p50"],
+    2.0,
+    "ms",
+)
+
+
+@dataclass(frozen=True)
 class Case:
-    """One run of the bridge."""
+    """One run of the bridge, and what is promised of it."""
 
     bundle: str
     size: tuple[int, int]
     frames: int
     mode: Literal["full", "paced"]
     rate: float | None = None
+    promises: tuple[Promise, ...] = ()
 
     def run(self) -> BenchResult:
         """Measures it."""
@@ -51,11 +87,11 @@ class Case:
 
 
 CASES = (
-    Case("camvid-lite", (512, 256), 1000, "full"),
-    Case("camvid-lite", (512, 256), 1000, "paced", 20.0),
+    Case("camvid-lite", (512, 256), 1000, "full", promises=(RATE, AROUND_NETWORK)),
+    Case("camvid-lite", (512, 256), 1000, "paced", 20.0, promises=(AROUND_NETWORK,)),
     Case("camvid-lite", (768, 384), 300, "full"),
-    Case("null", (512, 256), 2000, "paced", 25.0),
-    Case("null", (1280, 720), 2000, "paced", 25.0),
+    Case("null", (512, 256), 2000, "paced", 25.0, promises=(_overhead(3.0), AROUND_NETWORK)),
+    Case("null", (1280, 720), 2000, "paced", 25.0, promises=(_overhead(8.0),)),
 )
 
 
@@ -80,6 +116,12 @@ def as_markdown(cases: list[tuple[Case, BenchResult]], rows: list[frame_path.Row
     return "\n".join([*lines, "", "`python benchmarks/frame_path.py`:", "", frame_path.as_markdown(rows)])
 
 
+def missed_promises(cases: list[tuple[Case, BenchResult]]) -> list[str]:
+    """One sentence for each promise that a result does not keep."""
+    problems = ((case, promise.missed_by(result)) for case, result in cases for promise in case.promises)
+    return [f"{case.command}: {problem}" for case, problem in problems if problem]
+
+
 def write_page(page: Path, block: str) -> None:
     """Puts the figures between the page's marks."""
     text = page.read_text(encoding="utf-8")
@@ -90,8 +132,8 @@ def write_page(page: Path, block: str) -> None:
     page.write_text(f"{before}{BEGIN}\n\n{block}\n\n{END}{after}", encoding="utf-8")
 
 
-def main() -> None:
-    """Measures, and writes the page and, if asked, a JSON file."""
+def main() -> int:
+    """Measures, and writes the page and, if asked, a JSON file; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--share", type=float, default=1.0, help="share of the frames, for a quick look")
     parser.add_argument("--bundle", help="measure this bundle in place of camvid-lite")
@@ -111,7 +153,11 @@ def main() -> None:
     if arguments.json:
         results = [{"command": case.command, **result.to_json()} for case, result in cases]
         arguments.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    missed = missed_promises(cases)
+    for problem in missed:
+        sys.stderr.write(f"promise missed: {problem}\n")
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
