@@ -51,7 +51,7 @@ def send(
         camera: Name of the camera.
         kind: ``rgb`` or ``semantic``; the bridge joins the two by session and frame number.
         frame: What both images of a tick share: ``frame``, ``time``, ``session``, and what else is known of it.
-        encoding: ``bgra8``, ``rgb8``, ``bgr8`` or ``jpeg`` for ``rgb``; ``mono8`` or ``png`` for ``semantic``.
+        encoding: ``bgra8``, ``rgb8`` or ``bgr8`` for ``rgb``, ``mono8`` for ``semantic``.
         pixels: uint8 ``(H, W)`` or ``(H, W, C)``.
     """
     header = {

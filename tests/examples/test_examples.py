@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import signal
 import subprocess
@@ -95,6 +96,15 @@ def test_subscribe_says_when_nothing_comes(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "did not come within 0.05 s" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_the_simulator_needs_three_packages_and_none_of_ours() -> None:
+    """It shows that the wire takes no library: whatever it imports, every simulator would have to install."""
+    tree = ast.parse((EXAMPLES / "publish_any_simulator.py").read_text(encoding="utf-8"))
+    modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    packages = {module.partition(".")[0] for module in modules}
+    assert packages - sys.stdlib_module_names == {"zmq", "msgpack", "numpy"}
 
 
 @pytest.mark.parametrize("flags", [["--size", "0x5"], ["--size", "big"], ["--rate", "0"]])
