@@ -195,7 +195,7 @@ def _decode(data: Buffer, name: str, expect: tuple[int, int] | None, max_pixels:
             f"{name} is a damaged {header.format} of {header.width}x{header.height} pixels: write it again"
         )
     if header.grey_step > 1 and not full_range:
-        pixels //= header.grey_step
+        return np.asarray(pixels, dtype=np.uint8) // np.uint8(header.grey_step)
     return np.asarray(pixels)
 
 

@@ -229,14 +229,14 @@ def test_live_sheet_connects_as_the_bridge_was_told_to(monkeypatch: pytest.Monke
     """Both ends of the bridge may be off this machine: keys and consent count for both."""
     connected: list[tuple[str, object, object]] = []
 
-    class Connected(Exception):
+    class ConnectedError(Exception):
         pass
 
     class Recorder(Subscriber):
         def __init__(self, address: str, *, curve_keys: Path | None = None, insecure: bool = False, **_: object):
             connected.append((address, curve_keys, insecure))
             if len(connected) == 2:
-                raise Connected
+                raise ConnectedError
             super().__init__(address, insecure=insecure)
 
     monkeypatch.setattr("sim_bridge.sheet_rows.Subscriber", Recorder)
@@ -244,7 +244,7 @@ def test_live_sheet_connects_as_the_bridge_was_told_to(monkeypatch: pytest.Monke
     settings = BridgeSettings(
         input=there[0], output=there[1], bundle="null", insecure=True, curve_keys=tmp_path / "keys"
     )
-    with pytest.raises(Connected):
+    with pytest.raises(ConnectedError):
         live_rows(settings, count=1, timeout=0.1)
     assert connected == [(address, tmp_path / "keys", True) for address in there]
 
