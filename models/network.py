@@ -88,7 +88,7 @@ class SFlowNetwork(nn.Module):
         return self.generator.head.weight.device
 
     def style_vector(self, weights: Tensor | None) -> Tensor | None:
-        """What the generator is told of ensemble weights ``(N, 6)``, in units of the spread; None for the learned ones."""
+        """What the generator is told of ensemble weights ``(N, 6)``, in units of the spread; None for the learned."""
         if weights is None or self.generator.style_projection is None:
             return None
         return style_offsets(weights, self.dned.ensemble_logits) / self.style_spread

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from models.bundle import TRAINING, load_bundle, load_tensors
 from models.discriminator import PatchDiscriminator
 from models.dned import fuse_sides
-from models.losses import ADVERSARIAL, EdgeLoss, FeatureMatching, FusedEdgeLoss, Perceptual, Pixel
+from models.losses import ADVERSARIAL, EdgeLoss, FeatureMatching, FusedEdgeLoss, Perceptual, Pixel, Tone
 from models.network import SFlowNetwork
 from models.style import draw_weights, style_offsets
 from sim_bridge.errors import UsageError
@@ -99,7 +99,7 @@ class ImageTrainer:
         self.step = 0
         self.collector = Collector()
         self.L_GAN, self.L_FM, self.L_pixel = ADVERSARIAL[recipe.adversarial](), FeatureMatching(), Pixel()
-        self.L_DNED, self.L_fused = EdgeLoss(), FusedEdgeLoss()
+        self.L_DNED, self.L_fused, self.L_tone = EdgeLoss(), FusedEdgeLoss(), Tone()
         self.L_percep = load_perceptual(recipe, self.device)
         self._stop = False
 
@@ -227,9 +227,9 @@ class ImageTrainer:
     def _picture_terms(self, stage: Stage, s: Tensor, drawn: Drawn) -> Tensor:
         """The other terms of eq. 7; D's gradients are left in D."""
         w = stage.weights
-        L_pixel = self.L_pixel(drawn.x, drawn.fake)
-        self.collector.add(pixel=L_pixel)
-        total = w.pixel * L_pixel
+        L_pixel, L_tone = self.L_pixel(drawn.x, drawn.fake), self.L_tone(drawn.x, drawn.fake)
+        self.collector.add(pixel=L_pixel, tone=L_tone)
+        total = w.pixel * L_pixel + w.tone * L_tone
         rows, columns = self.sampler.judge_window(*s.shape[1:])
         s, x, e = s[:, rows, columns], drawn.x[..., rows, columns], drawn.e[..., rows, columns]
         fake = drawn.fake[..., rows, columns].contiguous(memory_format=torch.channels_last)

@@ -36,7 +36,7 @@ class DataRecipe(_Section):
 
 
 class LossWeights(_Section):
-    """Factors of the objective, eq. 7; ``pixel`` and ``dned_fused`` are extensions."""
+    """Factors of the objective, eq. 7; ``pixel``, ``tone`` and ``dned_fused`` are extensions."""
 
     gan: Weight = 0.0
     feature_matching: Weight = 0.0
@@ -47,6 +47,7 @@ class LossWeights(_Section):
     """lambda_3"""
     dned_fused: Weight = 0.0
     pixel: Weight = 0.0
+    tone: Weight = 0.0
 
 
 class Stage(_Section):

@@ -13,6 +13,7 @@ from models.losses import (
     LeastSquaresGAN,
     Perceptual,
     Pixel,
+    Tone,
     VanillaGAN,
 )
 from models.segmenter import UNetSegmenter
@@ -68,6 +69,13 @@ def test_edge_loss_is_eq_4() -> None:
 
 def test_pixel_loss() -> None:
     assert Pixel()(torch.tensor([0.5, -0.5]), torch.tensor([0.0, 0.5])).item() == pytest.approx(0.75)
+
+
+def test_tone_loss_sees_light_and_not_texture() -> None:
+    x = torch.zeros(1, 3, 32, 32)
+    texture = (1 - 2 * (torch.arange(32) % 2)).float().expand(1, 3, 32, 32) * 0.5
+    assert Tone()(x, texture).item() == pytest.approx(0)
+    assert Tone()(x, texture + 0.25).item() == pytest.approx(0.25)
 
 
 def test_perceptual_loss_is_zero_only_for_equal_pictures_and_trains_only_the_picture() -> None:
