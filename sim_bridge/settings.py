@@ -25,6 +25,8 @@ from sim_bridge.frames import CAMERA_NAME, MAX_PIXELS, MAX_SIDE
 
 ENVIRONMENT_PREFIX: Final = "SIM_BRIDGE_"
 CONFIG_VARIABLE: Final = "SIM_BRIDGE_CONFIG"
+MAX_STYLE_SEED: Final = 2**20 - 1
+"""Style seeds repeat after it (``models.style.SEEDS``, which is not imported: it needs torch)."""
 MIN_SIDE: Final = 16
 """Smallest width or height the network is asked for, in pixels."""
 
@@ -125,7 +127,7 @@ class BridgeSettings(BaseModel):
         int,
         Field(
             ge=0,
-            le=2**32 - 1,
+            le=MAX_STYLE_SEED,
             description="Which photoreal version of the scene: 0 is the learned one, any other seed a repeatable "
             "variation.",
         ),

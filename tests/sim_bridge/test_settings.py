@@ -7,7 +7,15 @@ import yaml
 from pydantic import ValidationError
 
 from sim_bridge.errors import UsageError
-from sim_bridge.settings import BridgeSettings, flag_of, load_settings, parse_size, settings_page, variable_of
+from sim_bridge.settings import (
+    MAX_STYLE_SEED,
+    BridgeSettings,
+    flag_of,
+    load_settings,
+    parse_size,
+    settings_page,
+    variable_of,
+)
 from tests.sim_bridge.recording_helpers import ROOT, environment
 
 EMPTY: dict[str, str] = {}
@@ -103,7 +111,7 @@ def test_variables_of_plugins_and_tests_are_left_alone() -> None:
         ("device", "gpu", "'auto', 'cpu', 'cuda', 'cuda:N'"),
         ("pair_window", 0, "greater than or equal to 1"),
         ("style_seed", -1, "greater than or equal to 0"),
-        ("style_seed", 2**32, "less than or equal to 4294967295"),
+        ("style_seed", 2**20, "less than or equal to 1048575"),
         ("drain_timeout", float("nan"), "finite"),
         ("status_interval", 0, "greater than 0"),
         ("size", "512", "write it like 512x256"),
@@ -202,3 +210,8 @@ def test_core_imports_neither_torch_nor_opencv() -> None:
     check = f"import sys; from sim_bridge import {modules}; sys.exit(bool({{'torch', 'cv2'}} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", check], env=environment(), timeout=60, check=False)
     assert done.returncode == 0
+
+
+def test_style_seeds_end_where_the_network_repeats_them() -> None:
+    style = pytest.importorskip("models.style")
+    assert style.SEEDS - 1 == MAX_STYLE_SEED
