@@ -13,6 +13,24 @@ SEEDS: Final = 2**20
 """How many style seeds there are: reaching a point of the sequence takes time in proportion to its number."""
 
 
+# The sequence whose first seeds, which people try first, lie farthest apart.
+_SCRAMBLE: Final = 674
+
+AXES: Final = torch.nn.functional.normalize(
+    torch.tensor(
+        [
+            [1.0, 1.0, 0.0, 0.0, -1.0, -1.0],
+            [-1.0, -1.0, 2.0, 2.0, -1.0, -1.0],
+            [1.0, -1.0, 0.0, 0.0, 0.0, 0.0],
+            [0.0, 0.0, 1.0, -1.0, 0.0, 0.0],
+            [0.0, 0.0, 0.0, 0.0, 1.0, -1.0],
+        ]
+    )
+)
+"""Directions of style ``(5, 6)`` among the six sides' log weights: fine against coarse, middle against both ends, then
+the neighbours of each pair. Of length 1, orthogonal to each other and to a common factor, which a softmax drops."""
+
+
 def ensemble_weights(logits: Tensor, seed: int, spread: float) -> Tensor:
     """Ensemble weights of a style seed.
 
@@ -32,11 +50,11 @@ def ensemble_weights(logits: Tensor, seed: int, spread: float) -> Tensor:
 
 
 def _noise(seed: int) -> Tensor:
-    """A normal draw ``(6,)`` from a low-discrepancy sequence: seeds that lie close lie far apart in style."""
-    sequence = torch.quasirandom.SobolEngine(SIDES, scramble=True, seed=0)  # type: ignore[no-untyped-call]
+    """A normal draw ``(6,)`` from a low-discrepancy sequence along the axes: seeds that lie close differ in style."""
+    sequence = torch.quasirandom.SobolEngine(len(AXES), scramble=True, seed=_SCRAMBLE)  # type: ignore[no-untyped-call]
     sequence.fast_forward(seed % SEEDS)  # type: ignore[no-untyped-call]
     uniform: Tensor = sequence.draw(1)[0]
-    noise: Tensor = torch.special.ndtri(uniform.clamp(0.01, 0.99))
+    noise: Tensor = torch.special.ndtri(uniform.clamp(0.01, 0.99)) @ AXES
     return noise
 
 

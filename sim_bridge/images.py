@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from sim_bridge.errors import ImageError, MissingExtraError
-from sim_bridge.frames import MAX_SIDE, ByteArray, Encoding, Frame, PixelArray
+from sim_bridge.frames import MAX_PIXELS, MAX_SIDE, ByteArray, Encoding, Frame, PixelArray
 
 try:
     import cv2
@@ -24,8 +24,6 @@ except ImportError as error:
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-MAX_PIXELS: Final = 8192 * 8192
-"""Default limit of width times height of an image."""
 MAX_FILE_BYTES: Final = 1 << 29
 """Largest image file that is read."""
 

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sim_bridge.errors import ImageError, SimBridgeError, UsageError
+from sim_bridge.frames import CAMERA_NAME
 from sim_bridge.recordings import (
-    CAMERA_NAME,
     DEFAULT_CAMERA,
     DESCRIPTION,
     EXTENSIONS,

@@ -20,13 +20,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from sim_bridge.errors import UsageError
 from sim_bridge.file_pairs import pair_files
+from sim_bridge.frames import CAMERA_NAME
 
 MANIFEST: Final = "manifest.jsonl"
 DESCRIPTION: Final = "recording.json"
 DEFAULT_CAMERA: Final = "camera"
 """Name of the only camera of a recording that has no camera folders."""
-
-CAMERA_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
 
 class Folder(StrEnum):

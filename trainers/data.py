@@ -19,9 +19,8 @@ from torch import Tensor
 from models.dned import STRIDE
 from models.edges import LaplacianEdges
 from sim_bridge.errors import UsageError
+from sim_bridge.frames import ByteArray
 from sim_bridge.images import read_image
-
-ByteArray = npt.NDArray[np.uint8]
 
 CAMVID_CLASSES: Final = (
     "sky", "building", "pole", "road", "sidewalk", "vegetation", "traffic sign", "fence", "car", "person", "bicyclist",

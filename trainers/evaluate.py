@@ -11,7 +11,8 @@ from torch import Tensor
 
 from models.network import SFlowNetwork, edges_to_pixels, to_pixels
 from models.segmenter import Segmenter
-from trainers.data import ByteArray, CamVid, Photograph
+from sim_bridge.frames import ByteArray
+from trainers.data import CamVid, Photograph
 from trainers.metrics import grid_amplitude, mean_difference, psnr, relative_sharpness
 from trainers.segmentation import predict, score
 

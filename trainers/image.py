@@ -204,17 +204,14 @@ class ImageTrainer:
         with self._autocast():
             sides = dned.sides(batch.e_degraded)
             fused = fuse_sides([d.detach() for d in sides], dned.learned_weights().expand(len(batch.s), -1))
-            if stage.edges == "laplacian":
-                seen, style = batch.e, None
-            else:
-                logits, spread = dned.ensemble_logits.detach(), recipe.style_spread
-                weights = draw_weights(logits, len(batch.s), spread, recipe.style_learned_share, self.style_rng)
-                style = self.network.style_vector(weights)
-                if recipe.style_relight:
-                    x = relight(x, style_offsets(weights, logits), spread)
-                seen = torch.sigmoid(fuse_sides(sides, weights))
-                if stage.edges == "dned_detached":
-                    seen = seen.detach()
+            logits, spread = dned.ensemble_logits.detach(), recipe.style_spread
+            weights = draw_weights(logits, len(batch.s), spread, recipe.style_learned_share, self.style_rng)
+            style = self.network.style_vector(weights)
+            if recipe.style_relight:
+                x = relight(x, style_offsets(weights, logits), spread)
+            seen = batch.e if stage.edges == "laplacian" else torch.sigmoid(fuse_sides(sides, weights))
+            if stage.edges == "dned_detached":
+                seen = seen.detach()
             image = self.network.generator(batch.s, seen, style)
         return Drawn(image.float(), x, seen.detach().float(), sides, fused)
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-ByteArray = npt.NDArray[np.uint8]
+from sim_bridge.frames import ByteArray
 
 
 def psnr(generated: ByteArray, photograph: ByteArray) -> float:

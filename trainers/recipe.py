@@ -118,6 +118,8 @@ class ImageRecipe(_Section):
                     f"judge_crop is {self.judge_crop}, both sides must be multiples of {JUDGE_STRIDE}"
                     f" within {self.data.crop}"
                 )
+        if self.style_relight and not self.style_input:
+            raise ValueError("style_relight without style_input asks for light that the generator is not told of")
         for stage in self.stages:
             if stage.weights.feature_matching and not stage.weights.gan:
                 raise ValueError(f"stage {stage.name!r} weighs feature_matching without gan: there is no D to match")

@@ -15,7 +15,8 @@ from torch import Tensor
 from models.bundle import Bundle, Card, load_bundle, save_bundle
 from models.segmenter import SEGMENTERS, Segmenter
 from sim_bridge.errors import UsageError
-from trainers.data import ByteArray, CamVid, Photograph
+from sim_bridge.frames import ByteArray
+from trainers.data import CamVid, Photograph
 from trainers.device import pick_device
 from trainers.recipe import SegmenterRecipe
 from trainers.report import Collector, Progress, check_finite

@@ -17,11 +17,10 @@ import typer
 from plugins.replay.faults import Delivery, FaultInjector, Faults
 from plugins.replay.publisher import ReplayPublisher
 from plugins.replay.source import DEFAULT_RATE, ReplaySource
+from sim_bridge.addresses import SIMULATOR_ADDRESS
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import Frame
 from sim_bridge.options import CameraOption, LabelsOption, RgbOption, SemanticOption
-
-DEFAULT_ADDRESS = "tcp://127.0.0.1:5555"
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
 
@@ -41,7 +40,7 @@ def replay(
     ] = DEFAULT_RATE,
     loop: Annotated[bool, typer.Option("--loop", help="Start again at the end; every pass is a new session.")] = False,
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after this many frames.")] = None,
-    address: Annotated[str, typer.Option(help="Where to publish (this side binds).")] = DEFAULT_ADDRESS,
+    address: Annotated[str, typer.Option(help="Where to publish (this side binds).")] = SIMULATOR_ADDRESS,
     wait: Annotated[
         float | None,
         typer.Option(min=0, metavar="SECONDS", help="How long to wait for a subscriber first. [default: for ever]"),

@@ -1,9 +1,12 @@
 """Style seeds tied to light."""
 
+from itertools import combinations
+
 import pytest
 import torch
 
 from models.dned import SIDES
+from models.style import ensemble_weights, style_offsets
 from trainers.relight import EXPOSURE, relight
 
 
@@ -21,8 +24,17 @@ def test_fine_sides_mean_brighter_and_coarse_ones_darker() -> None:
     x = torch.full((1, 3, 4, 4), -0.5)
     fine = torch.tensor([[9.0, 9.0, 0.0, 0.0, -9.0, -9.0]])
     gain = (relight(x, fine, 1.0) + 1) / (x + 1)
-    assert gain.mean().log().item() == pytest.approx(EXPOSURE, abs=1e-3)
-    assert relight(x, -fine, 1.0).mean() < x.mean()
+    assert gain.mean().log().item() == pytest.approx(EXPOSURE[1], abs=1e-3)
+    loss = (relight(x, -fine, 1.0) + 1) / (x + 1)
+    assert loss.mean().log().item() == pytest.approx(-EXPOSURE[0], abs=1e-3)
+
+
+def test_the_first_style_seeds_are_lit_far_apart() -> None:
+    logits = torch.tensor([0.4, 0.3, 0.1, 0.1, 0.05, 0.05]).log()
+    weights = torch.stack([ensemble_weights(logits, seed, 0.5) for seed in range(6)])
+    grey = torch.full((6, 3, 4, 4), -0.2)
+    lit = relight(grey, style_offsets(weights, logits), 0.5)
+    assert min((a - b).abs().mean() * 127.5 for a, b in combinations(lit, 2)) > 5
 
 
 def test_result_stays_in_range() -> None:

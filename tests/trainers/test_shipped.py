@@ -9,7 +9,8 @@ import torch
 
 from models.bundle import load_bundle
 from models.network import SFlowNetwork
-from trainers.data import ByteArray, CamVid, Photograph
+from sim_bridge.frames import ByteArray
+from trainers.data import CamVid, Photograph
 from trainers.evaluate import Evaluation, evaluate, generate, style_differences, validation_photographs
 from trainers.export import load_judge
 
@@ -28,7 +29,7 @@ def network() -> SFlowNetwork:
 @pytest.fixture(scope="module")
 def photographs() -> list[Photograph]:
     assert DATA is not None
-    return validation_photographs(CamVid(Path(DATA) / "camvid", "val"), every=10)
+    return validation_photographs(CamVid(Path(DATA) / "camvid", "val"), every=5)
 
 
 @pytest.fixture(scope="module")
