@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sim_bridge.captures import read_ids, read_rgb
@@ -142,7 +142,6 @@ def test_every_truncation_is_refused(data: bytes) -> None:
             decode_image(data[:length], expect=None)
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_flipped_bits_in_a_png_are_refused(data: st.DataObject) -> None:
     broken = bytearray(PNG)
@@ -151,7 +150,6 @@ def test_flipped_bits_in_a_png_are_refused(data: st.DataObject) -> None:
         decode_image(broken, expect=None)
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_flipped_bits_in_a_jpeg_are_refused_or_keep_the_size(data: st.DataObject) -> None:
     broken = bytearray(JPEG)
@@ -164,7 +162,6 @@ def test_flipped_bits_in_a_jpeg_are_refused_or_keep_the_size(data: st.DataObject
         assert image.shape[:2] == (40, 60)
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\xff\xd8\xff\xe0\x00\x02"]), st.binary(max_size=300)
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -145,7 +145,6 @@ def test_target_names_nobody_knows_are_logged(caplog: pytest.LogCaptureFixture) 
     assert "sidewlk" in caplog.text
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(taxonomy_names()),
     hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40)),

@@ -15,7 +15,7 @@ import msgpack
 import numpy as np
 import pytest
 import zmq
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sim_bridge.errors import WireError
@@ -115,7 +115,6 @@ def cause_of(parts: list[Any], **options: Any) -> str:
     return caught.value.cause
 
 
-@settings(deadline=None)
 @given(frames(), STAMPS)
 def test_any_frame_comes_back_as_it_was(frame: Frame, received: int) -> None:
     back = decode(encode(frame), received=received)
@@ -133,7 +132,6 @@ def test_any_frame_comes_back_as_it_was(frame: Frame, received: int) -> None:
             assert type(after) is type(before)
 
 
-@settings(deadline=None)
 @given(
     CAMERAS,
     STAMPS,
@@ -165,13 +163,11 @@ def test_a_status_says_what_the_bridge_does() -> None:
         encode_status("camera", 2**63, body)
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(max_size=200), max_size=5))
 def test_arbitrary_parts_raise_only_wire_errors(parts: list[bytes]) -> None:
     assert cause_of(parts) in set(Cause)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_arbitrary_headers_raise_only_wire_errors(header: bytes) -> None:
     assert cause_of([b"camera/rgb", header, b"x"]) in set(Cause)
@@ -189,7 +185,6 @@ JSON_LIKE = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.sampled_from(sorted(msgpack.unpackb(encode(rgb(labels="x"))[1]))), JSON_LIKE)
 def test_any_value_in_any_key_is_taken_or_refused(key: str, value: Any) -> None:
     try:
@@ -201,7 +196,6 @@ def test_any_value_in_any_key_is_taken_or_refused(key: str, value: Any) -> None:
         encode(frame)  # what a reader takes, it could send on
 
 
-@settings(deadline=None)
 @given(frames(), st.data())
 def test_flipped_bits_raise_only_wire_errors(frame: Frame, data: st.DataObject) -> None:
     parts = [bytearray(part) for part in encode(frame)]
@@ -214,7 +208,6 @@ def test_flipped_bits_raise_only_wire_errors(frame: Frame, data: st.DataObject) 
         assert error.cause in set(Cause)
 
 
-@settings(deadline=None)
 @given(frames(), st.data())
 def test_truncated_parts_are_refused(frame: Frame, data: st.DataObject) -> None:
     parts = [bytes(part) for part in encode(frame)]
