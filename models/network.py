@@ -35,16 +35,24 @@ class SFlowNetwork(nn.Module):
         tier: ``lite``, ``base`` or ``full``.
         classes: Number of label classes.
         edge: Settings of the edge operator.
-        style_spread: Spread of the ensemble weights drawn for style seeds other than 0.
+        style_spread: Spread of the ensemble weights drawn in training.
         style_input: Tell the generator the ensemble weights beside the map made with them (an extension; the paper's
             generator sees the map alone).
+        style_reach: Share of the spread with which style seeds draw: pictures at the rim of what was trained are read
+            worst.
 
     Raises:
         ValueError: Unknown tier.
     """
 
     def __init__(
-        self, tier: str, classes: int, edge: EdgeSettings, style_spread: float = 1.0, style_input: bool = False
+        self,
+        tier: str,
+        classes: int,
+        edge: EdgeSettings,
+        style_spread: float = 1.0,
+        style_input: bool = False,
+        style_reach: float = 1.0,
     ) -> None:
         super().__init__()
         if tier not in TIERS:
@@ -55,8 +63,11 @@ class SFlowNetwork(nn.Module):
             "classes": classes,
             "style_spread": style_spread,
             "style_input": style_input,
+            "style_reach": style_reach,
         }
         self.style_spread = float(style_spread)
+        self.seed_spread = float(style_spread) * float(style_reach)
+        """Spread of the ensemble weights drawn for style seeds other than 0."""
         self.operator = LaplacianEdges(edge)
         self.dned = DNED(edge.planes, sizes.edge_widths, sizes.edge_depth)
         self.generator = Generator(classes, edge.planes, sizes, SIDES if style_input else 0)
@@ -68,7 +79,7 @@ class SFlowNetwork(nn.Module):
 
     def style_weights(self, seed: int) -> Tensor:
         """Ensemble weights of a style seed, float32 ``(6,)`` on the CPU."""
-        return ensemble_weights(self.dned.ensemble_logits, seed, self.style_spread)
+        return ensemble_weights(self.dned.ensemble_logits, seed, self.seed_spread)
 
     def forward(self, labels: Tensor, edges: Tensor, weights: Tensor | None = None) -> Rendering:
         """Phases 2 and 3: the generator sees DNED's ensemble.

@@ -53,7 +53,9 @@ def export_run(run: Path, root: Path, target: Path, judge: str | None) -> Card:
     recipe = load_recipe(ImageRecipe, str(run / RECIPE))
     state = folder.load()
     data = CamVid(root, "val")
-    network = SFlowNetwork(recipe.tier, len(data.classes), recipe.edge, recipe.style_spread, recipe.style_input)
+    network = SFlowNetwork(
+        recipe.tier, len(data.classes), recipe.edge, recipe.style_spread, recipe.style_input, recipe.style_reach
+    )
     network.load_state_dict(state["average"])
     network.eval()
     metrics = score_network(network, root, load_judge(judge), [0, 1, 2, 3, 4, 5], every=5)

@@ -73,6 +73,8 @@ class ImageRecipe(_Section):
     tier: Literal["lite", "base", "full"] = "lite"
     style_spread: Positive = 1.5
     style_learned_share: Share = 0.3
+    style_reach: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of ``style_spread`` with which the exported bundle's style seeds draw."""
     style_input: bool = False
     """Tell the generator the drawn ensemble weights beside the map made with them (an extension)."""
     style_relight: bool = False

@@ -85,7 +85,7 @@ class SFlowTranslator:
         # Taken before the conversion, and put back after it: rounded to bf16 they would be another ensemble, seed 0
         # would no longer be the learned one to a style input that compares with them, nor a seed the same as in fp32.
         self._logits = network.dned.ensemble_logits.detach().float().cpu().clone()
-        self._spread = network.style_spread
+        self._spread = network.seed_spread
         self._tier = str(network.args["tier"])
         self._name = name
         self._model_id = model_id

@@ -139,6 +139,15 @@ def test_neighbouring_seeds_lie_far_apart_in_style() -> None:
     assert torch.pdist(offsets).min() > 1
 
 
+def test_style_reach_draws_seeds_nearer_to_the_learned_weights() -> None:
+    near, far = (SFlowNetwork("lite", 12, EDGE, style_spread=0.5, style_reach=reach) for reach in (0.5, 1.0))
+    for network in (near, far):
+        network.dned.ensemble_logits.data.zero_()
+    offsets = [style_offsets(n.style_weights(3)[None], n.dned.ensemble_logits)[0] for n in (near, far)]
+    centred = [o - o.mean() for o in offsets]
+    torch.testing.assert_close(2 * centred[0], centred[1], atol=1e-5, rtol=0)
+
+
 def test_style_input_is_an_option_and_starts_without_effect() -> None:
     """The paper's generator sees the edge map alone; with the option it is told the weights as well."""
     torch.manual_seed(0)
