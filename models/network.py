@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from models.dned import DNED, SIDES, STRIDE, EdgeEnsemble
 from models.edges import EdgeSettings, LaplacianEdges
 from models.generator import TIERS, Generator
-from models.style import ensemble_weights, style_offsets
+from models.style import AXES, ensemble_weights, style_offsets
 
 
 class Rendering(NamedTuple):
@@ -38,11 +39,11 @@ class SFlowNetwork(nn.Module):
         style_spread: Spread of the ensemble weights drawn in training.
         style_input: Tell the generator the ensemble weights beside the map made with them (an extension; the paper's
             generator sees the map alone).
-        style_reach: Share of the spread with which style seeds draw: pictures at the rim of what was trained are read
-            worst.
+        style_reach: Share of the spread with which style seeds draw, by axis (``models.style.AXES``): less where a
+            judge reads the pictures worse; empty for all of it.
 
     Raises:
-        ValueError: Unknown tier.
+        ValueError: Unknown tier, or a reach for another number of axes.
     """
 
     def __init__(
@@ -52,22 +53,24 @@ class SFlowNetwork(nn.Module):
         edge: EdgeSettings,
         style_spread: float = 1.0,
         style_input: bool = False,
-        style_reach: float = 1.0,
+        style_reach: Sequence[float] = (),
     ) -> None:
         super().__init__()
         if tier not in TIERS:
             raise ValueError(f"generator tier is {tier!r}, known are {', '.join(TIERS)}")
+        if len(style_reach) not in (0, len(AXES)):
+            raise ValueError(f"style_reach has {len(style_reach)} numbers, but styles have {len(AXES)} axes")
         sizes = TIERS[tier]
         self.args: dict[str, Any] = {
             "tier": tier,
             "classes": classes,
             "style_spread": style_spread,
             "style_input": style_input,
-            "style_reach": style_reach,
+            "style_reach": list(style_reach),
         }
         self.style_spread = float(style_spread)
-        self.seed_spread = float(style_spread) * float(style_reach)
-        """Spread of the ensemble weights drawn for style seeds other than 0."""
+        self.seed_spread = [self.style_spread * float(share) for share in style_reach or [1.0] * len(AXES)]
+        """Spread of the ensemble weights drawn for style seeds other than 0, by axis."""
         self.operator = LaplacianEdges(edge)
         self.dned = DNED(edge.planes, sizes.edge_widths, sizes.edge_depth)
         self.generator = Generator(classes, edge.planes, sizes, SIDES if style_input else 0)

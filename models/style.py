@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import torch
@@ -31,14 +32,14 @@ AXES: Final = torch.nn.functional.normalize(
 the neighbours of each pair. Of length 1, orthogonal to each other and to a common factor, which a softmax drops."""
 
 
-def ensemble_weights(logits: Tensor, seed: int, spread: float) -> Tensor:
+def ensemble_weights(logits: Tensor, seed: int, spread: float | Sequence[float]) -> Tensor:
     """Ensemble weights of a style seed.
 
     Args:
         logits: Learned logits ``(6,)``.
         seed: 0 gives the learned weights; any other draws around them, the same every time and on every device.
             Seeds repeat after :data:`SEEDS`.
-        spread: Standard deviation of the drawn logits around the learned ones.
+        spread: Standard deviation of the drawn logits around the learned ones, by axis or the same for all.
 
     Returns:
         float32 ``(6,)`` on the CPU, positive, sum 1.
@@ -46,15 +47,15 @@ def ensemble_weights(logits: Tensor, seed: int, spread: float) -> Tensor:
     base = logits.detach().float().cpu()
     if seed == 0:
         return torch.softmax(base, 0)
-    return torch.softmax(base + spread * _noise(seed), 0)
+    return torch.softmax(base + (torch.as_tensor(spread) * _noise(seed)) @ AXES, 0)
 
 
 def _noise(seed: int) -> Tensor:
-    """A normal draw ``(6,)`` from a low-discrepancy sequence along the axes: seeds that lie close differ in style."""
+    """A normal draw ``(5,)``, one number an axis, from a low-discrepancy sequence: seeds that lie close differ."""
     sequence = torch.quasirandom.SobolEngine(len(AXES), scramble=True, seed=_SCRAMBLE)  # type: ignore[no-untyped-call]
     sequence.fast_forward(seed % SEEDS)  # type: ignore[no-untyped-call]
     uniform: Tensor = sequence.draw(1)[0]
-    noise: Tensor = torch.special.ndtri(uniform.clamp(0.01, 0.99)) @ AXES
+    noise: Tensor = torch.special.ndtri(uniform.clamp(0.01, 0.99))
     return noise
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from models.discriminator import STRIDE as JUDGE_STRIDE
 from models.dned import STRIDE as DNED_STRIDE
 from models.edges import EdgeSettings
+from models.style import AXES
 from sim_bridge.errors import UsageError
 from trainers.edge_augmentation import EdgeAugmentation
 
@@ -73,8 +74,8 @@ class ImageRecipe(_Section):
     tier: Literal["lite", "base", "full"] = "lite"
     style_spread: Positive = 1.5
     style_learned_share: Share = 0.3
-    style_reach: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of ``style_spread`` with which the exported bundle's style seeds draw."""
+    style_reach: tuple[Share, ...] = ()
+    """Share of ``style_spread`` with which the exported bundle's style seeds draw, by axis; empty for all of it."""
     style_input: bool = False
     """Tell the generator the drawn ensemble weights beside the map made with them (an extension)."""
     style_relight: bool = False
@@ -120,6 +121,8 @@ class ImageRecipe(_Section):
                     f"judge_crop is {self.judge_crop}, both sides must be multiples of {JUDGE_STRIDE}"
                     f" within {self.data.crop}"
                 )
+        if len(self.style_reach) not in (0, len(AXES)):
+            raise ValueError(f"style_reach has {len(self.style_reach)} numbers, but styles have {len(AXES)} axes")
         if self.style_relight and not self.style_input:
             raise ValueError("style_relight without style_input asks for light that the generator is not told of")
         for stage in self.stages:

@@ -49,7 +49,9 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved reci
 
 
 def _command() -> str:
-    return shlex.join(["python", "trainers/run.py", *sys.argv[1:]])
+    """The command for a bundle's card, which is published: of absolute paths no more than the name."""
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    return shlex.join(["python", "trainers/run.py", *words])
 
 
 def _parse_seeds(text: str) -> list[int]:

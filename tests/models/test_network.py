@@ -140,7 +140,7 @@ def test_neighbouring_seeds_lie_far_apart_in_style() -> None:
 
 
 def test_style_reach_draws_seeds_nearer_to_the_learned_weights() -> None:
-    near, far = (SFlowNetwork("lite", 12, EDGE, style_spread=0.5, style_reach=reach) for reach in (0.5, 1.0))
+    near, far = (SFlowNetwork("lite", 12, EDGE, style_spread=0.5, style_reach=[reach] * 5) for reach in (0.5, 1.0))
     for network in (near, far):
         network.dned.ensemble_logits.data.zero_()
     offsets = [style_offsets(n.style_weights(3)[None], n.dned.ensemble_logits)[0] for n in (near, far)]

@@ -190,6 +190,7 @@ def test_command_line_trains_exports_and_never_overwrites(recipe: Path, camvid: 
     assert exported.returncode == 0, exported.stderr
     card = load_bundle(bundle).card
     assert card.steps == 6 and card.metrics["seed_0"]["pictures"] == 1 and "image --recipe" in card.command
+    assert str(tmp_path) not in card.command  # a card is published, where its author keeps his data is not
     assert card.recipe["name"] == "tiny" and card.recipe_changes == []
     scored = run_cli("evaluate", "--bundle", bundle, "--root", str(camvid), "--seeds", "0,2", "--every", "1")
     assert scored.returncode == 0, scored.stderr
