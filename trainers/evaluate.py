@@ -12,7 +12,7 @@ from torch import Tensor
 from models.network import SFlowNetwork, edges_to_pixels, to_pixels
 from models.segmenter import Segmenter
 from sim_bridge.frames import ByteArray
-from trainers.data import CamVid, Photograph
+from trainers.data import DataSet, Photograph
 from trainers.metrics import grid_amplitude, mean_difference, psnr, relative_sharpness
 from trainers.segmentation import predict, score
 
@@ -52,14 +52,14 @@ class Evaluation:
         return {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(self).items()}
 
 
-def validation_photographs(data: CamVid, every: int) -> list[Photograph]:
+def validation_photographs(data: DataSet, every: int) -> list[Photograph]:
     """Every ``every``-th photograph, cropped around its middle row to a height that is a multiple of 32."""
-    return [data.read(*pair).crop_to_stride() for pair in data.files()[::every]]
+    return [p.crop_to_stride() for p in data[::every]]
 
 
 def _inputs(network: SFlowNetwork, photograph: Photograph) -> tuple[Tensor, Tensor]:
-    """RGB and labels of one photograph as a batch on the network's device."""
-    rgb, labels = torch.from_numpy(photograph.rgb)[None], torch.from_numpy(photograph.labels)[None]
+    """The picture whose edges are seen and the labels, as a batch on the network's device."""
+    rgb, labels = torch.from_numpy(photograph.seen)[None], torch.from_numpy(photograph.labels)[None]
     return rgb.to(network.device), labels.to(network.device)
 
 
@@ -81,7 +81,7 @@ def generate_plain(network: SFlowNetwork, photographs: Sequence[Photograph]) -> 
 
 @torch.inference_mode()
 def edge_maps(network: SFlowNetwork, photograph: Photograph) -> tuple[ByteArray, ByteArray]:
-    """E(x) and DNED's ensemble of a photograph, uint8 ``(H, W)``."""
+    """E of the picture that is seen and DNED's ensemble of it, uint8 ``(H, W)``."""
     e = network.operator(_inputs(network, photograph)[0]).to(network.dtype)
     ensemble = torch.sigmoid(network.dned(e).fused)
     return edges_to_pixels(e)[0].cpu().numpy(), edges_to_pixels(ensemble)[0].cpu().numpy()
