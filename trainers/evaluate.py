@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from models.network import SFlowNetwork, edges_to_pixels, to_pixels
 from models.segmenter import Segmenter
 from sim_bridge.frames import ByteArray
 from trainers.data import DataSet, Photograph
-from trainers.metrics import grid_amplitude, mean_difference, psnr, relative_sharpness
+from trainers.metrics import grid_amplitude, mean_difference, psnr, relative_sharpness, ssim
 from trainers.segmentation import predict, score
 
 
@@ -25,9 +25,12 @@ class Evaluation:
         pictures: How many photographs.
         style_seed: Which version was generated.
         psnr: dB, mean of the pictures.
+        ssim: Structural similarity, mean of the pictures.
         sharpness: Share of the photographs' (mean absolute Laplacian).
         pxy: Checkerboard amplitude of period 2, grey levels.
         photograph_pxy: The photographs' own.
+        render_psnr: Of the untranslated renders; None where there are none.
+        render_ssim: Likewise.
         judge_accuracy: Pixel accuracy of the judge on the generated pictures; None without a judge.
         photograph_judge_accuracy: On the photographs.
         judge_ratio: The first over the second.
@@ -38,9 +41,12 @@ class Evaluation:
     pictures: int
     style_seed: int
     psnr: float
+    ssim: float
     sharpness: float
     pxy: float
     photograph_pxy: float
+    render_psnr: float | None = None
+    render_ssim: float | None = None
     judge_accuracy: float | None = None
     photograph_judge_accuracy: float | None = None
     judge_ratio: float | None = None
@@ -96,13 +102,17 @@ def evaluate(
 ) -> Evaluation:
     """Scores generated pictures against the photographs whose labels and edges they were made from."""
     real = [p.rgb for p in photographs]
+    renders = None if any(p.render is None for p in photographs) else [p.seen for p in photographs]
     base = Evaluation(
         pictures=len(real),
         style_seed=style_seed,
-        psnr=float(np.mean([psnr(g, r) for g, r in zip(generated, real, strict=True)])),
+        psnr=_mean(psnr, generated, real),
+        ssim=_mean(ssim, generated, real),
         sharpness=relative_sharpness(generated, real),
         pxy=grid_amplitude(generated)[2],
         photograph_pxy=grid_amplitude(real)[2],
+        render_psnr=None if renders is None else _mean(psnr, renders, real),
+        render_ssim=None if renders is None else _mean(ssim, renders, real),
     )
     if judge is None:
         return base
@@ -118,6 +128,12 @@ def evaluate(
         judge_mean_iou=ours.mean_iou,
         photograph_judge_mean_iou=oracle.mean_iou,
     )
+
+
+def _mean(
+    metric: Callable[[ByteArray, ByteArray], float], pictures: Sequence[ByteArray], real: Sequence[ByteArray]
+) -> float:
+    return float(np.mean([metric(p, r) for p, r in zip(pictures, real, strict=True)]))
 
 
 def style_differences(by_seed: dict[int, list[ByteArray]]) -> float:
