@@ -6,10 +6,9 @@ same edge operator, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, NamedTuple
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +17,10 @@ from torch import Tensor
 
 from models.dned import STRIDE
 from models.edges import LaplacianEdges
-from sim_bridge.errors import UsageError
 from sim_bridge.frames import ByteArray
-from sim_bridge.images import read_image
 
-CAMVID_CLASSES: Final = (
-    "sky", "building", "pole", "road", "sidewalk", "vegetation", "traffic sign", "fence", "car", "person", "bicyclist",
-    "unlabeled",
-)  # fmt: skip
-CAMVID_VOID: Final = len(CAMVID_CLASSES) - 1
+VOID = "unlabeled"
+"""The class that counts for nothing: neither in a loss nor in a score."""
 
 
 class Photograph(NamedTuple):
@@ -34,91 +28,71 @@ class Photograph(NamedTuple):
 
     Attributes:
         name: File name without its ending.
-        rgb: uint8 ``(H, W, 3)``.
+        rgb: uint8 ``(H, W, 3)``, what the network shall learn to make.
         labels: uint8 ``(H, W)``, ids into the data set's classes.
+        render: uint8 ``(H, W, 3)``, a simulator's picture of the same scene; None where there is none.
     """
 
     name: str
     rgb: ByteArray
     labels: ByteArray
+    render: ByteArray | None = None
+
+    @property
+    def seen(self) -> ByteArray:
+        """The picture whose edges the network is shown when it is used: the render where there is one."""
+        return self.rgb if self.render is None else self.render
 
     def crop_to_stride(self) -> Photograph:
         """The middle rows and the leftmost columns, as many as the networks' stride divides."""
         height, width = (side // STRIDE * STRIDE for side in self.labels.shape)
         top = (self.labels.shape[0] - height) // 2
-        rows, columns = slice(top, top + height), slice(0, width)
-        return Photograph(
-            self.name, np.ascontiguousarray(self.rgb[rows, columns]), np.ascontiguousarray(self.labels[rows, columns])
-        )
+
+        def cut(picture: ByteArray) -> ByteArray:
+            return np.ascontiguousarray(picture[top : top + height, :width])
+
+        return Photograph(self.name, cut(self.rgb), cut(self.labels), None if self.render is None else cut(self.render))
 
 
-@dataclass(frozen=True, slots=True)
-class CamVid:
-    """CamVid in the layout ``ROOT/{train,val}/NAME.jpg`` and ``ROOT/{train,val}annot/NAME.png`` (12 classes, 480x360).
+class DataSet(Sequence[Photograph]):
+    """Photographs with labels; reading one is what takes time.
 
     Attributes:
-        root: The data set's folder.
-        split: ``train`` or ``val``.
-        exclude: Drives left out, by the name before the first underscore.
-        share: Every sample, or only the ``odd`` or ``even`` ones (a judge and a loss must not learn from the same
-            frames).
+        classes: Class names by id.
+        licence: Of the data, and so of what is trained on them: SPDX id or name.
+        description: Which part of which data, for a bundle's card.
     """
 
-    root: Path
-    split: str
-    exclude: tuple[str, ...] = ()
-    share: str = "all"
+    classes: tuple[str, ...]
+    licence: str
+    credit: str
+    description: str
 
-    classes = CAMVID_CLASSES
-    void = CAMVID_VOID
+    @property
+    def void(self) -> int:
+        """Id of the class that counts for nothing."""
+        return self.classes.index(VOID)
 
-    def files(self) -> list[tuple[Path, Path]]:
-        """Photograph and label file of every sample, sorted by name.
-
-        Raises:
-            UsageError: The folder is missing or empty, or a photograph has no labels.
-        """
-        folder = self.root / self.split
-        images = sorted(p for p in folder.glob("*") if p.suffix.lower() in {".jpg", ".png"})
-        images = [p for p in images if p.stem.split("_")[0] not in self.exclude]
-        if not images:
-            raise UsageError(
-                f"CamVid split {folder} holds no photographs: give --root the folder that holds train/ and trainannot/"
-            )
-        pairs = [(p, self.root / f"{self.split}annot" / f"{p.stem}.png") for p in images]
-        missing = [labels for _, labels in pairs if not labels.is_file()]
-        if missing:
-            raise UsageError(
-                f"CamVid labels {missing[0]} are missing ({len(missing)} of {len(pairs)}): complete the data set"
-            )
-        start, step = {"all": (0, 1), "odd": (1, 2), "even": (0, 2)}[self.share]
-        return pairs[start::step]
-
-    def __iter__(self) -> Iterator[Photograph]:
-        """Reads the samples one by one."""
-        for image, labels in self.files():
-            yield self.read(image, labels)
-
-    def read(self, image: Path, labels: Path) -> Photograph:
+    @abstractmethod
+    def read(self, index: int) -> Photograph:
         """Reads one sample.
 
         Raises:
             UsageError: Sizes differ or a class id is outside the taxonomy.
             ImageError: A file cannot be decoded.
         """
-        rgb = np.ascontiguousarray(read_image(image)[..., ::-1], np.uint8)
-        ids = np.asarray(read_image(labels), np.uint8)
-        if ids.shape != rgb.shape[:2]:
-            raise UsageError(
-                f"labels {labels} are {ids.shape[1]}x{ids.shape[0]}, their photograph is {rgb.shape[1]}x{rgb.shape[0]}:"
-                " they must have one size"
-            )
-        if (top := int(ids.max())) > self.void:
-            share = float((ids > self.void).mean())
-            raise UsageError(
-                f"labels {labels} hold class id {top} ({share:.2%} above {self.void}): they are not CamVid's 12 classes"
-            )
-        return Photograph(image.stem, rgb, ids)
+
+    @overload
+    def __getitem__(self, index: int) -> Photograph: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Photograph]: ...
+    def __getitem__(self, index: int | slice) -> Photograph | list[Photograph]:
+        """Reads one sample, or those of a slice."""
+        if isinstance(index, slice):
+            return [self.read(i) for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return self.read(index % len(self))
 
 
 def edge_strength(operator: LaplacianEdges, rgb: Tensor) -> Tensor:
@@ -144,12 +118,14 @@ class Sample(NamedTuple):
         rgb: uint8 ``(H, W, 3)``.
         labels: uint8 ``(H, W)``.
         edges: E(x), bool ``(P, H, W)``.
-        strength: float16 ``(H, W)``, see :func:`edge_strength`.
+        shown: What DNED is shown undegraded, bool ``(P, H, W)``: E(x), or the render's map.
+        strength: float16 ``(H, W)`` of what is shown, see :func:`edge_strength`.
     """
 
     rgb: ByteArray
     labels: ByteArray
     edges: npt.NDArray[np.bool_]
+    shown: npt.NDArray[np.bool_]
     strength: npt.NDArray[np.float16]
 
     def crop(self, top: int, left: int, height: int, width: int, *, flip: bool) -> Sample:
@@ -159,19 +135,22 @@ class Sample(NamedTuple):
             self.rgb[rows, columns],
             self.labels[rows, columns],
             self.edges[:, rows, columns],
+            self.shown[:, rows, columns],
             self.strength[rows, columns],
         )
         if not flip:
             return Sample(*cut)
-        return Sample(cut[0][:, ::-1], cut[1][:, ::-1], cut[2][:, :, ::-1], cut[3][:, ::-1])
+        return Sample(cut[0][:, ::-1], cut[1][:, ::-1], cut[2][:, :, ::-1], cut[3][:, :, ::-1], cut[4][:, ::-1])
 
 
 def prepare(photograph: Photograph, operator: LaplacianEdges) -> Sample:
     """Runs the edge operator over a whole photograph, so that crops of it have no border of their own."""
-    rgb = torch.from_numpy(photograph.rgb)[None]
-    return Sample(photograph.rgb, photograph.labels, operator(rgb)[0].numpy(), edge_strength(operator, rgb)[0].numpy())
+    edges = operator(torch.from_numpy(photograph.rgb)[None])[0].numpy()
+    seen = torch.from_numpy(photograph.seen)[None]
+    shown = edges if photograph.render is None else operator(seen)[0].numpy()
+    return Sample(photograph.rgb, photograph.labels, edges, shown, edge_strength(operator, seen)[0].numpy())
 
 
-def load_all(data: CamVid, operator: LaplacianEdges) -> list[Sample]:
+def load_all(data: DataSet, operator: LaplacianEdges) -> list[Sample]:
     """All samples of a set in memory, edges and all (CamVid: 0.3 GB)."""
     return [prepare(p, operator) for p in data]

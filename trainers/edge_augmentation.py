@@ -56,7 +56,7 @@ def degrade(sample: Sample, settings: EdgeAugmentation, classes: int, rng: np.ra
     if rng.random() < s.holes_share:
         holes = (rng.random((8, 16)) < s.holes).astype(np.uint8)
         keep &= cv2.resize(holes, sample.labels.shape[::-1], interpolation=cv2.INTER_NEAREST) == 0
-    if len(sample.edges) == 1:
+    if len(sample.shown) == 1:
         return keep[None]
     return np.stack([keep & (strength > 0), keep & (strength < 0)])
 

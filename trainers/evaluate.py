@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -12,8 +12,8 @@ from torch import Tensor
 from models.network import SFlowNetwork, edges_to_pixels, to_pixels
 from models.segmenter import Segmenter
 from sim_bridge.frames import ByteArray
-from trainers.data import CamVid, Photograph
-from trainers.metrics import grid_amplitude, mean_difference, psnr, relative_sharpness
+from trainers.data import DataSet, Photograph
+from trainers.metrics import grid_amplitude, mean_difference, psnr, relative_sharpness, ssim
 from trainers.segmentation import predict, score
 
 
@@ -25,9 +25,12 @@ class Evaluation:
         pictures: How many photographs.
         style_seed: Which version was generated.
         psnr: dB, mean of the pictures.
+        ssim: Structural similarity, mean of the pictures.
         sharpness: Share of the photographs' (mean absolute Laplacian).
         pxy: Checkerboard amplitude of period 2, grey levels.
         photograph_pxy: The photographs' own.
+        render_psnr: Of the untranslated renders; None where there are none.
+        render_ssim: Likewise.
         judge_accuracy: Pixel accuracy of the judge on the generated pictures; None without a judge.
         photograph_judge_accuracy: On the photographs.
         judge_ratio: The first over the second.
@@ -38,9 +41,12 @@ class Evaluation:
     pictures: int
     style_seed: int
     psnr: float
+    ssim: float
     sharpness: float
     pxy: float
     photograph_pxy: float
+    render_psnr: float | None = None
+    render_ssim: float | None = None
     judge_accuracy: float | None = None
     photograph_judge_accuracy: float | None = None
     judge_ratio: float | None = None
@@ -52,14 +58,14 @@ class Evaluation:
         return {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(self).items()}
 
 
-def validation_photographs(data: CamVid, every: int) -> list[Photograph]:
+def validation_photographs(data: DataSet, every: int) -> list[Photograph]:
     """Every ``every``-th photograph, cropped around its middle row to a height that is a multiple of 32."""
-    return [data.read(*pair).crop_to_stride() for pair in data.files()[::every]]
+    return [p.crop_to_stride() for p in data[::every]]
 
 
 def _inputs(network: SFlowNetwork, photograph: Photograph) -> tuple[Tensor, Tensor]:
-    """RGB and labels of one photograph as a batch on the network's device."""
-    rgb, labels = torch.from_numpy(photograph.rgb)[None], torch.from_numpy(photograph.labels)[None]
+    """The picture whose edges are seen and the labels, as a batch on the network's device."""
+    rgb, labels = torch.from_numpy(photograph.seen)[None], torch.from_numpy(photograph.labels)[None]
     return rgb.to(network.device), labels.to(network.device)
 
 
@@ -81,7 +87,7 @@ def generate_plain(network: SFlowNetwork, photographs: Sequence[Photograph]) -> 
 
 @torch.inference_mode()
 def edge_maps(network: SFlowNetwork, photograph: Photograph) -> tuple[ByteArray, ByteArray]:
-    """E(x) and DNED's ensemble of a photograph, uint8 ``(H, W)``."""
+    """E of the picture that is seen and DNED's ensemble of it, uint8 ``(H, W)``."""
     e = network.operator(_inputs(network, photograph)[0]).to(network.dtype)
     ensemble = torch.sigmoid(network.dned(e).fused)
     return edges_to_pixels(e)[0].cpu().numpy(), edges_to_pixels(ensemble)[0].cpu().numpy()
@@ -96,13 +102,17 @@ def evaluate(
 ) -> Evaluation:
     """Scores generated pictures against the photographs whose labels and edges they were made from."""
     real = [p.rgb for p in photographs]
+    renders = None if any(p.render is None for p in photographs) else [p.seen for p in photographs]
     base = Evaluation(
         pictures=len(real),
         style_seed=style_seed,
-        psnr=float(np.mean([psnr(g, r) for g, r in zip(generated, real, strict=True)])),
+        psnr=_mean(psnr, generated, real),
+        ssim=_mean(ssim, generated, real),
         sharpness=relative_sharpness(generated, real),
         pxy=grid_amplitude(generated)[2],
         photograph_pxy=grid_amplitude(real)[2],
+        render_psnr=None if renders is None else _mean(psnr, renders, real),
+        render_ssim=None if renders is None else _mean(ssim, renders, real),
     )
     if judge is None:
         return base
@@ -118,6 +128,12 @@ def evaluate(
         judge_mean_iou=ours.mean_iou,
         photograph_judge_mean_iou=oracle.mean_iou,
     )
+
+
+def _mean(
+    metric: Callable[[ByteArray, ByteArray], float], pictures: Sequence[ByteArray], real: Sequence[ByteArray]
+) -> float:
+    return float(np.mean([metric(p, r) for p, r in zip(pictures, real, strict=True)]))
 
 
 def style_differences(by_seed: dict[int, list[ByteArray]]) -> float:

@@ -10,9 +10,10 @@ import torch
 from models.bundle import Card, load_bundle, save_bundle
 from models.network import SFlowNetwork
 from models.segmenter import Segmenter
-from trainers.data import CamVid
+from trainers.data import DataSet
+from trainers.data_sets import open_data
 from trainers.evaluate import evaluate, generate, style_differences, validation_photographs
-from trainers.recipe import ImageRecipe, load_recipe
+from trainers.recipe import DataRecipe, ImageRecipe, load_recipe
 from trainers.run_folder import RECIPE, RunFolder
 from trainers.segmentation import load_segmenter
 
@@ -23,10 +24,9 @@ def load_judge(name: str | None) -> Segmenter | None:
 
 
 def score_network(
-    network: SFlowNetwork, root: Path, judge: Segmenter | None, seeds: list[int], every: int
+    network: SFlowNetwork, data: DataSet, judge: Segmenter | None, seeds: list[int], every: int
 ) -> dict[str, Any]:
     """Evaluations by style seed, and how far the seeds' pictures lie apart."""
-    data = CamVid(root, "val")
     photographs = validation_photographs(data, every)
     by_seed = {seed: generate(network, photographs, seed) for seed in seeds}
     result: dict[str, Any] = {
@@ -39,8 +39,10 @@ def score_network(
 
 
 def score_bundle(name: str, root: Path, judge: str | None, seeds: list[int], every: int) -> dict[str, Any]:
-    """Scores of a translation bundle on CamVid's validation photographs."""
-    return score_network(load_bundle(name).sflow, root, load_judge(judge), seeds, every)
+    """Scores of a translation bundle on the validation split of the data it was trained with."""
+    bundle = load_bundle(name)
+    data = open_data(DataRecipe.model_validate(bundle.card.recipe.get("data", {})), root, "val")
+    return score_network(bundle.sflow, data, load_judge(judge), seeds, every)
 
 
 def export_run(run: Path, root: Path, target: Path, judge: str | None) -> Card:
@@ -52,13 +54,13 @@ def export_run(run: Path, root: Path, target: Path, judge: str | None) -> Card:
     folder = RunFolder(run, resume=True)
     recipe = load_recipe(ImageRecipe, str(run / RECIPE))
     state = folder.load()
-    data = CamVid(root, "val")
+    data, val = (open_data(recipe.data, root, split) for split in ("train", "val"))
     network = SFlowNetwork(
         recipe.tier, len(data.classes), recipe.edge, recipe.style_spread, recipe.style_input, recipe.style_reach
     )
     network.load_state_dict(state["average"])
     network.eval()
-    metrics = score_network(network, root, load_judge(judge), [0, 1, 2, 3, 4, 5], every=5)
+    metrics = score_network(network, val, load_judge(judge), [0, 1, 2, 3, 4, 5], every=5)
     card = Card(
         arch="sflow",
         args=network.args,
@@ -66,14 +68,14 @@ def export_run(run: Path, root: Path, target: Path, judge: str | None) -> Card:
         size=list(recipe.data.crop),
         edge=recipe.edge.as_dict(),
         ensemble=[round(v, 4) for v in network.dned.learned_weights().tolist()],
-        data=f"CamVid train, without {', '.join(recipe.data.exclude) or 'none'}",
+        data=data.description,
         command="; ".join(folder.commands()),
         recipe=recipe.model_dump(mode="json"),
         recipe_changes=folder.recipe_changes(),
         steps=int(state["step"]),
         metrics=metrics,
-        licence_weights="CC-BY-NC-4.0",
-        licence_data="CC-BY-NC-4.0 (CamVid, Brostow et al.)",
+        licence_weights=data.licence,
+        licence_data=f"{data.licence} ({data.credit})",
     )
     training: dict[str, torch.Tensor] = {}
     for part in ("network", "discriminator"):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from sim_bridge.frames import ByteArray
 
@@ -14,6 +15,20 @@ def psnr(generated: ByteArray, photograph: ByteArray) -> float:
     """Peak signal-to-noise ratio in dB of one picture."""
     error = float(np.mean((generated.astype(np.float64) - photograph) ** 2))
     return float("inf") if error == 0 else 10 * float(np.log10(255**2 / error))
+
+
+def ssim(generated: ByteArray, photograph: ByteArray) -> float:
+    """Structural similarity of the grey pictures, -1..1 (Wang et al. 2004: Gaussian 11x11, sigma 1.5, no padding)."""
+    x, y = (cv2.cvtColor(p, cv2.COLOR_RGB2GRAY).astype(np.float64) for p in (generated, photograph))
+
+    def mean(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.asarray(cv2.GaussianBlur(values, (11, 11), 1.5)[5:-5, 5:-5], np.float64)
+
+    mx, my = mean(x), mean(y)
+    vx, vy, covariance = mean(x * x) - mx * mx, mean(y * y) - my * my, mean(x * y) - mx * my
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    luminance = (2 * mx * my + c1) / (mx * mx + my * my + c1)
+    return float((luminance * (2 * covariance + c2) / (vx + vy + c2)).mean())
 
 
 def sharpness(picture: ByteArray) -> float:

@@ -29,7 +29,9 @@ class _Section(BaseModel):
 class DataRecipe(_Section):
     """Photographs: which set, and how crops are cut."""
 
-    kind: Literal["camvid"] = "camvid"
+    kind: Literal["camvid", "recordings"] = "camvid"
+    edges: Literal["photograph", "render"] = "photograph"
+    """Whose edge map DNED is shown: of recordings with both pictures it may be the render's."""
     exclude: tuple[str, ...] = ()
     share: Literal["all", "odd", "even"] = "all"
     crop: tuple[int, int] = (256, 128)
@@ -112,6 +114,8 @@ class ImageRecipe(_Section):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         """Sizes that the networks can take, and no weight that has no effect."""
+        if self.data.edges == "render" and self.data.kind != "recordings":
+            raise ValueError(f"data.edges 'render' needs recordings, {self.data.kind} holds photographs alone")
         if any(side % DNED_STRIDE for side in self.data.crop):
             raise ValueError(f"data.crop is {self.data.crop}, both sides must be multiples of {DNED_STRIDE}")
         if self.judge_crop is not None:

@@ -94,7 +94,8 @@ def image(
     dry_run: DryRun = False,
 ) -> None:
     """Train the generator and DNED on photographs (eq. 1 to 7)."""
-    from trainers.data import CamVid, load_all
+    from trainers.data import load_all
+    from trainers.data_sets import open_data
     from trainers.evaluate import validation_photographs
     from trainers.image import ImageTrainer
     from trainers.sheets import SampleSheet
@@ -105,7 +106,7 @@ def image(
         return
     _set_threads(threads)
     folder = RunFolder(run, resume=resume)
-    data = CamVid(root, "train", resolved.data.exclude, resolved.data.share)
+    data, val = (open_data(resolved.data, root, split) for split in ("train", "val"))
     samples = load_all(data, LaplacianEdges(resolved.edge))
     trainer = ImageTrainer(resolved, samples, data.classes, folder)
     if resume:
@@ -114,7 +115,7 @@ def image(
         trainer.start_from(find_bundle(start))
     folder.save_recipe(resolved, trainer.step, may_differ=recipe_changed)
     folder.save_command(_command())
-    sheet = SampleSheet(folder.samples, validation_photographs(CamVid(root, "val"), 25), trainer.collector)
+    sheet = SampleSheet(folder.samples, validation_photographs(val, max(1, len(val) // 5)), trainer.collector)
     if not trainer.train(sheet):
         print(f"stopped and saved at step {trainer.step}: go on with --resume", file=sys.stderr)
 

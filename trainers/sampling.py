@@ -63,7 +63,7 @@ class Sampler:
             left = int(self.rng.integers(sample.labels.shape[1] - width + 1))
             crops.append(sample.crop(top, left, height, width, flip=bool(self.rng.random() < 0.5)))
         augmentation = self._recipe.edge_augmentation
-        shown = [c.edges if augmentation is None else degrade(c, augmentation, self._classes, self.rng) for c in crops]
+        shown = [c.shown if augmentation is None else degrade(c, augmentation, self._classes, self.rng) for c in crops]
         x = torch.from_numpy(np.stack([c.rgb for c in crops])).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
         return Batch(
             x,

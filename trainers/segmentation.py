@@ -16,7 +16,8 @@ from models.bundle import Bundle, Card, load_bundle, save_bundle
 from models.segmenter import SEGMENTERS, Segmenter
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import ByteArray
-from trainers.data import CamVid, Photograph
+from trainers.data import DataSet, Photograph
+from trainers.data_sets import open_data
 from trainers.device import pick_device
 from trainers.recipe import SegmenterRecipe
 from trainers.report import Collector, Progress, check_finite
@@ -100,7 +101,7 @@ def train_segmenter(recipe: SegmenterRecipe, root: Path, folder: Path, command: 
     """Trains a segmenter, scores it on the validation photographs and writes it into ``folder / "bundle"``."""
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
-    data = CamVid(root, "train", recipe.data.exclude, recipe.data.share)
+    data = open_data(recipe.data, root, "train")
     samples = list(data)
     device = pick_device()
     network = SEGMENTERS[recipe.arch](len(data.classes), recipe.width).to(device).to(memory_format=torch.channels_last)
@@ -122,10 +123,12 @@ def train_segmenter(recipe: SegmenterRecipe, root: Path, folder: Path, command: 
             means = collector.collect()
             check_finite(means, step + 1)
             progress.report(step + 1, recipe.arch, means)
-    return _finish(recipe, network.eval().cpu(), CamVid(root, "val"), folder, command)
+    return _finish(recipe, network.eval().cpu(), data, open_data(recipe.data, root, "val"), folder, command)
 
 
-def _finish(recipe: SegmenterRecipe, network: Segmenter, val: CamVid, folder: Path, command: str) -> Bundle:
+def _finish(
+    recipe: SegmenterRecipe, network: Segmenter, data: DataSet, val: DataSet, folder: Path, command: str
+) -> Bundle:
     photographs = [p.crop_to_stride() for p in val]
     result = score(
         predict(network, [p.rgb for p in photographs]), [p.labels for p in photographs], len(val.classes), val.void
@@ -140,12 +143,12 @@ def _finish(recipe: SegmenterRecipe, network: Segmenter, val: CamVid, folder: Pa
         args=network.args,
         classes=list(val.classes),
         size=list(recipe.data.crop),
-        data=f"CamVid train, {recipe.data.share} frames, without {', '.join(recipe.data.exclude) or 'none'}",
+        data=data.description,
         command=command,
         steps=recipe.steps,
         metrics=metrics,
-        licence_weights="CC-BY-NC-4.0",
-        licence_data="CC-BY-NC-4.0 (CamVid, Brostow et al.)",
+        licence_weights=data.licence,
+        licence_data=f"{data.licence} ({data.credit})",
     )
     path = folder / "bundle"
     return Bundle(path, save_bundle(path, network, card), network)

@@ -20,7 +20,8 @@ from sim_bridge.frames import Encoding, Frame, Kind, PixelArray  # noqa: E402
 from sim_bridge.preprocess import Preprocessor  # noqa: E402
 from sim_bridge.translators import Style  # noqa: E402
 from sim_bridge.translators.sflow import SFlowTranslator  # noqa: E402
-from trainers.data import CAMVID_CLASSES, CamVid, load_all  # noqa: E402
+from trainers.camvid import CAMVID_CLASSES, CamVid  # noqa: E402
+from trainers.data import load_all  # noqa: E402
 from trainers.recipe import ImageRecipe  # noqa: E402
 from trainers.sampling import Sampler  # noqa: E402
 

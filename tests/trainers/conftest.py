@@ -10,7 +10,7 @@ import yaml
 from models.bundle import Card, save_bundle
 from models.segmenter import UNetSegmenter
 from tests.trainers.camvid_tree import draw_camvid
-from trainers.data import CAMVID_CLASSES
+from trainers.camvid import CAMVID_CLASSES
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from models.bundle import load_bundle
 from models.edges import LaplacianEdges
 from models.network import SFlowNetwork
 from sim_bridge.errors import UsageError
-from trainers.data import CamVid, load_all
+from trainers.camvid import CamVid
+from trainers.data import load_all
 from trainers.export import export_run
 from trainers.image import ImageTrainer
 from trainers.recipe import ImageRecipe, load_recipe

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainers.metrics import grid_amplitude, mean_difference, psnr, relative_sharpness
+from trainers.metrics import grid_amplitude, mean_difference, psnr, relative_sharpness, ssim
 from trainers.segmentation import score
 
 FLAT = np.full((64, 64, 3), 100, np.uint8)
@@ -23,6 +23,18 @@ def test_psnr_and_difference() -> None:
     assert psnr(FLAT, FLAT) == float("inf")
     assert psnr(FLAT, FLAT + 10) == pytest.approx(10 * np.log10(255**2 / 100))
     assert mean_difference([FLAT], [FLAT - 7]) == 7
+
+
+def test_ssim_by_hand() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (64, 64, 3), np.uint8)
+    assert ssim(noise, noise) == pytest.approx(1)
+    assert abs(ssim(noise, rng.integers(0, 256, (64, 64, 3), np.uint8))) < 0.1
+    # Flat pictures have no structure: what is left is the comparison of their means.
+    c1 = 0.01**2 * 255**2
+    assert ssim(FLAT, FLAT + 50) == pytest.approx((2 * 100 * 150 + c1) / (100**2 + 150**2 + c1))
+    inverted = (255 - noise).astype(np.uint8)
+    assert ssim(noise, inverted) < -0.8
 
 
 def test_relative_sharpness_of_a_blurred_picture_is_below_one() -> None:

@@ -10,7 +10,8 @@ import torch
 from models.bundle import load_bundle
 from models.network import SFlowNetwork
 from sim_bridge.frames import ByteArray
-from trainers.data import CamVid, Photograph
+from trainers.camvid import CAMVID_CLASSES, CamVid
+from trainers.data import Photograph
 from trainers.evaluate import Evaluation, evaluate, generate, style_differences, validation_photographs
 from trainers.export import load_judge
 
@@ -39,7 +40,7 @@ def by_seed(network: SFlowNetwork, photographs: list[Photograph]) -> dict[int, l
 
 @pytest.fixture(scope="module")
 def scores(by_seed: dict[int, list[ByteArray]], photographs: list[Photograph]) -> dict[int, Evaluation]:
-    judge, void = load_judge("camvid-judge"), CamVid.void
+    judge, void = load_judge("camvid-judge"), CAMVID_CLASSES.index("unlabeled")
     return {seed: evaluate(photographs, pictures, seed, judge, void) for seed, pictures in by_seed.items()}
 
 

@@ -1,0 +1,138 @@
+"""Recordings as training data: pairs stay aligned, labels are mapped by name, what is missing is named."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.bundle import load_bundle
+from models.edges import EdgeSettings, LaplacianEdges
+from sim_bridge.errors import LabelError, SizeMismatchError, UsageError
+from sim_bridge.images import write_png
+from sim_bridge.recording_writer import RecordingWriter
+from sim_bridge.recordings import Folder, RecordedFrame, RecordingInfo
+from trainers.data import load_all
+from trainers.data_sets import open_data
+from trainers.recipe import DataRecipe, ImageRecipe, SegmenterRecipe, load_recipe
+from trainers.recordings import STREET_CLASSES, Recordings
+from trainers.sampling import Sampler
+from trainers.segmentation import train_segmenter
+
+ROAD, CAR, ROAD_LINE, BRIDGE = 7, 26, 34, 15  # toytown's ids
+WIDTH, HEIGHT = 96, 64
+
+
+def record(root: Path, frames: int = 3, *, photo: bool = True, taxonomy: str = "toytown") -> Path:
+    """A grey CG scene with a car, and its photograph, which has a texture of its own."""
+    rng = np.random.default_rng(1)
+    folders = [Folder.RGB, Folder.SEMANTIC, *([Folder.PHOTO] if photo else [])]
+    with RecordingWriter(root, RecordingInfo(taxonomy=taxonomy, licence="CC0-1.0")) as writer:
+        for number in range(frames):
+            ids = np.full((HEIGHT, WIDTH), ROAD, np.uint8)
+            ids[20:40, 10 + number : 40 + number] = CAR
+            ids[50:54] = ROAD_LINE
+            ids[:2] = BRIDGE
+            rgb = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+            rgb[ids == CAR] = (10, 20, 200)
+            images = {Folder.RGB: rgb, Folder.SEMANTIC: ids}
+            images[Folder.PHOTO] = (rgb + rng.integers(0, 40, rgb.shape)).astype(np.uint8)
+            files = {f: writer.write_image("camera", f, number, images[f]) for f in folders}
+            writer.add(RecordedFrame("camera", number, number / 10, None, files))
+    return root
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    record(tmp_path / "train" / "north")
+    record(tmp_path / "train" / "south", 2)
+    record(tmp_path / "val")
+    return tmp_path
+
+
+def test_all_recordings_of_a_split_are_read_and_labels_mapped_by_name(root: Path) -> None:
+    data = open_data(DataRecipe(kind="recordings"), root, "train")
+    assert len(data) == 5 and data.licence == "CC0-1.0"
+    photograph = data[0]
+    assert photograph.render is None and photograph.seen is photograph.rgb
+    assert photograph.labels[45, 5] == STREET_CLASSES.index("road")
+    assert photograph.labels[30, 20] == STREET_CLASSES.index("car")
+    assert photograph.labels[51, 5] == STREET_CLASSES.index("road line")
+    assert photograph.labels[0, 0] in (data.void, STREET_CLASSES.index("building"))
+    assert [p.name for p in data[3:]] == ["000000", "000001"]
+    with pytest.raises(IndexError):
+        data[5]
+
+
+def test_shares_do_not_overlap(root: Path) -> None:
+    odd, even = (Recordings(root, "train", share=share) for share in ("odd", "even"))
+    assert (len(odd), len(even)) == (2, 3)
+
+
+def test_the_render_gives_the_shown_edges_and_the_photograph_the_target(root: Path) -> None:
+    operator = LaplacianEdges(EdgeSettings(threshold=20, signed=True))
+    recipe = DataRecipe(kind="recordings", edges="render", crop=(64, 32))
+    (sample, *_) = load_all(open_data(recipe, root, "train"), operator)
+    photo = Recordings(root, "train")[0]
+    render = Recordings(root, "train", renders=True)[0].seen
+    np.testing.assert_array_equal(sample.rgb, photo.rgb)
+    np.testing.assert_array_equal(sample.edges, operator(torch.from_numpy(photo.rgb)[None])[0].numpy())
+    np.testing.assert_array_equal(sample.shown, operator(torch.from_numpy(render)[None])[0].numpy())
+    assert sample.shown.mean() < sample.edges.mean() / 2  # a flat render has fewer edges than a grained photograph
+
+    stage = {"name": "a", "steps": 1, "edges": "laplacian", "lr": 1e-3, "weights": {}}
+    edge = operator.settings.as_dict()
+    resolved = ImageRecipe.model_validate({"name": "a", "data": recipe.model_dump(), "edge": edge, "stages": [stage]})
+    batch = Sampler([sample], resolved, len(STREET_CLASSES)).draw()
+    assert batch.e_degraded.mean() < batch.e.mean() / 2
+
+
+def test_recordings_without_photographs_are_their_own_target(tmp_path: Path) -> None:
+    record(tmp_path / "train", photo=False)
+    data = Recordings(tmp_path, "train")
+    assert tuple(data[0].rgb[30, 20]) == (10, 20, 200)
+    with pytest.raises(UsageError, match="edges of renders need photographs"):
+        Recordings(tmp_path, "train", renders=True)
+
+
+def test_what_is_missing_or_wrong_is_named(root: Path) -> None:
+    with pytest.raises(UsageError, match="test holds no recording"):
+        Recordings(root, "test")
+    (root / "train" / "south" / "semantic" / "000001.png").unlink()
+    with pytest.raises(Exception, match=r"semantic.000001\.png"):
+        list(Recordings(root, "train"))
+    write_png(root / "val" / "photo" / "000001.png", np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(SizeMismatchError, match=r"000001\.png is 8x8, its render is 96x64"):
+        list(Recordings(root, "val"))
+    write_png(root / "val" / "semantic" / "000000.png", np.full((HEIGHT, WIDTH), 99, np.uint8))
+    with pytest.raises(LabelError, match=r"000000\.png: .*99"):
+        list(Recordings(root, "val"))
+
+
+def test_photographs_for_some_frames_only_are_refused(tmp_path: Path) -> None:
+    record(tmp_path / "train" / "a")
+    record(tmp_path / "train" / "b", photo=False)
+    with pytest.raises(UsageError, match="3 of 6 frames have a photo"):
+        Recordings(tmp_path, "train")
+
+
+def test_renders_are_refused_where_there_are_none(recipe: Path) -> None:
+    with pytest.raises(UsageError, match="needs recordings, camvid holds photographs alone"):
+        load_recipe(ImageRecipe, str(recipe), {"data": {"edges": "render", "crop": [64, 32]}})
+
+
+def test_a_segmenter_learns_from_recordings_under_their_licence(root: Path, tmp_path: Path) -> None:
+    recipe = SegmenterRecipe.model_validate(
+        {
+            "name": "x",
+            "data": {"kind": "recordings", "crop": [64, 32]},
+            "arch": "unet-segmenter",
+            "width": 4,
+            "steps": 2,
+        }
+    )
+    (tmp_path / "run").mkdir()
+    bundle = train_segmenter(recipe, root, tmp_path / "run", "none")
+    card = load_bundle(bundle.path).card
+    assert card.licence_weights == "CC0-1.0" and card.classes == list(STREET_CLASSES)
+    assert card.data.startswith("recordings") and "photo images" in card.data
