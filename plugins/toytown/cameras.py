@@ -56,6 +56,7 @@ class Mount:
 MOUNTS: Final = {
     mount.name: mount
     for mount in (
+        Mount("camera"),
         Mount("front"),
         Mount("left", yaw=60.0),
         Mount("right", yaw=-60.0),

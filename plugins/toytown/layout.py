@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from plugins.toytown.buildings import Facade, Lot, Side, add_house
 from plugins.toytown.mesh import MeshBuilder, Place, rounded
@@ -66,10 +67,12 @@ class StaticTown(NamedTuple):
     Attributes:
         mesh: All of it.
         facades: By house number minus 1.
+        lamps: Places of the street lamps' lights, ``(n, 2)``.
     """
 
     mesh: Mesh
     facades: tuple[Facade, ...]
+    lamps: npt.NDArray[np.float64]
 
 
 class _Area(NamedTuple):
@@ -89,7 +92,7 @@ def build_static_town(rng: np.random.Generator, instances: Counter) -> StaticTow
         for j in range(-1, BLOCKS + 1):
             layout.block(i, j)
     layout.hills()
-    return StaticTown(layout.builder.mesh(), tuple(layout.facades))
+    return StaticTown(layout.builder.mesh(), tuple(layout.facades), np.array(layout.lamps))
 
 
 class _Kerb(NamedTuple):
@@ -128,6 +131,7 @@ class _Layout:
     def __init__(self, rng: np.random.Generator, instances: Counter) -> None:
         self.builder = MeshBuilder()
         self.facades: list[Facade] = []
+        self.lamps: list[tuple[float, float]] = []
         self._rng = rng
         self._instances = instances
         self._trees = [plants.tree(rng, rng.uniform(6, 9.5), rng.uniform(1.9, 2.7)) for _ in range(6)]
@@ -229,6 +233,7 @@ class _Layout:
         """What stands along one kerb."""
         for along in np.arange(9, kerb.length - 6, 27.0):
             self._stand(self._lamp, kerb.at(along, 0.45), kerb.facing)
+            self.lamps.append(kerb.at(along, 0.45 - 1.55))
         self._greenery(kerb, park)
         self._signals(kerb)
         if self._rng.random() < 0.3:

@@ -122,7 +122,7 @@ NOON: Final = Preset(
         cover=0.35,
         lamps=0.15,
         lit_windows=0.03,
-        exposure=1.0,
+        exposure=1.1,
     ),
 )
 OVERCAST: Final = Preset(
@@ -146,7 +146,7 @@ OVERCAST: Final = Preset(
         cover=0.9,
         lamps=0.3,
         lit_windows=0.08,
-        exposure=1.0,
+        exposure=1.35,
     ),
 )
 LOW_SUN: Final = Preset(
@@ -170,7 +170,7 @@ LOW_SUN: Final = Preset(
         cover=0.35,
         lamps=0.3,
         lit_windows=0.06,
-        exposure=1.0,
+        exposure=1.75,
     ),
 )
 DUSK: Final = Preset(
@@ -192,7 +192,7 @@ DUSK: Final = Preset(
         cover=0.4,
         lamps=1.0,
         lit_windows=0.38,
-        exposure=1.0,
+        exposure=1.35,
     ),
 )
 PRESETS: Final = {preset.name: preset for preset in (NOON, OVERCAST, LOW_SUN, DUSK)}

@@ -50,6 +50,11 @@ class Material(IntEnum):
     SKY = 17
 
 
+def rgb(color: Color) -> FloatArray:
+    """A colour as float32 ``(1, 3)``, to be multiplied with one number per pixel ``(n, 1)``."""
+    return np.array([color], np.float32)
+
+
 FACE: Final = np.dtype(
     [("class_id", "u1"), ("material", "u1"), ("instance", "u2"), ("house", "u2"), ("albedo", "f4", (3,))]
 )

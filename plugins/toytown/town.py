@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from plugins.toytown.actors import Actor
 from plugins.toytown.buildings import Facade
@@ -22,6 +23,7 @@ class Town:
         traffic: How much moves.
         static: What does not move.
         facades: Houses' fronts, by house number minus 1.
+        lamps: Places of the street lamps' lights, ``(n, 2)``, metres.
         actors: What moves, but for the ego vehicle.
     """
 
@@ -29,6 +31,7 @@ class Town:
     traffic: Traffic
     static: Mesh
     facades: tuple[Facade, ...]
+    lamps: npt.NDArray[np.float64]
     actors: tuple[Actor, ...]
 
     @classmethod
@@ -38,4 +41,4 @@ class Town:
         streets, moving = (np.random.default_rng([seed, stream]) for stream in range(2))
         static = build_static_town(streets, instances)
         actors = make_actors(moving, traffic, instances)
-        return cls(seed, traffic, static.mesh, static.facades, tuple(actors))
+        return cls(seed, traffic, static.mesh, static.facades, static.lamps, tuple(actors))
