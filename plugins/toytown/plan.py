@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -99,5 +98,5 @@ class _Tile:
         self.rectangle(y0, x0, y1, x1, code)
 
     def disc(self, x: float, y: float, radius: float, code: int) -> None:
-        at = (int(x % PITCH / TILE_METRES), int(y % PITCH / TILE_METRES))
-        cv2.circle(self.codes, at, round(radius / TILE_METRES), int(code), -1)
+        along = (np.arange(self._side) + 0.5) * TILE_METRES
+        self.codes[(along - x % PITCH) ** 2 + ((along - y % PITCH) ** 2)[:, None] < radius**2] = code
