@@ -17,8 +17,8 @@ SKY_DISTANCE: Final = 1e5
 """The sky turns with the camera and does not come nearer, metres."""
 NEAR: Final = 0.05
 """What comes closer to the camera than this is no longer visible, metres."""
-SLACK: Final = 0.01
-SLACK_SHARE: Final = 2e-4
+SLACK: Final = 0.001
+SLACK_SHARE: Final = 2e-5
 """A point counts as hidden when something is before it by more than this: metres, and share of its distance."""
 
 
