@@ -64,7 +64,8 @@ def _car_lamps(builder: MeshBuilder, side: int, half: tuple[float, float, float]
     y = side * 0.74 * w
     builder.box((-h - 0.02, y - 0.16, 0.45 * height), (-h + 0.1, y + 0.16, 0.54 * height), tail)
     y = side * 0.66 * w
-    builder.box((h - 0.2, y - 0.16, 0.36 * height), (h, y + 0.16, 0.43 * height), head)
+    # Before the nose, not in its plane: two faces in one plane would be seen by turns.
+    builder.box((h - 0.2, y - 0.16, 0.36 * height), (h + 0.015, y + 0.16, 0.43 * height), head)
 
 
 def _car_plates(builder: MeshBuilder, half: tuple[float, float, float]) -> None:
