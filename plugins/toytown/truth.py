@@ -53,45 +53,44 @@ def flow(view: View, later: Moving, pose: Pose) -> FloatArray:
     Returns:
         float32 ``(H, W, 2)``, pixels to the right and down; NaN where it will be outside the image or hidden.
     """
-    points = _points_later(view, later.time)
-    # From the origin that the rays are cast from, which is rounded to float32.
-    seen = (points - pose[:3, 3].astype(np.float32)) @ pose[:3, :3]
-    size = np.array([view.lens.width, view.lens.height])
-    there = seen[:, :2] / np.maximum(seen[:, 2:], 1e-3) * view.lens.focal + size / 2
+    origin = pose[:3, 3].astype(np.float32)
+    toward = _toward_later(view, later.time, origin)
+    seen = toward @ pose[:3, :3].astype(np.float32)
+    size = np.array([view.lens.width, view.lens.height], np.float32)
+    focal = np.float32(view.lens.focal)
+    there = seen[:, :2] / np.maximum(seen[:, 2:], np.float32(1e-3)) * focal + size / 2
     inside = (seen[:, 2] > NEAR) & (there >= 0).all(1) & (there < size).all(1)
     visible = inside.copy()
-    visible[inside] = ~_hidden(view, later, pose, points[inside])
-    here = view.lens.rays[..., :2].reshape(-1, 2) * view.lens.focal + size / 2
+    visible[inside] = ~_hidden(view, later, origin, toward[inside])
+    here = view.lens.rays[..., :2].reshape(-1, 2) * focal + size / 2
     moved = there - here
     moved[~visible] = np.nan
     return np.asarray(moved, np.float32).reshape(*view.shape, 2)
 
 
-def _points_later(view: View, time: float) -> npt.NDArray[np.float64]:
-    """World coordinates, at a later time, of what each pixel sees now, ``(N, 3)``.
+def _toward_later(view: View, time: float, origin: FloatArray) -> FloatArray:
+    """The way from the later camera's ``origin`` to what each pixel sees now, at the later time, float32 ``(N, 3)``.
 
-    Double precision: float32 is 0.03 mm at the far end of the town, enough to miss the small triangles of people.
+    Differences, not places: float32 is 0.03 mm at the far end of the town, enough to miss people's small triangles.
     """
-    reach = np.where(view.sky, SKY_DISTANCE, view.depth)
-    points = view.origin + view.directions * reach[:, None]
+    reach = np.where(view.sky, np.float32(SKY_DISTANCE), view.depth)
+    toward = view.directions * reach[:, None] + (view.origin - origin)
     moving = view.moving
     owners = moving.owner.take(view.moving_rows)
     for owner in np.unique(owners):
         mine = owners == owner
         actor = view.scene.town.actors[moving.actors[owner]]
         triangles = actor.triangles.take(moving.local.take(view.moving_rows[mine]), 0)
-        corners = actor.vertices(time).take(triangles, 0)
+        corners = actor.vertices(time).take(triangles, 0) - origin
         pixels = view.moving_pixels[mine]
         second, third = view.uv[pixels].T
-        weights = np.stack([1 - second - third, second, third], 1, dtype=np.float64)
-        points[pixels] = np.einsum("nck,nc->nk", corners, weights)
-    return points
+        weights = np.stack([1 - second - third, second, third], 1)
+        toward[pixels] = np.einsum("nck,nc->nk", corners, weights)
+    return np.asarray(toward, np.float32)
 
 
-def _hidden(view: View, later: Moving, pose: Pose, points: npt.NDArray[np.float64]) -> BoolArray:
-    """Whether something stands before each point as seen from the later pose."""
-    origin = pose[:3, 3].astype(np.float32)
-    toward = points - origin
+def _hidden(view: View, later: Moving, origin: FloatArray, toward: FloatArray) -> BoolArray:
+    """Whether something stands before each point as seen from the later camera."""
     distance = np.linalg.norm(toward, axis=1, keepdims=True)
     short = (toward * (1 - SLACK_SHARE - SLACK / np.maximum(distance, 2 * SLACK))).astype(np.float32)
     hidden = view.scene.caster.blocked(origin, short, 1.0)

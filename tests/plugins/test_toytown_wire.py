@@ -123,16 +123,21 @@ def test_wrong_options_are_named(options: dict[str, object], sentence: str) -> N
         ToytownSource().open(options)
 
 
+def record(simulator: Simulator, folder: Path, wanted: Wanted, frames: int = 2) -> Path:
+    recorder = Recorder(simulator, folder, wanted)
+    assert list(recorder.record(frames, first=140)) == list(range(140, 140 + frames))
+    recorder.close()
+    return folder
+
+
 @pytest.fixture
 def recorded(simulator: Simulator, tmp_path: Path) -> Path:
-    recorder = Recorder(simulator, tmp_path / "town", Wanted((Look.CG, Look.PHOTO), True, True, True))
-    assert list(recorder.record(2, first=140)) == [140, 141]
-    recorder.close()
-    return tmp_path / "town"
+    return record(simulator, tmp_path / "town", Wanted())
 
 
-def test_a_recording_holds_what_was_seen(recorded: Path, simulator: Simulator) -> None:
-    recording = Recording.open(recorded)
+def test_a_recording_holds_what_was_seen(simulator: Simulator, tmp_path: Path) -> None:
+    everything = Wanted((Look.CG, Look.PHOTO), instance=True, depth=True, flow=True)
+    recording = Recording.open(record(simulator, tmp_path / "town", everything))
     assert recording.cameras() == ("front", "left", "right")
     assert len(recording) == 6
     camera = recording.info.cameras["left"]
@@ -161,9 +166,7 @@ def test_a_recording_is_replayed(recorded: Path) -> None:
 
 def test_recording_goes_on_where_it_stopped(recorded: Path, simulator: Simulator) -> None:
     before = {path: path.stat().st_mtime_ns for path in recorded.rglob("*.png")}
-    recorder = Recorder(simulator, recorded, Wanted((Look.CG, Look.PHOTO), True, True, True))
-    assert list(recorder.record(3, first=140)) == [140, 141, 142]
-    recorder.close()
+    record(simulator, recorded, Wanted(), frames=3)
     assert len(Recording.open(recorded)) == 9
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
