@@ -91,7 +91,11 @@ def measure_start(setup: Setup) -> tuple[Simulator, dict[str, float]]:
 
 
 def report(setup: Setup, frames: int, photos: int) -> dict[str, object]:
-    """All figures: milliseconds p50, p95, p99 of wall time and p50 of computing by part; frames per second of CG and labels; seconds to start; memory."""
+    """All figures.
+
+    Milliseconds by part: p50, p95, p99 of wall time, and p50 of computing on all threads. Frames per second are of
+    CG and labels. Seconds to start; peak memory of this process, which has built two simulators, in MiB.
+    """
     load_before = os.getloadavg()[0]
     simulator, start = measure_start(setup)
     watch = measure_frames(simulator, frames, photos)

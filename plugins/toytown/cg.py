@@ -11,7 +11,7 @@ import numpy.typing as npt
 from plugins.toytown.facades import FacadeView, facade_view
 from plugins.toytown.plan import ASPHALT, LINE, MANHOLE, PARKING
 from plugins.toytown.presets import CgLight, Preset
-from plugins.toytown.scene import Scene
+from plugins.toytown.scene import SHADOW_HEIGHT, Scene
 from plugins.toytown.surfaces import BoolArray, Color, FloatArray, Material, Tables
 from plugins.toytown.view import Pixels, View
 
@@ -98,10 +98,12 @@ class CgLook:
 
 
 def _flat_ground(view: View) -> tuple[Pixels, FloatArray, FloatArray]:
-    """Pixels of road, pavement and grass, and their x and y."""
+    """Pixels of road, pavement and level grass, and their x and y."""
     road = view.ground
     more = np.flatnonzero((view.materials == Material.SIDEWALK) | (view.materials == Material.GRASS))
-    x, y = view.points(more)[:, :2].T
+    points = view.points(more)
+    level = points[:, 2] < SHADOW_HEIGHT  # the map knows nothing of mounds: it lies inside them
+    more, (x, y) = more[level], points[level, :2].T
     return np.r_[road.pixels, more], np.r_[road.x, x], np.r_[road.y, y]
 
 
