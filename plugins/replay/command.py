@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -17,6 +14,7 @@ import typer
 from plugins.replay.faults import Delivery, FaultInjector, Faults
 from plugins.replay.publisher import ReplayPublisher
 from plugins.replay.source import DEFAULT_RATE, ReplaySource
+from plugins.signals import stop_on_signals
 from sim_bridge.addresses import SIMULATOR_ADDRESS
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import Frame
@@ -146,21 +144,3 @@ def _report(messages: int, source: ReplaySource, faults: Counter[str]) -> None:
         + (f" ({injected} on purpose)" if injected else ""),
         err=True,
     )
-
-
-@contextmanager
-def stop_on_signals(source: ReplaySource) -> Iterator[threading.Event]:
-    """Gives an event that SIGINT and SIGTERM set; they close the source, too. The handlers are put back at the end."""
-    stop = threading.Event()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        stop.set()
-        source.close()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,0 +1,107 @@
+"""What a user can ask of the simulator, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from plugins.toytown.cameras import Mount, parse_mount
+from plugins.toytown.presets import preset_named
+from plugins.toytown.raycast import Backend
+from plugins.toytown.setup import DEFAULT_RATE, DEFAULT_SIZE, Setup
+from plugins.toytown.traffic import Traffic
+from sim_bridge.errors import UsageError
+from sim_bridge.frames import Kind
+from sim_bridge.settings import MIN_SIDE
+
+MOST_SIDE: Final = 4096
+EXTRA_KINDS: Final = (Kind.INSTANCE, Kind.DEPTH, Kind.FLOW)
+"""What can be published beside RGB and semantic frames."""
+
+
+class ToytownOptions(BaseModel):
+    """What the source can be told; unknown names are errors.
+
+    Attributes:
+        seed: Of the town.
+        preset: Name of the weather.
+        traffic: How much moves.
+        size: Width and height, pixels.
+        cameras: As :func:`~plugins.toytown.cameras.parse_mount` reads them.
+        rate: Ticks per second; 0 goes as fast as it can.
+        step: Simulator seconds from tick to tick; None is one over the rate.
+        frames: Stop after that many ticks; None never stops.
+        first: Number of the first tick.
+        kinds: Further kinds to publish.
+        backend: What casts the rays.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    preset: str = "noon"
+    traffic: Traffic = Traffic.NORMAL
+    size: tuple[int, int] = DEFAULT_SIZE
+    cameras: tuple[str, ...] = ("camera",)
+    rate: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = DEFAULT_RATE
+    step: Annotated[float | None, Field(gt=0, le=60, allow_inf_nan=False)] = None
+    frames: Annotated[int | None, Field(ge=1)] = None
+    first: Annotated[int, Field(ge=0)] = 0
+    kinds: tuple[Kind, ...] = ()
+    backend: Backend = Backend.EMBREEX
+
+    @classmethod
+    def checked(cls, options: Mapping[str, object]) -> ToytownOptions:
+        """The options by name.
+
+        Raises:
+            UsageError: One is unknown or out of bounds.
+        """
+        try:
+            made = cls.model_validate(dict(options))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            name = first["loc"][0] if first["loc"] else "options"
+            raise UsageError(f"the toytown option {name!r} is {first['input']!r}: {first['msg'].lower()}") from error
+        if strange := [kind.value for kind in made.kinds if kind not in EXTRA_KINDS]:
+            raise UsageError(f"toytown publishes no {', '.join(strange)}: choose from {', '.join(EXTRA_KINDS)}")
+        return made
+
+    def setup(self) -> Setup:
+        """What the simulator is made of.
+
+        Raises:
+            UsageError: The preset or a camera is unknown, or the size is out of bounds.
+        """
+        step = self.step or 1 / (self.rate or DEFAULT_RATE)
+        preset, mounts = preset_named(self.preset), parse_mounts(self.cameras)
+        size = check_size(self.size)
+        return Setup(self.seed, preset, self.traffic, size, mounts, step, backend=self.backend)
+
+
+def parse_mounts(cameras: Sequence[str]) -> tuple[Mount, ...]:
+    """The cameras of those names or places.
+
+    Raises:
+        UsageError: One is not known, there is none, or two have one name.
+    """
+    mounts = tuple(parse_mount(text) for text in cameras)
+    names = [mount.name for mount in mounts]
+    if len(set(names)) != len(names) or not names:
+        raise UsageError(f"the cameras are {', '.join(names) or 'none'}: name at least one, and each only once")
+    return mounts
+
+
+def check_size(size: tuple[int, int]) -> tuple[int, int]:
+    """The same size.
+
+    Raises:
+        UsageError: It is out of bounds.
+    """
+    if not all(MIN_SIDE <= side <= MOST_SIDE for side in size):
+        raise UsageError(
+            f"the size {size[0]}x{size[1]} is out of bounds: give a width and a height of {MIN_SIDE} to {MOST_SIDE}"
+        )
+    return size

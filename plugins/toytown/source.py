@@ -1,0 +1,145 @@
+"""The simulator as a source of frames."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy.typing as npt
+
+from plugins.toytown.options import ToytownOptions
+from plugins.toytown.surfaces import TAXONOMY
+from sim_bridge.frames import Encoding, Frame, Kind
+
+if TYPE_CHECKING:  # it needs OpenCV
+    from plugins.toytown.simulator import Shot
+
+_ENCODINGS: Final[Mapping[Kind, Encoding]] = {
+    Kind.RGB: Encoding.RGB8,
+    Kind.SEMANTIC: Encoding.MONO8,
+    Kind.INSTANCE: Encoding.MONO16,
+    Kind.DEPTH: Encoding.FLOAT1,
+    Kind.FLOW: Encoding.FLOAT2,
+}
+
+
+class ToytownSource:
+    """Publishes the simulator tick by tick; see :class:`~sim_bridge.sources.Source`.
+
+    Attributes:
+        session: Id of this run; every source has its own.
+        published: Ticks handed out so far.
+    """
+
+    def __init__(self) -> None:
+        self.session = uuid.uuid4().hex[:16]
+        self.published = 0
+        self._closed = threading.Event()
+        self._changed = threading.Condition()
+        self._paused = False
+        self._steps = 0
+
+    def open(self, options: Mapping[str, object]) -> None:
+        """Builds the town, which takes a few seconds.
+
+        Args:
+            options: The fields of :class:`~plugins.toytown.options.ToytownOptions`.
+
+        Raises:
+            UsageError: An option is unknown or out of bounds.
+            MissingExtraError: The ray caster is not installed.
+        """
+        self._options = ToytownOptions.checked(options)
+        setup = self._options.setup()
+        from plugins.toytown.simulator import Simulator
+
+        self._simulator = Simulator(setup)
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """The cameras' names."""
+        return tuple(mount.name for mount in self._simulator.setup.mounts)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yields the frames of every tick when its time has come; a tick that is late delays those after it."""
+        due = time.monotonic()
+        for frames in self.ticks():
+            if self._closed.wait(max(0.0, due - time.monotonic())):
+                return
+            # A burst of late ticks helps nobody: the schedule moves on with the simulator.
+            due = max(due, time.monotonic() - self._period) + self._period
+            yield from frames
+
+    def ticks(self) -> Iterator[tuple[Frame, ...]]:
+        """The frames of each tick, RGB and semantic of each camera first, without waiting for its time."""
+        for index in count() if self._options.frames is None else range(self._options.frames):
+            if not self._may_go_on():
+                return
+            shots = self._simulator.tick(self._options.first + index)
+            yield tuple(frame for shot in shots for frame in self._frames(shot))
+            self.published += 1
+
+    def pause(self) -> None:
+        """Stops the simulation before its next tick, until :meth:`resume`."""
+        self._set(paused=True)
+
+    def resume(self) -> None:
+        """Lets a paused simulation go on."""
+        self._set(paused=False)
+
+    def step(self) -> None:
+        """Lets a paused simulation make one more tick."""
+        with self._changed:
+            self._steps += self._paused
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Ends the iteration, also from a signal handler."""
+        # No lock is taken here: a signal may come while this very thread holds it.
+        self._closed.set()
+
+    @property
+    def _period(self) -> float:
+        return 1 / self._options.rate if self._options.rate else 0.0
+
+    def _set(self, *, paused: bool) -> None:
+        with self._changed:
+            self._paused, self._steps = paused, 0
+            self._changed.notify_all()
+
+    def _may_go_on(self) -> bool:
+        """Waits while the simulation is paused; False when it was closed."""
+        with self._changed:
+            while self._paused and not self._steps and not self._closed.is_set():
+                self._changed.wait(0.1)  # close() may not notify
+            self._steps -= bool(self._steps)
+        return not self._closed.is_set()
+
+    def _frames(self, shot: Shot) -> Iterator[Frame]:
+        images: Mapping[Kind, Callable[[], npt.NDArray[Any]]] = {
+            Kind.RGB: shot.cg,
+            Kind.SEMANTIC: shot.semantic,
+            Kind.INSTANCE: shot.instance,
+            Kind.DEPTH: shot.depth,
+            Kind.FLOW: shot.flow,
+        }
+        for kind in dict.fromkeys((Kind.RGB, Kind.SEMANTIC, *self._options.kinds)):
+            yield Frame(
+                camera=shot.camera,
+                kind=kind,
+                number=shot.number,
+                time=shot.time,
+                session=self.session,
+                encoding=_ENCODINGS[kind],
+                width=shot.lens.width,
+                height=shot.lens.height,
+                pixels=images[kind](),
+                sent=0,
+                labels=TAXONOMY if kind is Kind.SEMANTIC else None,
+                fov=shot.lens.fov,
+                pose=shot.pose,
+            )
