@@ -109,8 +109,9 @@ def _pixels(tick: Tick, panel: Panel) -> ByteArray | None:
         case Panel.DNED:
             return tick.edges
         case Panel.LAPLACIAN:
-            shows = isinstance(tick.translator, ShowsEdges) and tick.cg is not None
-            return tick.translator.edge_map(tick.cg) if shows else None
+            if isinstance(tick.translator, ShowsEdges) and tick.cg is not None:
+                return tick.translator.edge_map(tick.cg)
+            return None
 
 
 def _compress(extension: str, pixels: ByteArray, flags: list[int]) -> bytes:

@@ -97,7 +97,8 @@ class SFlowTranslator:
         # A card may list more classes than the network has learned: the embedding's size is what must hold.
         self._ids = min(len(self._classes), int(network.args["classes"]))
         self._target = target
-        self._styles: tuple[Style, Tensor, Ensemble] | None = None
+        self._styles: tuple[Style, Tensor] | None = None
+        self._ensemble: Ensemble | None = None
         network = network.to(target.device, target.dtype).to(memory_format=torch.channels_last).eval()
         network.dned.ensemble_logits = torch.nn.Parameter(self._logits.to(target.device), requires_grad=False)
         on_cuda = target.device.type == "cuda"
@@ -188,8 +189,7 @@ class SFlowTranslator:
                 f"bundle {self._name} has {self._ids} classes, but a label has the id {highest}: "
                 "map the labels with a LabelMap first"
             )
-        row, ensemble = self._weights(style)
-        weights = row.expand(len(rgb), SIDES)
+        weights = self._weights(style).expand(len(rgb), SIDES)
         try:
             image, edges = self._runner.run(rgb, labels, weights)
         except RuntimeError as error:
@@ -198,7 +198,7 @@ class SFlowTranslator:
             raise TranslatorError(
                 f"bundle {self._name} failed on a {size} frame ({first_line}): try a smaller --size"
             ) from error
-        return Translation(image, edges, ensemble)
+        return Translation(image, edges, self._ensemble)
 
     def warm_up(self, sizes: Sequence[tuple[int, int]]) -> None:
         """Prepares the given ``(width, height)`` sizes: CUDA graphs are captured here and never in the stream."""
@@ -226,13 +226,13 @@ class SFlowTranslator:
         edges: ByteArray = planes.any(0).to(torch.uint8).mul_(255).numpy()
         return edges
 
-    def _weights(self, style: Style) -> tuple[Tensor, Ensemble]:
-        """Ensemble weights float32 ``(1, 6)``, and as numbers; the last ones are kept: a stream rarely changes them."""
+    def _weights(self, style: Style) -> Tensor:
+        """Ensemble weights float32 ``(1, 6)``; the last style's are kept, since a stream rarely changes it."""
         if self._styles is None or self._styles[0] != style:
             weights = self._draw(style)
             a, b, c, d, e, f = weights.tolist()
-            self._styles = (style, weights[None], (a, b, c, d, e, f))
-        return self._styles[1], self._styles[2]
+            self._styles, self._ensemble = (style, weights[None]), (a, b, c, d, e, f)
+        return self._styles[1]
 
     def _draw(self, style: Style) -> Tensor:
         if style.ensemble is None:
