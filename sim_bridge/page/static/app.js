@@ -9,7 +9,9 @@ const byId = (id) => document.getElementById(id);
 const figures = new Map([...document.querySelectorAll("figure[data-panel]")].map((figure) => [figure.dataset.panel, figure]));
 const labels = new Labels(figures.get("labels").querySelector("canvas"));
 const chart = new RateChart(byId("chart"));
-const page = { camera: null, hello: null, status: null, connected: false, drawn: 0, drawnAt: performance.now(), lastFrame: -Infinity, problem: "" };
+const page = { camera: null, hello: null, status: null, connected: false, drawn: 0, drawnAt: null, legendAt: -Infinity, problem: "" };
+
+const LEGEND_MS = 300; // faster than that, shares of classes cannot be read
 
 const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
 const wiping = () => chosen("view") === "wipe";
@@ -75,8 +77,8 @@ async function showTick(parts) {
   [...parts.values()].forEach(({ header }, i) => showPanel(header, bitmaps[i], taxonomy));
   showFacts(first);
   style.showUsed(first.ensemble);
+  if (parts.has("labels") && performance.now() - page.legendAt > LEGEND_MS) showLegend();
   page.drawn += 1;
-  page.lastFrame = performance.now();
   document.body.dataset.frame = String(first.frame);
 }
 
@@ -92,7 +94,8 @@ function showPanel(header, bitmap, taxonomy) {
     return;
   }
   const { width, height } = bitmap;
-  figure.querySelector(".size").textContent = `${width}×${height}`;
+  const map = { dned: "DNED, ", laplacian: "Laplacian, " }[header.kind] ?? "";
+  figure.querySelector(".size").textContent = `${map}${width}×${height}`;
   figure.querySelector(".picture").style.setProperty("--aspect", `${width} / ${height}`);
   if (figure === wipe) draw(byId(`wipe-${header.kind}`), bitmap);
   else if (header.kind === "labels") labels.draw(bitmap, taxonomy);
@@ -136,13 +139,14 @@ function takeStatus(status) {
   if (status.sequence !== page.sequence) {
     page.sequence = status.sequence;
     takeRates(status.rates[rgb], status.rates[photoreal], status.latency_ms.end_to_end);
-    showLegend();
   }
 }
 
 function takeRates(received, published, endToEnd) {
   const now = performance.now();
-  chart.add({ in: received, out: published, page: (1000 * page.drawn) / Math.max(1, now - page.drawnAt) });
+  if (page.drawnAt !== null) {
+    chart.add({ in: received, out: published, page: (1000 * page.drawn) / Math.max(1, now - page.drawnAt) });
+  }
   page.drawn = 0;
   page.drawnAt = now;
   byId("rate").value = short(published);
@@ -185,6 +189,7 @@ function stateOf(status) {
 }
 
 function showLegend() {
+  page.legendAt = performance.now();
   const shares = [...labels.shares()].filter(([, share]) => share > 0.001).sort((a, b) => a[0] - b[0]);
   const items = shares.map(([id, share]) => {
     const item = document.createElement("li");
@@ -228,6 +233,7 @@ for (const input of document.querySelectorAll('input[name="view"], input[name="e
   input.addEventListener("change", () => {
     byId("panels").hidden = byId("legend").hidden = wiping();
     byId("wipe").hidden = !wiping();
+    byId("edge-choice").disabled = wiping();
     watch();
   });
 }
