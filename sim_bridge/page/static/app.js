@@ -74,6 +74,7 @@ async function showTick(parts) {
     ...[...parts.values()].map(({ payload }) => decode(payload)),
   ]);
   await nextPaint();
+  if (first.camera !== page.camera) return; // another camera was chosen while this was on its way
   [...parts.values()].forEach(({ header }, i) => showPanel(header, bitmaps[i], taxonomy));
   showFacts(first);
   style.showUsed(first.ensemble);
@@ -87,6 +88,7 @@ const nextPaint = () => (document.hidden ? Promise.resolve() : new Promise((reso
 
 function showPanel(header, bitmap, taxonomy) {
   const wipe = byId("wipe");
+  if (wiping() && !byId(`wipe-${header.kind}`)) return; // asked for before the wipe was chosen
   const figure = wiping() ? wipe : figures.get(["laplacian", "dned"].includes(header.kind) ? "edges" : header.kind);
   figure.classList.toggle("filled", bitmap !== null);
   if (bitmap === null) {
@@ -121,6 +123,7 @@ function showFacts(header) {
     const fact = document.createElement("dd");
     term.textContent = name;
     fact.textContent = fact.title = value;
+    fact.dataset.fact = name;
     return [term, fact];
   });
   byId("facts").replaceChildren(...rows);
