@@ -170,6 +170,10 @@ class WebClient:
                     self._events.append(event)
         return self._events.pop(0)
 
+    def shut_down(self) -> None:
+        """Ends the connection under a thread that still reads; that one gets a ``ConnectionError``."""
+        self._socket.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         self._socket.close()
 
