@@ -9,7 +9,7 @@ const byId = (id) => document.getElementById(id);
 const figures = new Map([...document.querySelectorAll("figure[data-panel]")].map((figure) => [figure.dataset.panel, figure]));
 const labels = new Labels(figures.get("labels").querySelector("canvas"));
 const chart = new RateChart(byId("chart"));
-const page = { camera: null, hello: null, status: null, connected: false, drawn: 0, drawnAt: null, legendAt: -Infinity, problem: "" };
+const page = { camera: null, hello: null, status: null, connected: false, drawn: 0, drawnAt: null, legendAt: -Infinity, pointer: null, problem: "" };
 
 const LEGEND_MS = 300; // faster than that, shares of classes cannot be read
 
@@ -208,6 +208,14 @@ function showLegend() {
     return item;
   });
   byId("legend").replaceChildren(...items);
+  showPointed();
+}
+
+/** Names the class under the pointer; the picture moves on under a pointer that rests. */
+function showPointed() {
+  const id = page.pointer ? labels.at(...page.pointer) : null;
+  byId("pointed").value = id === null ? "" : `${labels.name(id)} (${id})`;
+  for (const item of byId("legend").children) item.classList.toggle("here", item.dataset.id === String(id));
 }
 
 function saveFile(header, payload) {
@@ -244,11 +252,13 @@ for (const input of document.querySelectorAll('input[name="view"], input[name="e
 const labelPicture = labels.canvas;
 labelPicture.addEventListener("pointermove", (event) => {
   const box = labelPicture.getBoundingClientRect();
-  const id = labels.at((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
-  byId("pointed").value = id === null ? "" : `${labels.name(id)} (${id})`;
-  for (const item of byId("legend").children) item.classList.toggle("here", item.dataset.id === String(id));
+  page.pointer = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+  showPointed();
 });
-labelPicture.addEventListener("pointerleave", () => (byId("pointed").value = ""));
+labelPicture.addEventListener("pointerleave", () => {
+  page.pointer = null;
+  showPointed();
+});
 
 const wipePicture = byId("wipe-picture");
 const wipeAt = byId("wipe-at");
