@@ -62,12 +62,14 @@ class Feeder:
         self._shown = shown
         self._session, self._cameras = session, cameras or ("camera",)
         self._stop = threading.Event()
-        self._numbers = itertools.count(1)
+        self.sent = 0
+        """Ticks sent; final when it is stopped."""
         self._thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
         pictures, ids = street()
-        for number in self._numbers:
+        for number in itertools.count(1):
+            self.sent = number
             for camera in self._cameras:
                 rgb, semantic = make_pair(number, self._session, camera=camera, size=SIZE)
                 rgb.pixels.view(np.uint8)[...] = pictures
