@@ -21,12 +21,15 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 
 import zmq
 
+from sim_bridge.bundle_choice import BundleChoice
 from sim_bridge.frames import Kind
 from sim_bridge.latency import LatencyRecorder
 from sim_bridge.ledger import Ledger, Outcome
-from sim_bridge.stages import NetworkStage, PublishStage, ReceiveStage, Shared, TranslatorSource
+from sim_bridge.stages import BundleLoader, NetworkStage, PublishStage, ReceiveStage, Shared, TranslatorSource
 from sim_bridge.status import OutputCounts
+from sim_bridge.tap import Tap
 from sim_bridge.translators import Style
+from sim_bridge.translators.load import load_translator
 from sim_bridge.transport import EXPECTED_MESSAGE_BYTES, CurveKeys, FrameReceiver, FrameSender
 
 if TYPE_CHECKING:
@@ -55,13 +58,17 @@ class Bridge:
         settings: What to do.
         translator: A translator, or a function that loads one. The function is called in the network stage's thread,
             after the sockets are bound and while status messages already go out.
+        load: Loads a bundle that is chosen while the bridge runs; by default as the settings' own bundle is loaded.
 
     Raises:
         UsageError: An address or key cannot be used.
     """
 
-    def __init__(self, settings: BridgeSettings, translator: TranslatorSource) -> None:
+    def __init__(
+        self, settings: BridgeSettings, translator: TranslatorSource, *, load: BundleLoader | None = None
+    ) -> None:
         self._settings = settings
+        self._load = load or (lambda bundle: load_translator(settings.model_copy(update={"bundle": bundle})))
         self._shared = Shared.build(settings)
         # SimpleQueue, because its put may be called from a signal handler at any point of the code.
         self._requests: queue.SimpleQueue[_Request | Exception] = queue.SimpleQueue()
@@ -99,10 +106,30 @@ class Bridge:
             name: threading.Thread(target=self._guard, args=(stage,), name=f"sim-bridge-{name}", daemon=True)
             for name, stage in (
                 ("publish", PublishStage(shared, self._sender)),
-                ("network", NetworkStage(shared, translator)),
+                ("network", NetworkStage(shared, translator, self._load)),
                 ("receive", ReceiveStage(shared, self._receiver)),
             )
         }
+
+    @property
+    def settings(self) -> BridgeSettings:
+        """What it was told to do."""
+        return self._settings
+
+    @property
+    def state(self) -> str:
+        """``loading``, ``running``, ``paused`` or ``stopping``."""
+        return self._shared.state
+
+    @property
+    def tap(self) -> Tap:
+        """Where the newest tick of every camera can be looked at."""
+        return self._shared.tap
+
+    @property
+    def bundles(self) -> BundleChoice:
+        """Which network runs; another one can be asked for there."""
+        return self._shared.bundles
 
     @property
     def ledger(self) -> Ledger:
@@ -160,6 +187,14 @@ class Bridge:
     def step(self) -> None:
         """While paused: lets one more pair of every camera through."""
         self._shared.controls.step()
+
+    def style(self, camera: str) -> Style:
+        """The style in use for a camera.
+
+        Raises:
+            KeyError: The bridge has no such camera.
+        """
+        return self._shared.controls.style(camera)
 
     def set_style(self, camera: str, style: Style) -> None:
         """Sets a camera's style from the next frame on.

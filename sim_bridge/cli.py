@@ -62,6 +62,9 @@ _EXTRAS: Final = {
     "safetensors": ("safetensors", "engine"),
     "onnx": ("onnx", "onnx"),
     "onnxruntime": ("onnxruntime", "onnx"),
+    "starlette": ("starlette", "page"),
+    "uvicorn": ("uvicorn", "page"),
+    "wsproto": ("wsproto", "page"),
 }
 """Import name of each optional dependency: the package that has it and the extra that installs it."""
 
@@ -135,6 +138,9 @@ def bridge(
     curve_keys: CurveKeysOption = None,
     insecure: InsecureOption = None,
     status_interval: Annotated[float | None, setting_option("status_interval")] = None,
+    page: Annotated[int | None, setting_option("page")] = None,
+    page_host: Annotated[str | None, setting_option("page_host")] = None,
+    page_token: Annotated[str | None, setting_option("page_token")] = None,
     log_level: Annotated[str | None, setting_option("log_level")] = None,
     config: ConfigOption = None,
     show_config: Annotated[bool, typer.Option("--show-config", help="Print the resolved settings as YAML.")] = False,
@@ -144,7 +150,8 @@ def bridge(
     """Make a simulator's camera photoreal, live.
 
     Without a subcommand the bridge runs: it subscribes to the RGB and semantic images that a simulator publishes,
-    and publishes photoreal ones under the same frame numbers. The first Ctrl-C finishes what is in flight, the
+    and publishes photoreal ones under the same frame numbers. With --page it can be watched and controlled in a
+    browser. The first Ctrl-C finishes what is in flight, the
     second one does not wait.
 
     Exit codes: 0 all went well, 1 something failed, 2 a flag, setting or path cannot be used, 130 interrupted.
@@ -203,7 +210,13 @@ def _run_bridge(settings: BridgeSettings) -> int:
     from sim_bridge.bridge import Bridge, run_until_signalled
     from sim_bridge.translators.load import load_translator
 
-    return run_until_signalled(Bridge(settings, lambda: load_translator(settings)))
+    with Bridge(settings, lambda: load_translator(settings)) as running:
+        if settings.page is None:
+            return run_until_signalled(running)
+        from sim_bridge.page.server import Page
+
+        with Page(running):
+            return run_until_signalled(running)
 
 
 @app.command()

@@ -106,6 +106,8 @@ class Provenance:
     """First 12 hexadecimal digits of the bundle's SHA-256."""
     seed: int
     status: FrameStatus
+    ensemble: tuple[float, ...] | None = None
+    """The six ensemble weights, where they were given instead of drawn from the seed."""
 
 
 @dataclass(frozen=True, slots=True)

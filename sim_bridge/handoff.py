@@ -57,6 +57,7 @@ class Handoff(Generic[T]):
         self._queues: dict[str, deque[tuple[T, int]]] = {camera: deque() for camera in cameras}
         self._turns = deque(cameras)
         self._closed = False
+        self._nudged = False
 
     def put(self, camera: str, item: T) -> T | None:
         """Hands over ``item``.
@@ -76,10 +77,11 @@ class Handoff(Generic[T]):
             return displaced
 
     def take(self, timeout: float | None = None) -> Taken[T] | None:
-        """Takes the next camera's oldest item; None after ``timeout`` seconds, or when closed and empty."""
+        """Takes the next camera's oldest item; None after ``timeout`` seconds, a nudge, or when closed and empty."""
         asked = time.perf_counter_ns()
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or any(self._queues.values()), timeout)
+            self._changed.wait_for(lambda: self._closed or self._nudged or any(self._queues.values()), timeout)
+            self._nudged = False
             for _ in range(len(self._turns)):
                 queue = self._queues[self._turns[0]]
                 self._turns.rotate(-1)
@@ -89,6 +91,12 @@ class Handoff(Generic[T]):
                     now = time.perf_counter_ns()
                     return Taken(item, now - put, now - max(put, asked))
             return None
+
+    def nudge(self) -> None:
+        """Lets the taker come back, empty-handed if there is nothing: something else waits for it."""
+        with self._changed:
+            self._nudged = True
+            self._changed.notify_all()
 
     @property
     def finished(self) -> bool:

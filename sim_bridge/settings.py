@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from sim_bridge.addresses import BRIDGE_ADDRESS, SIMULATOR_ADDRESS, parse_address
+from sim_bridge.addresses import BRIDGE_ADDRESS, MAX_PORT, SIMULATOR_ADDRESS, is_loopback, parse_address
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import CAMERA_NAME, MAX_PIXELS, MAX_SIDE
 
@@ -27,6 +27,8 @@ ENVIRONMENT_PREFIX: Final = "SIM_BRIDGE_"
 CONFIG_VARIABLE: Final = "SIM_BRIDGE_CONFIG"
 MAX_STYLE_SEED: Final = 2**20 - 1
 """Style seeds repeat after it (``models.style.SEEDS``, which is not imported: it needs torch)."""
+MIN_TOKEN: Final = 16
+"""Fewest characters of the live page's token."""
 MIN_SIDE: Final = 16
 """Smallest width or height the network is asked for, in pixels."""
 
@@ -188,6 +190,36 @@ class BridgeSettings(BaseModel):
         float,
         Field(gt=0, le=3600, allow_inf_nan=False, description="Seconds between two status messages."),
     ] = 1.0
+    page: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=MAX_PORT,
+            description="Port of the live page; 0 lets the operating system choose. Unset means no page.",
+            json_schema_extra={"values": f"0 to {MAX_PORT}", "metavar": "PORT"},
+        ),
+    ] = None
+    page_host: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=253,
+            description="Name or address of this machine on which the live page is served. One that other machines "
+            "can reach needs `page_token`.",
+            json_schema_extra={"values": "host name or IP address", "metavar": "HOST"},
+        ),
+    ] = "127.0.0.1"
+    page_token: Annotated[
+        str | None,
+        Field(
+            min_length=MIN_TOKEN,
+            max_length=256,
+            pattern=r"^[A-Za-z0-9_-]+$",
+            description=f"Secret of {MIN_TOKEN} characters or more that the live page asks for. Other users of this "
+            "machine can read flags: give it by the environment variable or the file.",
+            json_schema_extra={"values": f"{MIN_TOKEN} to 256 letters, digits, `_` `-`", "metavar": "TOKEN"},
+        ),
+    ] = None
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         Field(description="Least severe log line that is written to stderr."),
@@ -262,6 +294,16 @@ class BridgeSettings(BaseModel):
             raise ValueError(
                 f"the size {width}x{height} has {width * height} pixels, above max_pixels {self.max_pixels}: give a "
                 "smaller --size, or raise SIM_BRIDGE_MAX_PIXELS (--max-pixels of the bridge)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_page_is_guarded(self) -> BridgeSettings:
+        if self.page is not None and self.page_token is None and not is_loopback(self.page_host):
+            raise ValueError(
+                f"the page host {self.page_host!r} can be reached from other machines, where anybody could look and "
+                f"change the style: set SIM_BRIDGE_PAGE_TOKEN to {MIN_TOKEN} characters or more (python -c 'import "
+                "secrets; print(secrets.token_urlsafe())'), or keep 127.0.0.1"
             )
         return self
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from sim_bridge import wire
+from sim_bridge.bundle_choice import BundleChoice
 from sim_bridge.errors import SimBridgeError, SizeMismatchError, WireError
 from sim_bridge.frames import Frame, FrameId, FrameStatus, Kind, Provenance
 from sim_bridge.handoff import Handoff, Policy, Taken
@@ -24,7 +25,8 @@ from sim_bridge.once import OncePerCause
 from sim_bridge.pairing import Drop, Event, Pair, Pairer, Repeat
 from sim_bridge.preprocess import Preprocessor, postprocess
 from sim_bridge.status import OutputCounts, StatusReporter
-from sim_bridge.translators import ByteArray, Style, Translator
+from sim_bridge.tap import Tap, Tick
+from sim_bridge.translators import ByteArray, Style, Translation, Translator
 from sim_bridge.transport import FrameReceiver, FrameSender, Message
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ MAX_WARM_SIZES: Final = 16
 
 TranslatorSource = Translator | Callable[[], Translator]
 """A translator, or what loads one, in the thread of the network stage, which is the only one to call it."""
+BundleLoader = Callable[[str], Translator]
+"""Loads a bundle that was chosen while the bridge runs, in the same thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +69,31 @@ class Result:
 
     Attributes:
         job: Where it comes from, overhead brought up to date.
-        rgb: The photoreal picture, uint8 ``(H, W, 3)``; None to pass the CG frame on.
-        model: The translator's model id.
-        seed: Style seed.
+        translator: What made it.
+        style: The style that was asked for.
         inferred: When the network was done, nanoseconds since the epoch.
+        cg: The RGB picture at the network's size, uint8 ``(H, W, 3)``; None to pass the CG frame on.
+        translation: What the network made, a batch of one; None to pass the CG frame on.
     """
 
     job: Job
-    rgb: ByteArray | None
-    model: str
-    seed: int
+    translator: Translator
+    style: Style
     inferred: int
+    cg: ByteArray | None = None
+    translation: Translation | None = None
+
+    @property
+    def rgb(self) -> ByteArray | None:
+        """The photoreal picture, uint8 ``(H, W, 3)``; None to pass the CG frame on."""
+        return None if self.translation is None else self.translation.rgb[0]
+
+    def tick(self, provenance: Provenance) -> Tick:
+        """All its pictures, for who looks."""
+        made = self.translation
+        edges = None if made is None or made.edges is None else made.edges[0]
+        ensemble = None if made is None else made.ensemble
+        return Tick(self.job.pair, self.cg, edges, self.rgb, ensemble, self.translator, provenance)
 
 
 class Controls:
@@ -84,6 +102,7 @@ class Controls:
     def __init__(self, cameras: Sequence[str], style: Style) -> None:
         self._changed = threading.Condition()
         self._paused = False
+        self._nudged = False
         self._steps = dict.fromkeys(cameras, 0)
         self._styles = dict.fromkeys(cameras, style)
 
@@ -110,11 +129,21 @@ class Controls:
             self._steps = {camera: steps + 1 for camera, steps in self._steps.items()}
             self._changed.notify_all()
 
+    def nudge(self) -> None:
+        """Lets who waits in :meth:`admit` come back once: something else waits for it."""
+        with self._changed:
+            self._nudged = True
+            self._changed.notify_all()
+
     def admit(self, camera: str, *, wait: bool = False) -> bool:
-        """Whether a pair of ``camera`` may go on now, using up a step; with ``wait`` it comes back when it may."""
+        """Whether a pair of ``camera`` may go on now, using up a step; with ``wait`` it comes back when it may.
+
+        A :meth:`nudge` also ends the wait, with the answer of that moment.
+        """
         with self._changed:
             if wait:
-                self._changed.wait_for(lambda: not self._paused or self._steps[camera] > 0)
+                self._changed.wait_for(lambda: self._nudged or not self._paused or self._steps[camera] > 0)
+                self._nudged = False
             if not self._paused:
                 return True
             if self._steps[camera] == 0:
@@ -151,6 +180,8 @@ class Shared:
     inbox: Handoff[Job]
     outbox: Handoff[Result | Repeat]
     outputs: OutputCounts
+    tap: Tap
+    bundles: BundleChoice
     loaded: threading.Event = field(default_factory=threading.Event)
     """Set when the translator is ready."""
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -163,17 +194,35 @@ class Shared:
         """Makes everything for the cameras and the mode of ``settings``."""
         cameras = settings.topics
         policy, bound = (Policy.NEWEST, 1) if settings.mode == "realtime" else (Policy.WAIT, settings.pair_window)
+        controls = Controls(cameras, Style(seed=settings.style_seed))
+        inbox: Handoff[Job] = Handoff(cameras, policy, bound)
+
+        def wake_network() -> None:
+            inbox.nudge()
+            controls.nudge()
+
         return cls(
             settings=settings,
             ledger=Ledger(f"{camera}/{kind}" for camera in cameras for kind in (Kind.RGB, Kind.SEMANTIC)),
             latency=LatencyRecorder(),
-            controls=Controls(cameras, Style(seed=settings.style_seed)),
+            controls=controls,
             once=OncePerCause(logger),
-            inbox=Handoff(cameras, policy, bound),
+            inbox=inbox,
             # What is dropped is dropped before the network has spent its time on it, never after.
             outbox=Handoff(cameras, Policy.WAIT),
             outputs=OutputCounts(cameras),
+            tap=Tap(),
+            bundles=BundleChoice(settings.bundle, wake_network),
         )
+
+    @property
+    def state(self) -> str:
+        """``loading``, ``running``, ``paused`` or ``stopping``."""
+        if self.stopping.is_set():
+            return "stopping"
+        if not self.loaded.is_set():
+            return "loading"
+        return "paused" if self.controls.paused else "running"
 
     def settle(self, outcome: Outcome, pair: Pair) -> None:
         """Gives both messages of a pair their outcome."""
@@ -288,14 +337,42 @@ class ReceiveStage:
             shared.settle(outcome, displaced.pair)
 
 
-class NetworkStage:
-    """Loads the translator, then prepares and translates pairs, one at a time, cameras in turn."""
+class _Engine:
+    """A translator with what belongs to it: the label tables and the sizes it is warm for. One thread uses it."""
 
-    def __init__(self, shared: Shared, source: TranslatorSource) -> None:
+    def __init__(self, translator: Translator, size: tuple[int, int] | None) -> None:
+        self.translator = translator
+        self.preprocessor = Preprocessor(translator.classes, size)
+        self.warm: set[tuple[int, int]] = set()
+        if size is not None:
+            self.warm_up(size)
+
+    def warm_up(self, size: tuple[int, int]) -> None:
+        """Slow first-call work for a size that is new; with ``--size`` unset only the stream tells it."""
+        if size not in self.warm and len(self.warm) < MAX_WARM_SIZES:
+            self.translator.warm_up([size])
+            self.warm.add(size)
+
+
+class NetworkStage:
+    """Loads the translator, then prepares and translates pairs, one at a time, cameras in turn.
+
+    Another bundle that is chosen meanwhile is loaded here too, between two pairs; the one before goes on working when
+    it cannot be loaded.
+
+    Args:
+        shared: What all stages see.
+        source: The translator to begin with.
+        load: Loads another bundle.
+    """
+
+    _engine: _Engine
+
+    def __init__(self, shared: Shared, source: TranslatorSource, load: BundleLoader) -> None:
         self._shared = shared
         self._source = source
+        self._load = load
         self._sessions: dict[str, str] = {}
-        self._warm: set[tuple[int, int]] = set()
 
     def run(self) -> None:
         """Loops until no more pairs can come.
@@ -305,57 +382,73 @@ class NetworkStage:
         """
         shared = self._shared
         translator = self._source if isinstance(self._source, Translator) else self._source()
-        preprocessor = Preprocessor(translator.classes, shared.settings.size)
-        if shared.settings.size is not None:
-            self._warm_up(translator, shared.settings.size)
+        self._engine = _Engine(translator, shared.settings.size)
+        shared.bundles.loaded(shared.settings.bundle, translator.model_id)
         shared.loaded.set()
         logger.info("translator %s (%s) is ready", translator.name, translator.model_id)
         while not shared.inbox.finished:
+            self._change_bundle()
             taken = shared.inbox.take()
             if taken is not None:
-                self._process(taken, translator, preprocessor)
+                self._process(taken)
         shared.outbox.close()
 
-    def _process(self, taken: Taken[Job], translator: Translator, preprocessor: Preprocessor) -> None:
+    def _change_bundle(self) -> None:
+        """Loads the bundle that was asked for, if one was; both networks are in memory until the new one is warm."""
+        shared = self._shared
+        wished = shared.bundles.take()
+        if wished is None or shared.stopping.is_set():
+            return
+        try:
+            engine = _Engine(self._load(wished), shared.settings.size)
+            for size in sorted(self._engine.warm):
+                engine.warm_up(size)
+        except Exception as error:  # whatever is wrong with the new bundle, the old one works
+            known = isinstance(error, SimBridgeError)
+            sentence = str(error) if known else f"loading {wished} raised {type(error).__name__}: {error}"
+            shared.bundles.failed(sentence)
+            logger.warning("the bundle stays as it is: %s", sentence, exc_info=None if known else error)
+            return
+        self._engine, self._sessions = engine, {}
+        shared.bundles.loaded(wished, engine.translator.model_id)
+        logger.info("translator %s (%s) takes over", engine.translator.name, engine.translator.model_id)
+
+    def _process(self, taken: Taken[Job]) -> None:
         shared, job = self._shared, taken.item
         if shared.settings.mode == "lockstep":
-            shared.controls.admit(job.pair.camera, wait=True)
+            while not shared.controls.admit(job.pair.camera, wait=True):
+                self._change_bundle()
         shared.latency.record(Stage.QUEUE, taken.waited)
         job = replace(job, overhead=job.overhead + taken.overhead)
         try:
-            result = self._translate(job, translator, preprocessor)
+            result = self._translate(job)
         except Exception as error:  # noqa: BLE001 - a translator may be anyone's code: it may cost its frame, not the bridge
             if shared.settings.on_error == "drop" or isinstance(error, SizeMismatchError):
                 shared.failed(job.pair, error)
                 return
             shared.complain(job.pair, error)
-            seed = shared.controls.style(job.pair.camera).seed
-            result = Result(job, None, translator.model_id, seed, time.time_ns())
+            style = shared.controls.style(job.pair.camera)
+            result = Result(job, self._engine.translator, style, time.time_ns())
         if shared.outbox.put(job.pair.camera, result) is not None:
             shared.settle(Outcome.SHUTDOWN, job.pair)
 
-    def _translate(self, job: Job, translator: Translator, preprocessor: Preprocessor) -> Result:
+    def _translate(self, job: Job) -> Result:
         pair, latency = job.pair, self._shared.latency
+        translator = self._engine.translator
         if self._sessions.get(pair.camera, pair.id.session) != pair.id.session:
             translator.reset(pair.camera)
         self._sessions[pair.camera] = pair.id.session
         start = time.perf_counter_ns()
-        prepared = preprocessor.prepare(pair.rgb, pair.semantic)
+        prepared = self._engine.preprocessor.prepare(pair.rgb, pair.semantic)
         latency.record(Stage.PREPROCESS, time.perf_counter_ns() - start)
         if prepared.stray:
             self._shared.outputs.add(pair.camera, stray_pixels=prepared.stray)
-        self._warm_up(translator, (prepared.width, prepared.height))
+        self._engine.warm_up((prepared.width, prepared.height))
         style = self._shared.controls.style(pair.camera)
         start = time.perf_counter_ns()
-        rgb = translator.translate(prepared.rgb[None], prepared.labels[None], style).rgb[0]
+        translation = translator.translate(prepared.rgb[None], prepared.labels[None], style)
         latency.record(Stage.NETWORK, time.perf_counter_ns() - start)
-        return Result(job, rgb, translator.model_id, style.seed, time.time_ns())
-
-    def _warm_up(self, translator: Translator, size: tuple[int, int]) -> None:
-        """Slow first-call work for a size that is new; with ``--size`` unset only the stream tells it."""
-        if size not in self._warm and len(self._warm) < MAX_WARM_SIZES:
-            translator.warm_up([size])
-            self._warm.add(size)
+        return Result(job, translator, style, time.time_ns(), prepared.rgb, translation)
 
 
 class PublishStage:
@@ -405,6 +498,8 @@ class PublishStage:
         shared.latency.record(Stage.BRIDGE_OVERHEAD, item.job.overhead + taken.overhead + end - start)
         shared.latency.record(Stage.END_TO_END, end - item.job.taken)
         shared.latency.record(Stage.AGE, time.time_ns() - pair.rgb.sent)
+        if shared.tap.is_open and frame.provenance is not None:
+            shared.tap.offer(item.tick(frame.provenance))
 
     def _finish(self, result: Result) -> Frame:
         """The photoreal frame of a result: the CG frame with other pixels, and where they come from."""
@@ -419,8 +514,9 @@ class PublishStage:
             received=max(cg.received, semantic.received),
             inferred=result.inferred,
             published=time.time_ns(),
-            model=result.model,
-            seed=result.seed,
+            model=result.translator.model_id,
+            seed=result.style.seed,
+            ensemble=result.style.ensemble,
             status=FrameStatus.FALLBACK if result.rgb is None else FrameStatus.FRESH,
         )
         return replace(cg, kind=Kind.PHOTOREAL, pixels=pixels, height=height, width=width, provenance=provenance)
@@ -436,13 +532,6 @@ class PublishStage:
         shared, settings = self._shared, self._shared.settings
         for camera, body in self._reporter.bodies():
             seed = shared.controls.style(camera).seed
-            body |= {"state": self._state(), "mode": settings.mode, "seed": seed}
+            body |= {"state": shared.state, "mode": settings.mode, "seed": seed}
             self._sender.send(wire.encode_status(camera, time.time_ns(), body))
-
-    def _state(self) -> str:
-        shared = self._shared
-        if shared.stopping.is_set():
-            return "stopping"
-        if not shared.loaded.is_set():
-            return "loading"
-        return "paused" if shared.controls.paused else "running"
+            shared.tap.report(camera, body)

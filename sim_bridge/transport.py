@@ -6,8 +6,6 @@ Publishers bind, subscribers connect. ``CONFLATE`` keeps one *part* of a multipa
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
 import logging
 import threading
 import time
@@ -21,7 +19,7 @@ import zmq
 import zmq.auth
 from zmq.auth.thread import ThreadAuthenticator
 
-from sim_bridge.addresses import parse_address
+from sim_bridge.addresses import is_loopback, parse_address
 from sim_bridge.errors import UsageError
 
 KEY_NAME: Final = "sim-bridge"
@@ -77,11 +75,7 @@ def is_local(address: str) -> bool:
         host = parse_address(address).host
     except ValueError:
         return False
-    if host is None or host == "localhost":
-        return True
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return False
+    return host is None or is_loopback(host)
 
 
 def check_address(address: str, *, encrypted: bool = False, insecure: bool = False) -> None:

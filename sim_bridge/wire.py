@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 VERSION: Final = 1
+ENSEMBLE_WEIGHTS: Final = 6
+"""How many ensemble weights a photoreal frame may carry."""
 """The only header version this module writes and reads."""
 
 _IMAGE: Final = frozenset({Encoding.BGRA8, Encoding.RGB8, Encoding.BGR8, Encoding.JPEG, Encoding.PNG})
@@ -414,7 +416,7 @@ def _header_of(frame: Frame) -> dict[str, object]:
 
 
 def _provenance_header(provenance: Provenance) -> dict[str, object]:
-    return {
+    header: dict[str, object] = {
         "received": provenance.received,
         "inferred": provenance.inferred,
         "published": provenance.published,
@@ -422,6 +424,9 @@ def _provenance_header(provenance: Provenance) -> dict[str, object]:
         "seed": provenance.seed,
         "status": str(provenance.status),
     }
+    if provenance.ensemble is not None:
+        header["ensemble"] = list(provenance.ensemble)
+    return header
 
 
 def _payload_of(frame: Frame) -> memoryview:
@@ -531,7 +536,15 @@ def _read_provenance(header: _Header) -> Provenance:
         model=model,
         seed=header.unsigned("seed"),
         status=header.choice("status", FrameStatus),
+        ensemble=_read_ensemble(header) if "ensemble" in header else None,
     )
+
+
+def _read_ensemble(header: _Header) -> tuple[float, ...]:
+    value = header.value("ensemble")
+    if not isinstance(value, list | tuple) or len(value) != ENSEMBLE_WEIGHTS:
+        _fail(Cause.TYPE, f"header key 'ensemble' is {_show(value)}, but must be {ENSEMBLE_WEIGHTS} numbers")
+    return tuple(_real(f"ensemble[{place}]", weight) for place, weight in enumerate(value))
 
 
 def _read_status(header: _Header, camera: str) -> StatusMessage:

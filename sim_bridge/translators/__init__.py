@@ -12,7 +12,10 @@ from typing import Protocol, runtime_checkable
 
 from sim_bridge.frames import ByteArray
 
-__all__ = ["ByteArray", "Style", "Translation", "Translator"]
+__all__ = ["ByteArray", "Ensemble", "ShowsEdges", "Style", "Translation", "Translator"]
+
+Ensemble = tuple[float, float, float, float, float, float]
+"""The weights of DNED's six side outputs, from stride 1 to stride 32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class Style:
     """
 
     seed: int = 0
-    ensemble: tuple[float, float, float, float, float, float] | None = None
+    ensemble: Ensemble | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +39,12 @@ class Translation:
         rgb: uint8 ``(B, H, W, 3)``.
         edges: uint8 ``(B, H, W)``, the edge map the generator saw (0 none, 255 sure), or None where a translator has
             none.
+        ensemble: The six ensemble weights it was made with, sum 1, or None where a translator has none.
     """
 
     rgb: ByteArray
     edges: ByteArray | None
+    ensemble: Ensemble | None = None
 
 
 @runtime_checkable
@@ -72,3 +77,14 @@ class Translator(Protocol):
 
     def reset(self, camera: str) -> None:
         """Forgets what it remembers of a camera (a new session began)."""
+
+
+@runtime_checkable
+class ShowsEdges(Protocol):
+    """A translator that can also show the edge operator's own map, which its network sees."""
+
+    def edge_map(self, rgb: ByteArray) -> ByteArray:
+        """E(x) of a picture uint8 ``(H, W, 3)``: uint8 ``(H, W)``, 0 or 255.
+
+        Called from one other thread, beside :meth:`Translator.translate`.
+        """

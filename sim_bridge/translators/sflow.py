@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol
@@ -14,7 +15,7 @@ from sim_bridge.device import Target, choose_target, has_bf16
 from sim_bridge.errors import MissingExtraError, TranslatorError, UsageError
 from sim_bridge.frames import ByteArray
 from sim_bridge.memory import keep_freed_memory
-from sim_bridge.translators import Style, Translation
+from sim_bridge.translators import Ensemble, Style, Translation
 
 try:
     import torch
@@ -22,6 +23,7 @@ try:
 
     from models.bundle import BundleError, BundleNotFoundError, load_bundle
     from models.dned import SIDES
+    from models.edges import LaplacianEdges
     from models.network import SFlowNetwork
     from models.style import ensemble_weights
     from sim_bridge.translators.cuda import GraphRunner
@@ -34,6 +36,7 @@ _FREE_LICENCES: Final = frozenset(
     {"apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc-by-sa-4.0", "cc0-1.0", "isc", "mit", "unlicense"}
 )
 _CPU_WARM_UP_FRAMES: Final = 3
+_this_thread = threading.local()
 
 
 class Runner(Protocol):
@@ -87,6 +90,7 @@ class SFlowTranslator:
         self._logits = network.dned.ensemble_logits.detach().float().cpu().clone()
         self._spread = network.seed_spread
         self._tier = str(network.args["tier"])
+        self._operator = LaplacianEdges(network.operator.settings)
         self._name = name
         self._model_id = model_id
         self._classes = tuple(classes)
@@ -94,6 +98,7 @@ class SFlowTranslator:
         self._ids = min(len(self._classes), int(network.args["classes"]))
         self._target = target
         self._styles: tuple[Style, Tensor] | None = None
+        self._ensemble: Ensemble | None = None
         network = network.to(target.device, target.dtype).to(memory_format=torch.channels_last).eval()
         network.dned.ensemble_logits = torch.nn.Parameter(self._logits.to(target.device), requires_grad=False)
         on_cuda = target.device.type == "cuda"
@@ -193,7 +198,7 @@ class SFlowTranslator:
             raise TranslatorError(
                 f"bundle {self._name} failed on a {size} frame ({first_line}): try a smaller --size"
             ) from error
-        return Translation(image, edges)
+        return Translation(image, edges, self._ensemble)
 
     def warm_up(self, sizes: Sequence[tuple[int, int]]) -> None:
         """Prepares the given ``(width, height)`` sizes: CUDA graphs are captured here and never in the stream."""
@@ -203,10 +208,30 @@ class SFlowTranslator:
     def reset(self, camera: str) -> None:
         """Nothing is remembered between frames."""
 
+    def edge_map(self, rgb: ByteArray) -> ByteArray:
+        """The edge operator's own map E(x), before DNED, on the CPU.
+
+        Args:
+            rgb: uint8 ``(H, W, 3)``.
+
+        Returns:
+            uint8 ``(H, W)``, 255 where there is an edge, of either sign.
+        """
+        # A second team of OpenMP threads would slow the network's own (see above). Torch keeps the number of threads
+        # per thread; the network's has taken its own before the first picture can be shown.
+        if not getattr(_this_thread, "alone", False):
+            torch.set_num_threads(1)
+            _this_thread.alone = True
+        planes = self._operator(_as_tensor(rgb[None]))[0]
+        edges: ByteArray = planes.any(0).to(torch.uint8).mul_(255).numpy()
+        return edges
+
     def _weights(self, style: Style) -> Tensor:
         """Ensemble weights float32 ``(1, 6)``; the last style's are kept, since a stream rarely changes it."""
         if self._styles is None or self._styles[0] != style:
-            self._styles = (style, self._draw(style)[None])
+            weights = self._draw(style)
+            a, b, c, d, e, f = weights.tolist()
+            self._styles, self._ensemble = (style, weights[None]), (a, b, c, d, e, f)
         return self._styles[1]
 
     def _draw(self, style: Style) -> Tensor:

@@ -23,7 +23,7 @@ from sim_bridge import wire
 from sim_bridge.bridge import Bridge
 from sim_bridge.frames import Encoding, Frame, FrameId, Kind
 from sim_bridge.settings import BridgeSettings
-from sim_bridge.stages import TranslatorSource
+from sim_bridge.stages import BundleLoader, TranslatorSource
 from sim_bridge.translators import ByteArray, Style, Translation
 from sim_bridge.translators.null import NullTranslator
 from sim_bridge.wire import StatusMessage
@@ -272,9 +272,15 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(settings: BridgeSettings, translator: TranslatorSource, *, ready: bool = True) -> Iterator[Running]:
+def running(
+    settings: BridgeSettings,
+    translator: TranslatorSource,
+    *,
+    ready: bool = True,
+    load: BundleLoader | None = None,
+) -> Iterator[Running]:
     """Runs a bridge in a thread; at the end everything it counted must add up."""
-    bridge = Bridge(settings, translator)
+    bridge = Bridge(settings, translator, load=load)
 
     def work() -> None:
         try:

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,9 @@ def test_show_config_is_yaml_on_stdout(tmp_path: Path, site: Path) -> None:
         (("--config", "none.yaml"), "none.yaml cannot be read"),
         (("--input", "tcp://192.0.2.1:5555", "--bundle", "null", "--output", ANY_PORT), "--insecure"),
         (("--style-seed", "x"), "style-seed"),
+        (("--page", "70000"), "less than or equal to 65535"),
+        (("--page", "0", "--page-host", "0.0.0.0"), "set SIM_BRIDGE_PAGE_TOKEN to 16 characters or more"),
+        (("--page", "0", "--page-host", "0.0.0.0", "--page-token", "short"), "at least 16 characters"),
         (("sheet", "out.png"), "give SRC folders, or --live"),
         (("sheet", "in", "out.gif"), "end in .png or .jpg"),
         (("bench", "--size", "big"), "write it like 512x256"),
@@ -128,6 +132,34 @@ def test_core_installation_names_the_extra(tmp_path: Path, site: Path, missing: 
     assert done.returncode == 2, done.stderr
     assert "pip install '.[engine]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("missing", ["starlette", "uvicorn", "wsproto"])
+def test_the_page_names_its_extra(missing: str, site: Path) -> None:
+    arguments = ["--output", ANY_PORT, "--bundle", "null", "--page", "0"]
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None; from sim_bridge.cli import main; sys.exit(main({arguments!r}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(site), capture_output=True, text=True, timeout=WAIT, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert f"the live page needs the package {missing!r}" in done.stderr and "pip install '.[page]'" in done.stderr
+
+
+def test_the_page_runs_with_the_bridge_and_ends_with_it(site: Path) -> None:
+    arguments = ("--bundle", "null", "--output", ANY_PORT, "--page", "0")
+    with running_cli(*arguments, site=site) as bridge:
+        address = bridge.wait_for_line("the page is at http://127.0.0.1:").split()[-1]
+        bridge.wait_for_line("is ready")
+        with urllib.request.urlopen(address + "healthz", timeout=WAIT) as answer:
+            assert json.load(answer) == {"state": "running"}
+        port = address.rstrip("/").rpartition(":")[2]
+        second = run_cli("--bundle", "null", "--output", ANY_PORT, "--page", port, site=site)
+        assert second.returncode == 2
+        assert f"the page's address 127.0.0.1:{port} is in use" in second.stderr and "Traceback" not in second.stderr
+        code, said = bridge.interrupt()
+        assert code == 0 and "Traceback" not in said
 
 
 def test_broken_plugin_does_not_break_the_rest(tmp_path: Path, site: Path) -> None:

@@ -114,3 +114,14 @@ def test_every_item_comes_out_once_in_order_and_the_bound_holds(bound: int, puts
 def test_a_queue_without_room_is_refused() -> None:
     with pytest.raises(ValueError, match="0 items"):
         Handoff(["a"], Policy.NEWEST, 0)
+
+
+def test_a_nudge_brings_the_taker_back_once_and_takes_nothing() -> None:
+    handoff: Handoff[int] = Handoff(["camera"], Policy.WAIT)
+    handoff.nudge()
+    assert handoff.take() is None
+    handoff.put("camera", 1)
+    handoff.nudge()
+    taken = handoff.take()
+    assert taken is not None and taken.item == 1
+    assert handoff.take(0.01) is None

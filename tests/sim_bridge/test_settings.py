@@ -51,6 +51,7 @@ def test_a_flag_that_was_not_given_changes_nothing() -> None:
         {"topics": ("left", "right"), "size": (512, 256), "mode": "lockstep"},
         {"bundle": "null", "curve_keys": Path("/keys"), "insecure": True, "drain_timeout": 0.5},
         {"bundle": "no", "output": "ipc:///tmp/x:#y"},
+        {"page": 8008, "page_host": "0.0.0.0", "page_token": "0123456789abcdef"},
     ],
 )
 def test_shown_config_reads_back_the_same(tmp_path: Path, flags: dict[str, object]) -> None:
@@ -126,6 +127,9 @@ def test_variables_of_plugins_and_tests_are_left_alone() -> None:
         ("output", "tcp://127.0.0.1:99999", "1 to 65535"),
         ("output", "tcp://127.0.0.1", "written tcp://HOST:PORT"),
         ("bundle", "", "at least 1 character"),
+        ("page", 65536, "less than or equal to 65535"),
+        ("page_token", "short", "at least 16 characters"),
+        ("page_token", "with spaces in it", "letters, digits"),
         ("max_pixels", 255, "greater than or equal to 256"),
         ("max_pixels", 2**26 + 1, "less than or equal to 67108864"),
     ],

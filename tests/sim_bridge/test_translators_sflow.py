@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -330,3 +331,24 @@ def test_the_gpu_agrees_with_the_processor(on_gpu: SFlowTranslator) -> None:
         on_gpu.translate(rgb, labels, Style()).rgb.astype(int) - make_translator().translate(rgb, labels, Style()).rgb
     )
     assert np.abs(difference).mean() < 1.0
+
+
+def test_the_answer_says_the_ensemble_weights_it_was_made_with() -> None:
+    rgb, labels = street()
+    translator = make_translator()
+    drawn = translator.translate(rgb, labels, Style(seed=3)).ensemble
+    assert drawn == pytest.approx(make_network().style_weights(3).tolist())
+    given = translator.translate(rgb, labels, Style(ensemble=(2.0, 0.0, 0.0, 0.0, 0.0, 2.0))).ensemble
+    assert given == (0.5, 0.0, 0.0, 0.0, 0.0, 0.5)
+
+
+def test_the_edge_map_is_the_operators_and_leaves_the_networks_threads_alone() -> None:
+    rgb, labels = street(height=256, width=512)
+    translator = make_translator()
+    torch.set_num_threads(2)
+    translator.translate(rgb, labels, Style())
+    with ThreadPoolExecutor(1) as other:
+        edges, threads = other.submit(lambda: (translator.edge_map(rgb[0]), torch.get_num_threads())).result()
+    assert np.array_equal(edges, make_network().operator(torch.tensor(rgb))[0, 0].numpy() * np.uint8(255))
+    assert edges.any() and not edges.all()
+    assert (threads, torch.get_num_threads()) == (1, 2)

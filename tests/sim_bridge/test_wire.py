@@ -45,6 +45,7 @@ PROVENANCES = st.builds(
     model=st.from_regex(r"[0-9a-f]{12}", fullmatch=True),
     seed=NUMBERS,
     status=st.sampled_from(FrameStatus),
+    ensemble=st.none() | st.tuples(*[st.floats(0, 1)] * 6),
 )
 
 
@@ -342,6 +343,8 @@ def test_semantic_needs_its_taxonomy_and_photoreal_its_provenance() -> None:
         assert cause_of(message(drop=key, frame=photoreal)) == Cause.MISSING
     assert cause_of(message({"model": "0123456789AB"}, frame=photoreal)) == Cause.VALUE
     assert cause_of(message({"status": "stale"}, frame=photoreal)) == Cause.VALUE
+    assert cause_of(message({"ensemble": [1.0] * 5}, frame=photoreal)) == Cause.TYPE
+    assert cause_of(message({"ensemble": [float("nan")] * 6}, frame=photoreal)) == Cause.VALUE
     for key in ("received", "inferred", "published"):
         assert cause_of(message({key: 2**64 - 1}, frame=photoreal)) == Cause.VALUE
 

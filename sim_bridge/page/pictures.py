@@ -1,0 +1,128 @@
+"""Pictures of a tick as a browser takes them, and stills with their metadata. Runs in the page's own worker thread."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from enum import StrEnum
+from typing import Final
+
+import cv2
+import numpy as np
+
+from sim_bridge import __version__
+from sim_bridge.errors import ImageError
+from sim_bridge.frames import ByteArray
+from sim_bridge.images import to_ids, to_rgb
+from sim_bridge.tap import Tick
+from sim_bridge.translators import ShowsEdges
+
+JPEG_QUALITY: Final = 88
+METADATA_KEY: Final = "sim-bridge"
+"""Keyword of the text chunk in a still."""
+_IHDR_END: Final = 33  # signature 8, IHDR 25: a text chunk may stand right behind
+
+
+class Panel(StrEnum):
+    """What the page can show of a tick."""
+
+    CG = "cg"
+    LABELS = "labels"
+    LAPLACIAN = "laplacian"
+    """The edge operator's own map E(x)."""
+    DNED = "dned"
+    """The edge map that the generator saw."""
+    PHOTOREAL = "photoreal"
+
+
+def encode(tick: Tick, panel: Panel) -> bytes | None:
+    """A panel of a tick for a browser; None where the tick has no such picture.
+
+    Labels are a grey PNG of class ids, exact; edges a grey PNG or JPEG; pictures JPEG without halved chroma.
+
+    Raises:
+        ImageError: A payload cannot be decoded.
+    """
+    pixels = _pixels(tick, panel)
+    if pixels is None:
+        return None
+    if panel in (Panel.LABELS, Panel.LAPLACIAN):
+        # Level 1 and run lengths: flat areas, where higher levels cost several times the time for nothing.
+        return _compress(
+            ".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+        )
+    flags = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    flags += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    return _compress(".jpg", pixels, flags)
+
+
+def describe(tick: Tick) -> dict[str, object]:
+    """Where a tick's pictures come from, as plain values for JSON."""
+    rgb, semantic, made = tick.pair.rgb, tick.pair.semantic, tick.provenance
+    return {
+        "camera": tick.camera,
+        "frame": rgb.number,
+        "session": rgb.session,
+        "time": rgb.time,
+        "sent": rgb.sent,
+        "received": made.received,
+        "inferred": made.inferred,
+        "published": made.published,
+        "bundle": tick.translator.name,
+        "model": made.model,
+        "seed": made.seed,
+        "given_ensemble": made.ensemble,
+        "ensemble": tick.ensemble,
+        "status": str(made.status),
+        "taxonomy": semantic.labels,
+        "fov": rgb.fov,
+        "pose": None if rgb.pose is None else rgb.pose.ravel().tolist(),
+    }
+
+
+def still(tick: Tick, panel: Panel) -> bytes | None:
+    """A panel as a PNG without loss, the tick's metadata in a text chunk; None where the tick has no such picture.
+
+    The chunk is an ``iTXt`` with the keyword :data:`METADATA_KEY` and JSON as its text; it stands before the pixels.
+
+    Raises:
+        ImageError: A payload cannot be decoded.
+    """
+    pixels = _pixels(tick, panel)
+    if pixels is None:
+        return None
+    png = _compress(".png", pixels, [])
+    text = json.dumps({**describe(tick), "panel": str(panel), "software": f"sim-bridge {__version__}"})
+    return png[:_IHDR_END] + _text_chunk(METADATA_KEY, text) + png[_IHDR_END:]
+
+
+def _pixels(tick: Tick, panel: Panel) -> ByteArray | None:
+    """uint8 ``(H, W)`` or ``(H, W, 3)`` RGB."""
+    match panel:
+        case Panel.CG:
+            return to_rgb(tick.pair.rgb)
+        case Panel.LABELS:
+            return to_ids(tick.pair.semantic)
+        case Panel.PHOTOREAL:
+            return to_rgb(tick.pair.rgb) if tick.rgb is None else tick.rgb
+        case Panel.DNED:
+            return tick.edges
+        case Panel.LAPLACIAN:
+            if isinstance(tick.translator, ShowsEdges) and tick.cg is not None:
+                return tick.translator.edge_map(tick.cg)
+            return None
+
+
+def _compress(extension: str, pixels: ByteArray, flags: list[int]) -> bytes:
+    image = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode(extension, np.ascontiguousarray(image), flags)
+    if not done:
+        raise ImageError(f"a picture of {pixels.shape} could not be encoded as {extension}: report it as a bug")
+    return data.tobytes()
+
+
+def _text_chunk(keyword: str, text: str) -> bytes:
+    """A PNG ``iTXt`` chunk, not compressed: keyword, two flags, no language, no translated keyword, UTF-8 text."""
+    body = b"iTXt" + keyword.encode("latin-1") + b"\0\0\0\0\0" + text.encode()
+    return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
