@@ -13,7 +13,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
 from types import FrameType, TracebackType
@@ -195,6 +195,13 @@ class Bridge:
             KeyError: The bridge has no such camera.
         """
         return self._shared.controls.style(camera)
+
+    def follow(self, listener: Callable[[str], None]) -> None:
+        """Has ``listener`` told ``pause``, ``resume`` or ``step`` whenever that is asked for, in the asker's thread.
+
+        So a simulator that belongs to the bridge can pause with it.
+        """
+        self._shared.controls.follow(listener)
 
     def set_style(self, camera: str, style: Style) -> None:
         """Sets a camera's style from the next frame on.

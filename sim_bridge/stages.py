@@ -105,6 +105,15 @@ class Controls:
         self._nudged = False
         self._steps = dict.fromkeys(cameras, 0)
         self._styles = dict.fromkeys(cameras, style)
+        self._listeners: list[Callable[[str], None]] = []
+
+    def follow(self, listener: Callable[[str], None]) -> None:
+        """Has ``listener`` told ``pause``, ``resume`` or ``step`` whenever that is asked for, in the asker's thread."""
+        self._listeners.append(listener)
+
+    def _tell(self, order: str) -> None:
+        for listener in self._listeners:
+            listener(order)
 
     @property
     def paused(self) -> bool:
@@ -116,18 +125,21 @@ class Controls:
         with self._changed:
             self._paused = True
             self._steps = dict.fromkeys(self._steps, 0)
+        self._tell("pause")
 
     def resume(self) -> None:
         """Lets pairs through again."""
         with self._changed:
             self._paused = False
             self._changed.notify_all()
+        self._tell("resume")
 
     def step(self) -> None:
         """While paused: lets one more pair of every camera through."""
         with self._changed:
             self._steps = {camera: steps + 1 for camera, steps in self._steps.items()}
             self._changed.notify_all()
+        self._tell("step")
 
     def nudge(self) -> None:
         """Lets who waits in :meth:`admit` come back once: something else waits for it."""

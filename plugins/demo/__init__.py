@@ -1,0 +1,1 @@
+"""``sim-bridge demo``: the embedded simulator, the bridge and the live page, one process group, one Ctrl-C."""

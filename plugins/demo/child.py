@@ -1,0 +1,57 @@
+"""The simulator's process of the demo: ``python -m plugins.demo.child JSON``; told what to do by lines on stdin.
+
+``pause``, ``resume`` and ``step`` are what they are on the page. The end of stdin ends the simulation: so it ends with
+its parent, however that was ended.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from plugins.toytown.source import ToytownSource
+
+READY: Final = "ready"
+"""The line on stdout that says that the town stands."""
+
+
+def obey(source: ToytownSource, lines: Iterable[str]) -> None:
+    """Follows orders until there are no more, then ends the simulation."""
+    orders = {"pause": source.pause, "resume": source.resume, "step": source.step}
+    for line in lines:
+        orders[line.strip()]()
+    source.close()
+
+
+def main() -> int:
+    """Runs the simulator; 2 where it cannot be built as asked."""
+    # A terminal's Ctrl-C reaches the whole process group: the parent alone decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    from plugins.toytown.source import ToytownSource
+    from sim_bridge.client import Publisher
+    from sim_bridge.errors import SimBridgeError
+
+    asked = json.loads(sys.argv[1])
+    source = ToytownSource()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: source.close())
+    try:
+        source.open(asked["options"])
+        with Publisher(asked["address"], session=source.session) as publisher:
+            sys.stdout.write(f"{READY}\n")
+            sys.stdout.flush()
+            threading.Thread(target=obey, args=(source, sys.stdin), daemon=True).start()
+            for frame in source:
+                publisher.publish(frame)
+    except SimBridgeError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

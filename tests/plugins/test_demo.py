@@ -1,0 +1,117 @@
+"""The demo as a user starts it: real processes, a real film, one Ctrl-C, a simulator that is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("embreex", reason="the demo's simulator needs the extra 'toytown'")
+av = pytest.importorskip("av", reason="the demo's film needs the extra 'demo'")
+
+import cv2  # noqa: E402
+import psutil  # noqa: E402
+
+ROOT = Path(__file__).parent.parent.parent
+QUICK = ["--bundle", "null", "--size", "128x64", "--traffic", "sparse"]
+SECONDS = 120.0
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", "import sys; from sim_bridge.cli import main; sys.exit(main())", "demo"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
+
+
+def wait_for(process: subprocess.Popen[str], part: str) -> None:
+    assert process.stderr is not None
+    seen = []
+    while line := process.stderr.readline():
+        seen.append(line)
+        if part in line:
+            return
+    raise AssertionError(f"{part!r} was never said:\n{''.join(seen)}")
+
+
+def simulator_of(process: subprocess.Popen[str]) -> psutil.Process:
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        for child in psutil.Process(process.pid).children():
+            if "plugins.demo.child" in child.cmdline():
+                return child
+    raise AssertionError("the demo has no simulator process")
+
+
+def test_headless_writes_a_film_a_sheet_and_statistics(tmp_path: Path) -> None:
+    process = start("--headless", "--frames", "12", "--out", str(tmp_path / "new"), *QUICK)
+    _, said = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, said
+    statistics = json.loads((tmp_path / "new" / "demo.json").read_text())
+    assert statistics["frames"] == 12 and statistics["frames_per_s"] > 0 and statistics["first_frame_s"] > 0
+    for account in statistics["counters"].values():
+        assert account["received"] == sum(value for name, value in account.items() if name != "received")
+    with av.open(str(tmp_path / "new" / "demo.mp4")) as film:
+        (stream,) = film.streams.video
+        pictures = [frame.to_ndarray(format="rgb24") for frame in film.decode(stream)]
+    assert stream.codec_context.name == "h264" and len(pictures) == 12
+    assert pictures[0].shape == (128, 256, 3) and pictures[0][:64, :128].std() > 10
+    sheet = cv2.imread(str(tmp_path / "new" / "demo.png"))
+    assert sheet is not None and sheet.std() > 10
+
+
+def test_a_killed_simulator_is_started_again_as_a_new_session(tmp_path: Path) -> None:
+    process = start("--headless", "--frames", "400", "--rate", "60", "--out", str(tmp_path), *QUICK)
+    wait_for(process, "first photoreal frame")
+    simulator_of(process).kill()
+    wait_for(process, "it is started again")
+    wait_for(process, "session")  # of the next one: its frames go through
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=SECONDS)
+    assert process.returncode == 1  # fewer frames than asked for, and it says so
+
+
+def test_ctrl_c_ends_page_bridge_and_simulator() -> None:
+    process = start("--page", "0", *QUICK)
+    wait_for(process, "open http://127.0.0.1:")
+    wait_for(process, "first photoreal frame")
+    simulator = simulator_of(process)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=SECONDS)
+    assert process.returncode == 0
+    assert not simulator.is_running() or simulator.status() == psutil.STATUS_ZOMBIE
+
+
+def test_the_simulator_ends_with_a_demo_that_was_killed() -> None:
+    process = start("--page", "0", *QUICK)
+    wait_for(process, "first photoreal frame")
+    simulator = simulator_of(process)
+    process.kill()
+    process.communicate(timeout=SECONDS)
+    simulator.wait(SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--preset", "fog"], "fog"),
+        (["--bundle", "no-such"], "no-such"),
+        (["--size", "nonsense"], "nonsense"),
+    ],
+)
+def test_wrong_flags_are_one_sentence(arguments: list[str], message: str) -> None:
+    process = start(*arguments, "--page", "0")
+    _, said = process.communicate(timeout=SECONDS)
+    assert process.returncode == 2 and message in said and "Traceback" not in said
+
+
+def test_a_port_in_use_is_one_sentence() -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        process = start("--page", str(taken.getsockname()[1]), *QUICK)
+        _, said = process.communicate(timeout=SECONDS)
+    assert process.returncode == 2 and "in use" in said and "Traceback" not in said
