@@ -53,9 +53,9 @@ def demo(
     frames: Annotated[int, typer.Option(min=1, help="With --headless: how many photoreal frames.")] = 100,
     out: Annotated[Path, typer.Option(metavar="DIR", help="With --headless: where to write.")] = Path("out"),
 ) -> None:
-    """Run the embedded simulator, the bridge and the live page together; one Ctrl-C ends all three.
+    """Run simulator, bridge and live page together.
 
-    With --headless the page is left out, and demo.mp4, demo.png and demo.json are written into --out.
+    One Ctrl-C ends all three. With --headless the page is left out, and demo.mp4, demo.png and demo.json are written into --out.
     """
     began = time.monotonic()
     options = {
