@@ -91,7 +91,8 @@ def test_the_simulator_ends_with_a_demo_that_was_killed() -> None:
     simulator = simulator_of(process)
     process.kill()
     process.communicate(timeout=SECONDS)
-    simulator.wait(SECONDS)
+    _, alive = psutil.wait_procs([simulator], SECONDS)
+    assert not alive
 
 
 @pytest.mark.parametrize(
