@@ -1,12 +1,13 @@
 """The simulator's process of the demo: ``python -m plugins.demo.child JSON``; told what to do by lines on stdin.
 
 ``pause``, ``resume`` and ``step`` are what they are on the page. The end of stdin ends the simulation: so it ends with
-its parent, however that was ended.
+its parent, however that was ended, even while the town is being built.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import threading
@@ -20,11 +21,13 @@ READY: Final = "ready"
 """The line on stdout that says that the town stands."""
 
 
-def obey(source: ToytownSource, lines: Iterable[str]) -> None:
+def obey(source: ToytownSource, lines: Iterable[str], stands: threading.Event) -> None:
     """Follows orders until there are no more, then ends the simulation."""
     orders = {"pause": source.pause, "resume": source.resume, "step": source.step}
     for line in lines:
         orders[line.strip()]()
+    if not stands.is_set():
+        os._exit(0)  # nothing is open yet, and the building cannot be interrupted
     source.close()
 
 
@@ -37,14 +40,14 @@ def main() -> int:
     from sim_bridge.errors import SimBridgeError
 
     asked = json.loads(sys.argv[1])
-    source = ToytownSource()
-    signal.signal(signal.SIGTERM, lambda _number, _frame: source.close())
+    source, stands = ToytownSource(), threading.Event()
+    threading.Thread(target=obey, args=(source, sys.stdin, stands), daemon=True).start()
     try:
         source.open(asked["options"])
         with Publisher(asked["address"], session=source.session) as publisher:
+            stands.set()
             sys.stdout.write(f"{READY}\n")
             sys.stdout.flush()
-            threading.Thread(target=obey, args=(source, sys.stdin), daemon=True).start()
             for frame in source:
                 publisher.publish(frame)
     except SimBridgeError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Annotated, Final
@@ -55,7 +55,8 @@ def demo(
 ) -> None:
     """Run simulator, bridge and live page together.
 
-    One Ctrl-C ends all three. With --headless the page is left out, and demo.mp4, demo.png and demo.json are written into --out.
+    One Ctrl-C ends all three. With --headless the page is left out, and demo.mp4, demo.png and demo.json are written
+    into --out.
     """
     began = time.monotonic()
     options = {
@@ -77,17 +78,23 @@ def _run(settings: BridgeSettings, options: dict[str, object], began: float, fil
     failures: list[SimBridgeError] = []
     with Bridge(settings, lambda: load_translator(settings)) as bridge:
 
+        def wanted() -> bool:
+            return bridge.state != "stopping"
+
         def fail(error: SimBridgeError) -> None:
             failures.append(error)
             bridge.stop(drain=False)
 
-        with SimulatorProcess(settings.input, options, fail) as simulator, _reported(bridge, simulator, began) as first:
+        with (
+            SimulatorProcess(settings.input, options, wanted=wanted, on_failure=fail) as simulator,
+            _reported(bridge, simulator, began) as first,
+        ):
             bridge.follow(simulator.tell)
             if film is None:
                 with _page(bridge):
                     code = run_until_signalled(bridge)
             else:
-                code = _film(bridge, *film, first)
+                code = _film(bridge, *film, first, failures)
     if failures:
         raise failures[0]
     return code
@@ -101,13 +108,15 @@ def _page(bridge: Bridge) -> AbstractContextManager[object]:
     return page
 
 
-def _film(bridge: Bridge, folder: Path, frames: int, first: list[float]) -> int:
+def _film(bridge: Bridge, folder: Path, frames: int, first: list[float], failures: Sequence[SimBridgeError]) -> int:
     from plugins.demo.film import Film
 
     with Film(bridge, folder, frames, done=bridge.stop) as film:
         code = run_until_signalled(bridge)
     if film.error is not None:
         raise film.error
+    if failures:
+        return code
     statistics = film.write_statistics(first[0] if first else None)
     _say(f"{film.written} frames, {statistics['frames_per_s']} a second: {folder / 'demo.mp4'}, .png, .json")
     return code if film.written == frames else 1

@@ -112,25 +112,26 @@ class Film:
             if self._rows:
                 translator = self._bridge.settings.bundle
                 write_sheet(self._folder / "demo.png", contact_sheet(self._rows, title=f"sim-bridge   {translator}"))
-        except Exception as error:  # noqa: BLE001 - told by the command, in its own thread
+        except (OSError, av.error.FFmpegError) as error:
+            self.error = _unwritable(self._folder, error)
+        except Exception as error:  # noqa: BLE001 - raised by the command, in its own thread
             self.error = error
         self._done()
 
     def _film(self) -> None:
         with av.open(str(self._folder / "demo.mp4"), "w") as container:
             stream = None
-            last, start = None, 0.0
+            last, clock = None, _FilmClock()
             while self.written < self._frames and (tick := self._next(last)) is not None:
                 last = tick
                 images = panels(tick)
                 picture = _grid(images)
                 if stream is None:
-                    start = tick.pair.rgb.time
                     stream = container.add_stream("libx264", options={"preset": "veryfast", "crf": "18"})
                     stream.height, stream.width = picture.shape[:2]
                     stream.pix_fmt, stream.time_base = "yuv420p", Fraction(1, _CLOCK)
                 frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-                frame.pts, frame.time_base = round((tick.pair.rgb.time - start) * _CLOCK), Fraction(1, _CLOCK)
+                frame.pts, frame.time_base = clock.at(tick), Fraction(1, _CLOCK)
                 container.mux(stream.encode(frame))
                 self._count(tick, images)
             if stream is not None:
@@ -141,7 +142,7 @@ class Film:
         with self._changed:
             while not self._ended:
                 tick = self._bridge.tap.latest(self._camera)
-                if tick is not None and tick is not last and (last is None or tick.pair.rgb.time > last.pair.rgb.time):
+                if tick is not None and tick is not last:
                     return tick
                 self._changed.wait(0.5)
         return None
@@ -178,8 +179,32 @@ class Film:
             "cores": os.cpu_count(),
             "load_average": [round(value, 2) for value in os.getloadavg()],
         }
-        (self._folder / "demo.json").write_text(json.dumps(statistics, indent=2) + "\n", encoding="utf-8")
+        try:
+            (self._folder / "demo.json").write_text(json.dumps(statistics, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise _unwritable(self._folder, error) from error
         return statistics
+
+
+class _FilmClock:
+    """The film's time of ticks: the simulator's, which begins again with every session; always rising."""
+
+    def __init__(self) -> None:
+        self._session = ""
+        self._offset = self._last = 0.0
+
+    def at(self, tick: Tick) -> int:
+        """When to show a tick, in 1/90,000 s."""
+        rgb = tick.pair.rgb
+        if rgb.session != self._session:
+            gap = 1 / 15 if self._session else 0.0
+            self._session, self._offset = rgb.session, self._last + gap - rgb.time
+        self._last = max(self._last + 1 / _CLOCK, rgb.time + self._offset) if self._last else rgb.time + self._offset
+        return round(self._last * _CLOCK)
+
+
+def _unwritable(folder: Path, error: Exception) -> ImageError:
+    return ImageError(f"the folder {folder} cannot be written ({error}): give another --out")
 
 
 def _grid(images: Mapping[str, ByteArray]) -> ByteArray:

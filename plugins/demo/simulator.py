@@ -8,8 +8,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import TracebackType
-from typing import Final, Self
+from typing import IO, Final, Self
 
 from plugins.demo.child import READY
 from sim_bridge.errors import SimBridgeError
@@ -18,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 END_SECONDS: Final = 5.0
 """How long the simulator may take to end once it was told to."""
+RESTART_SECONDS: Final = 0.5
+"""How long to wait before it is started again: after a signal to the whole process group no new one is wanted."""
 
 
 class SimulatorProcess:
@@ -26,18 +29,24 @@ class SimulatorProcess:
     Args:
         address: Where it publishes.
         options: Of :class:`~plugins.toytown.options.ToytownOptions`.
+        wanted: Whether one that died is to be started again.
         on_failure: Called, from a thread, with what went wrong when it did not start.
     """
 
     def __init__(
-        self, address: str, options: Mapping[str, object], on_failure: Callable[[SimBridgeError], None]
+        self,
+        address: str,
+        options: Mapping[str, object],
+        *,
+        wanted: Callable[[], bool],
+        on_failure: Callable[[SimBridgeError], None],
     ) -> None:
-        self._command = [
-            sys.executable, "-m", "plugins.demo.child", json.dumps({"address": address, "options": options}),
-        ]  # fmt: skip
-        self._on_failure = on_failure
-        self._ending = False
+        asked = json.dumps({"address": address, "options": options})
+        self._command = [sys.executable, "-m", "plugins.demo.child", asked]
+        self._wanted, self._on_failure = wanted, on_failure
+        self._ending = threading.Event()
         self._lock = threading.Lock()
+        self._paused = False
         self._process = self._start()
         self.ready = threading.Event()
         """Set once the first simulator's town stands."""
@@ -50,29 +59,24 @@ class SimulatorProcess:
         return self._process.pid
 
     def tell(self, order: str) -> None:
-        """Passes ``pause``, ``resume`` or ``step`` on; one that is just being started again does not hear it."""
-        process = self._process
-        assert process.stdin is not None
-        try:
-            process.stdin.write(f"{order}\n")
-            process.stdin.flush()
-        except (BrokenPipeError, ValueError):  # it is dead, or ended: the next one runs by itself
-            logger.debug("the simulator is gone and was not told to %s", order)
+        """Passes ``pause``, ``resume`` or ``step`` on; a simulator that is started again is paused if this one was."""
+        with self._lock:
+            if order != "step":
+                self._paused = order == "pause"
+            self._say(self._process, order)
 
     def close(self) -> None:
         """Ends the simulator; the second call does nothing."""
+        self._ending.set()
         with self._lock:
-            self._ending = True
             process = self._process
-        process.terminate()
+            _close(process.stdin)
         try:
             process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
         self._keeper.join()
-        for pipe in (process.stdin, process.stdout):
-            assert pipe is not None
-            pipe.close()
+        _close(process.stdout)
 
     def __enter__(self) -> Self:
         return self
@@ -83,23 +87,40 @@ class SimulatorProcess:
         self.close()
 
     def _start(self) -> subprocess.Popen[str]:
-        return subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        if self._paused:
+            self._say(process, "pause")
+        return process
+
+    def _say(self, process: subprocess.Popen[str], order: str) -> None:
+        assert process.stdin is not None
+        with suppress(OSError, ValueError):  # it is dead, or was ended: nobody is there to be told
+            process.stdin.write(f"{order}\n")
+            process.stdin.flush()
 
     def _keep(self) -> None:
         while True:
             process = self._process
-            assert process.stdout is not None and process.stdin is not None
+            assert process.stdout is not None
             stands = process.stdout.readline().strip() == READY
             if stands:
                 self.ready.set()
             code = process.wait()
+            if self._ending.wait(RESTART_SECONDS) or not self._wanted():
+                return
+            if not stands:
+                self._on_failure(SimBridgeError(f"the simulator did not start (exit code {code}): see above"))
+                return
             with self._lock:
-                if self._ending:
-                    return
-                if not stands:
-                    self._on_failure(SimBridgeError(f"the simulator did not start (exit code {code}): see above"))
+                if self._ending.is_set():
                     return
                 logger.warning("the simulator ended (exit code %d): it is started again", code)
-                process.stdin.close()
-                process.stdout.close()
+                _close(process.stdin)
+                _close(process.stdout)
                 self._process = self._start()
+
+
+def _close(pipe: IO[str] | None) -> None:
+    with suppress(OSError):  # what was not read any more is lost, as it should be
+        assert pipe is not None
+        pipe.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,8 @@ class Recorder:
                 f"{root} holds another recording, made with another seed, preset, size, step or camera: "
                 "choose another folder, or remove it"
             )
-        self._done = _recorded(root, self._folders)
+        self._before = _recorded(root)
+        self._done = {key for key, files in self._before.items() if set(self._folders) <= set(files)}
         self._writer = RecordingWriter(root, info, camera_folders=names != (DEFAULT_CAMERA,))
 
     def record(self, frames: int, first: int = 0) -> Iterator[int]:
@@ -115,6 +117,8 @@ class Recorder:
             folder: self._writer.write_image(shot.camera, folder, shot.number, _IMAGES[folder](shot))
             for folder in self._folders
         }
+        # What an earlier run with other wishes wrote of the frame stays listed.
+        files = {**self._before.get((shot.camera, shot.number), {}), **files}
         self._writer.add(RecordedFrame(shot.camera, shot.number, shot.time, shot.pose, files))
 
 
@@ -127,12 +131,14 @@ def describe(simulator: Simulator) -> RecordingInfo:
         rows = tuple((float(a), float(b), float(c)) for a, b, c in lens.K)
         cameras[mount.name] = CameraInfo(width=lens.width, height=lens.height, fov=lens.fov, K=rows)
     pace = "scattered" if setup.scatter else f"{setup.step:g}s"
-    session = f"toytown-{setup.seed}-{setup.preset.name}-{setup.traffic}-{pace}"
+    # Where the cameras are and what casts the rays decide over the images, too, but are too long to be written out.
+    rest = hashlib.sha256(repr((setup.mounts, setup.backend)).encode()).hexdigest()[:8]
+    session = f"toytown-{setup.seed}-{setup.preset.name}-{setup.traffic}-{pace}-{rest}"
     return RecordingInfo(cameras=cameras, taxonomy=TAXONOMY, session=session, licence=LICENCE)
 
 
-def _recorded(root: Path, folders: tuple[Folder, ...]) -> set[tuple[str, int]]:
-    """Camera and number of the frames that are there with all that is wanted."""
+def _recorded(root: Path) -> dict[tuple[str, int], Mapping[Folder, Path]]:
+    """The files of the frames that are there, by camera and number."""
     if not (root / MANIFEST).exists():
-        return set()
-    return {(frame.camera, frame.number) for frame in read_manifest(root) if set(folders) <= set(frame.files)}
+        return {}
+    return {(frame.camera, frame.number): frame.files for frame in read_manifest(root)}

@@ -27,6 +27,10 @@ _ENCODINGS: Final[Mapping[Kind, Encoding]] = {
 }
 
 
+_LOOK_SECONDS: Final = 0.05
+"""How soon the iteration notices that it was closed."""
+
+
 class ToytownSource:
     """Publishes the simulator tick by tick; see :class:`~sim_bridge.sources.Source`.
 
@@ -38,7 +42,7 @@ class ToytownSource:
     def __init__(self) -> None:
         self.session = uuid.uuid4().hex[:16]
         self.published = 0
-        self._closed = threading.Event()
+        self._closed = False
         self._changed = threading.Condition()
         self._paused = False
         self._steps = 0
@@ -68,7 +72,9 @@ class ToytownSource:
         """Yields the frames of every tick when its time has come; a tick that is late delays those after it."""
         due = time.monotonic()
         for frames in self.ticks():
-            if self._closed.wait(max(0.0, due - time.monotonic())):
+            while not self._closed and (left := due - time.monotonic()) > 0:
+                time.sleep(min(left, _LOOK_SECONDS))
+            if self._closed:
                 return
             # A burst of late ticks helps nobody: the schedule moves on with the simulator.
             due = max(due, time.monotonic() - self._period) + self._period
@@ -99,8 +105,8 @@ class ToytownSource:
 
     def close(self) -> None:
         """Ends the iteration, also from a signal handler."""
-        # No lock is taken here: a signal may come while this very thread holds it.
-        self._closed.set()
+        # A plain flag: a signal may come while this very thread holds a lock, an event's own one, too.
+        self._closed = True
 
     @property
     def _period(self) -> float:
@@ -114,10 +120,10 @@ class ToytownSource:
     def _may_go_on(self) -> bool:
         """Waits while the simulation is paused; False when it was closed."""
         with self._changed:
-            while self._paused and not self._steps and not self._closed.is_set():
+            while self._paused and not self._steps and not self._closed:
                 self._changed.wait(0.1)  # close() may not notify
             self._steps -= bool(self._steps)
-        return not self._closed.is_set()
+        return not self._closed
 
     def _frames(self, shot: Shot) -> Iterator[Frame]:
         images: Mapping[Kind, Callable[[], npt.NDArray[Any]]] = {

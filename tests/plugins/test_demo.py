@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,15 +17,25 @@ av = pytest.importorskip("av", reason="the demo's film needs the extra 'demo'")
 import cv2  # noqa: E402
 import psutil  # noqa: E402
 
+from plugins.demo.simulator import SimulatorProcess  # noqa: E402
+from sim_bridge.errors import SimBridgeError  # noqa: E402
+
 ROOT = Path(__file__).parent.parent.parent
 QUICK = ["--bundle", "null", "--size", "128x64", "--traffic", "sparse"]
 SECONDS = 120.0
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
+def start(*arguments: str, new_group: bool = False) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", "import sys; from sim_bridge.cli import main; sys.exit(main())", "demo"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
+    return subprocess.Popen(
+        [*command, *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment,
+        process_group=0 if new_group else None,
+    )
 
 
 def wait_for(process: subprocess.Popen[str], part: str) -> None:
@@ -72,6 +83,43 @@ def test_a_killed_simulator_is_started_again_as_a_new_session(tmp_path: Path) ->
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=SECONDS)
     assert process.returncode == 1  # fewer frames than asked for, and it says so
+
+
+def test_a_signal_to_the_whole_group_ends_it_and_starts_nothing_again(tmp_path: Path) -> None:
+    process = start("--headless", "--frames", "100000", "--out", str(tmp_path), *QUICK, new_group=True)
+    wait_for(process, "first photoreal frame")
+    os.killpg(process.pid, signal.SIGTERM)
+    _, said = process.communicate(timeout=SECONDS)
+    assert process.returncode == 1 and "started again" not in said
+
+
+def test_a_simulator_that_does_not_start_is_one_sentence() -> None:
+    failures: list[SimBridgeError] = []
+    failed = threading.Event()
+
+    def fail(error: SimBridgeError) -> None:
+        failures.append(error)
+        failed.set()
+
+    address = "tcp://127.0.0.1:*"
+    with SimulatorProcess(address, {"seed": -1}, wanted=lambda: True, on_failure=fail) as simulator:
+        assert failed.wait(SECONDS)
+        simulator.tell("resume")  # as the bridge does when it stops; nobody is there to be told
+    assert "the simulator did not start (exit code 2)" in str(failures[0])
+
+
+def test_closing_does_not_wait_for_the_town_to_be_built() -> None:
+    with SimulatorProcess("tcp://127.0.0.1:*", {}, wanted=lambda: True, on_failure=lambda error: None) as simulator:
+        pid = simulator.pid
+        assert not simulator.ready.is_set()
+    assert not psutil.pid_exists(pid)
+
+
+def test_an_unwritable_folder_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "demo.mp4").mkdir()
+    process = start("--headless", "--frames", "3", "--out", str(tmp_path), *QUICK)
+    _, said = process.communicate(timeout=SECONDS)
+    assert process.returncode == 1 and "cannot be written" in said and "Traceback" not in said
 
 
 def test_ctrl_c_ends_page_bridge_and_simulator() -> None:

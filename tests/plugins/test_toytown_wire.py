@@ -3,6 +3,8 @@
 import json
 import socket
 import threading
+from copy import copy
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -171,9 +173,27 @@ def test_recording_goes_on_where_it_stopped(recorded: Path, simulator: Simulator
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+def test_what_another_run_wrote_of_a_frame_stays_listed(simulator: Simulator, tmp_path: Path) -> None:
+    folder = record(simulator, tmp_path / "town", Wanted(depth=True), frames=1)
+    record(simulator, folder, Wanted(instance=True), frames=1)
+    (frame,) = Recording.open(folder).frames("left")
+    assert {Folder.RGB, Folder.SEMANTIC, Folder.DEPTH, Folder.INSTANCE} == set(frame.files)
+    assert all(path.is_file() for path in frame.files.values())
+
+
+def test_where_a_camera_is_decides_which_recording_it_is(simulator: Simulator) -> None:
+    before = describe(simulator).session
+    setup = simulator.setup
+    higher = replace(setup.mounts[0], z=setup.mounts[0].z + 4)
+    moved = copy(simulator)
+    moved.setup = replace(setup, mounts=(higher, *setup.mounts[1:]))
+    assert describe(moved).session != before
+
+
 def test_another_recording_is_not_mixed_in(recorded: Path, simulator: Simulator) -> None:
     description = json.loads((recorded / "recording.json").read_text())
-    assert description["session"] == describe(simulator).session == "toytown-0-noon-normal-0.05s"
+    assert description["session"] == describe(simulator).session
+    assert description["session"].startswith("toytown-0-noon-normal-0.05s-")
     description["session"] = "toytown-1-noon-normal-0.05s"
     (recorded / "recording.json").write_text(json.dumps(description))
     with pytest.raises(UsageError, match="holds another recording"):
