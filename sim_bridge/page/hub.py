@@ -8,17 +8,18 @@ at all costs nothing after :data:`MAX_IN_FLIGHT` ticks, and neither is ever wait
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from sim_bridge.bridge import Bridge
-from sim_bridge.errors import SimBridgeError
-from sim_bridge.page.pictures import Panel, describe, encode
+from sim_bridge.errors import ImageError, SimBridgeError
+from sim_bridge.page.pictures import Panel, describe, encode, still
 from sim_bridge.tap import Tick
 
 logger = logging.getLogger(__name__)
@@ -116,6 +117,8 @@ class Hub:
         self._bodies: dict[str, Mapping[str, object]] = {}
         self._received = dict.fromkeys(bridge.settings.topics, 0)
         self._heard: dict[str, float] = {}
+        self._silence: dict[str, float] = {}
+        self._logged: set[tuple[Panel, type[Exception]]] = set()
         self._sequence = dict.fromkeys(bridge.settings.topics, 0)
         self.clients: set[Client] = set()
         self._watched: frozenset[str] = frozenset()
@@ -157,8 +160,7 @@ class Hub:
     def view(self, camera: str) -> dict[str, object]:
         """What a page is told of a camera: its last status message, the controls, and how long it has been silent."""
         bridge, style, bundle = self._bridge, self._bridge.style(camera), self._bridge.bundles.state
-        heard = self._heard.get(camera)
-        silence = None if heard is None else time.monotonic() - heard
+        silence = self._silence.get(camera)
         return {
             **self._bodies.get(camera, {}),
             "camera": camera,
@@ -174,6 +176,11 @@ class Hub:
             "silence": silence,
             "silent": silence is None or silence > SILENT_SECONDS,
         }
+
+    def listen_anew(self) -> None:
+        """Counts silence from now on: a simulator that waited for a pause to end has not been gone."""
+        for camera in self._heard:
+            self._heard[camera], self._silence[camera] = time.monotonic(), 0.0
 
     async def pictures(self, client: Client, tick: Tick) -> list[bytes]:
         """The binary messages of a tick for a client, one a panel; clients that want the same share the encoding."""
@@ -193,17 +200,39 @@ class Hub:
             messages.append(pack(header, picture["payload"]))
         return messages
 
-    def in_worker(self, work: Any, *arguments: Any) -> asyncio.Future[Any]:
-        """Has the worker do something, after what it has to do already."""
-        return self._loop.run_in_executor(self._worker, work, *arguments)
+    async def still(self, tick: Tick, panel: Panel) -> bytes | None:
+        """A panel of a tick as a PNG with its metadata; None where the tick has no such picture.
+
+        Raises:
+            ImageError: The picture cannot be made.
+        """
+        making = functools.partial(self._make_or_say, still)
+        made = await self._loop.run_in_executor(self._worker, making, tick, panel)
+        if made["error"] is not None:
+            raise ImageError(made["error"])
+        return made["payload"] or None
 
     def _encode(self, tick: Tick, panel: Panel) -> asyncio.Future[dict[str, Any]]:
         kept = self._encoded.get(tick.camera)
         if kept is None or kept[0] is not tick:
             kept = self._encoded[tick.camera] = (tick, {})
         if panel not in kept[1]:
-            kept[1][panel] = self.in_worker(_encode_or_say, tick, panel)
+            making = functools.partial(self._make_or_say, encode)
+            kept[1][panel] = self._loop.run_in_executor(self._worker, making, tick, panel)
         return kept[1][panel]
+
+    def _make_or_say(self, make: Callable[[Tick, Panel], bytes | None], tick: Tick, panel: Panel) -> dict[str, Any]:
+        """Payload and error of a panel; one that cannot be made is a sentence on the page, not the page's end."""
+        try:
+            return {"payload": make(tick, panel) or b"", "error": None}
+        except SimBridgeError as error:
+            return {"payload": b"", "error": str(error)}
+        except Exception as error:  # edge maps come from a translator, which may be anyone's code
+            if (panel, type(error)) not in self._logged:  # only the worker is here; not once a frame
+                self._logged.add((panel, type(error)))
+                logger.exception("the page's %s picture cannot be made; said once", panel)
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            return {"payload": b"", "error": f"the {panel} picture cannot be made ({reason}): the log says where"}
 
     def _wake(self, camera: str) -> None:
         for client in self.clients:
@@ -213,8 +242,12 @@ class Hub:
     def _take_status(self, camera: str, body: Mapping[str, object]) -> None:
         received = self._bridge.ledger.snapshot()
         total = sum(count.received for topic, count in received.items() if topic.rpartition("/")[0] == camera)
+        now = time.monotonic()
         if total != self._received[camera]:
-            self._received[camera], self._heard[camera] = total, time.monotonic()
+            self._received[camera], self._heard[camera] = total, now
+        if camera in self._heard:
+            # Kept until the next status: only then is it known whether something came meanwhile.
+            self._silence[camera] = now - self._heard[camera]
         self._bodies[camera] = body
         self._sequence[camera] += 1
         self._tell(camera)
@@ -223,11 +256,3 @@ class Hub:
         view = self.view(camera)
         for client in self.clients:
             client.say(f"status:{camera}", view)
-
-
-def _encode_or_say(tick: Tick, panel: Panel) -> dict[str, Any]:
-    """Payload and error of a panel; a picture that cannot be made is a sentence on the page, not the page's end."""
-    try:
-        return {"payload": encode(tick, panel) or b"", "error": None}
-    except SimBridgeError as error:
-        return {"payload": b"", "error": str(error)}

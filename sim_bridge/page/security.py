@@ -74,7 +74,7 @@ class Guard:
                 f"The host {host[:80]!r} is not this page's: open it by the address that sim-bridge printed.",
             )
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and _netloc(origin) != host.lower():
             return _sentence(
                 HTTPStatus.FORBIDDEN, f"A page of {origin[:80]!r} may not use this one: open it by itself."
             )
@@ -95,7 +95,8 @@ class Guard:
             return None
         asked = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
         if scope["type"] == "http" and self._is_token(asked):
-            answer = RedirectResponse(scope["path"], HTTPStatus.SEE_OTHER)
+            # One slash: a path that begins with two would name another host.
+            answer = RedirectResponse("/" + scope["path"].lstrip("/"), HTTPStatus.SEE_OTHER)
             answer.set_cookie(_cookie_name(host), self._ticket or "", httponly=True, samesite="strict")
             return answer
         return _sentence(
@@ -107,6 +108,14 @@ class Guard:
 
     def _is_ticket(self, given: str) -> bool:
         return hmac.compare_digest(given.encode(), (self._ticket or "").encode())
+
+
+def _netloc(origin: str) -> str | None:
+    """Host and port of an origin, in lower case; None when it is no address at all."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _sentence(status: HTTPStatus, text: str) -> Response:

@@ -8,7 +8,7 @@ import errno
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
@@ -39,7 +39,7 @@ except ImportError as error:
 from sim_bridge.page import metrics
 from sim_bridge.page.hub import MAX_CLIENTS, Client, Hub, pack
 from sim_bridge.page.orders import ChooseBundle, Order, Run, SaveStill, SetStyle, Shown, Watch, read_order
-from sim_bridge.page.pictures import Panel, describe, still
+from sim_bridge.page.pictures import Panel, describe
 from sim_bridge.page.security import Guard
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,8 @@ CLOSE_SECONDS: Final = 1
 """How long open connections may take to end; a client that does not read must not hold the bridge's end."""
 START_SECONDS: Final = 30.0
 
-_TRY_LATER: Final = 1013  # a WebSocket's close code
+_INTERNAL_ERROR: Final = 1011  # a WebSocket's close codes
+_TRY_LATER: Final = 1013
 
 
 class Page:
@@ -196,7 +197,10 @@ class Page:
                 client.watch(self._camera(order.camera), order.panels)
                 hub.watch_changed()
             case Run():
+                was_paused = self._bridge.state == "paused"
                 {"pause": self._bridge.pause, "resume": self._bridge.resume, "step": self._bridge.step}[order.op]()
+                if was_paused and order.op != "pause":
+                    hub.listen_anew()
                 hub.tell()
             case SetStyle():
                 self._bridge.set_style(self._camera(order.camera), Style(order.seed, order.ensemble))
@@ -214,7 +218,7 @@ class Page:
 
     async def _save(self, client: Client, hub: Hub, panel: Panel) -> None:
         tick = client.shown
-        png = None if tick is None else await hub.in_worker(still, tick, panel)
+        png = None if tick is None else await hub.still(tick, panel)
         if tick is None or png is None:
             raise UsageError(f"there is no {panel} picture to save: wait for a frame that has one")
         client.give(pack({**describe(tick), "type": "still", "kind": panel}, png))
@@ -222,19 +226,34 @@ class Page:
 
 async def _send(websocket: WebSocket, client: Client, hub: Hub, latest: Callable[[str], Tick | None]) -> None:
     """Sends a client what waits for it, one thing after the other; a client that does not read stops only this."""
-    with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # RuntimeError: it was closed between two messages
+    try:
         while True:
             await client.changed.wait()
             client.changed.clear()
-            for text in client.take_texts():
-                await websocket.send_text(text)
-            for picture in client.take_stills():
-                await websocket.send_bytes(picture)
+            await _put(websocket, [*client.take_texts(), *client.take_stills()])
             tick = latest(client.camera)
             if tick is not None and client.wants(tick):
-                for picture in await hub.pictures(client, tick):
-                    await websocket.send_bytes(picture)
+                await _put(websocket, await hub.pictures(client, tick))
                 client.changed.set()  # something newer may have come meanwhile
+    except WebSocketDisconnect:
+        pass  # who receives is told as well
+    except Exception:  # a page that gets nothing more must know, so that it comes back
+        logger.exception("a page's connection is closed")
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+            await websocket.close(_INTERNAL_ERROR)
+
+
+async def _put(websocket: WebSocket, messages: Iterable[str | bytes]) -> None:
+    """Sends messages.
+
+    Raises:
+        WebSocketDisconnect: The client is gone.
+    """
+    try:
+        for message in messages:
+            await (websocket.send_text(message) if isinstance(message, str) else websocket.send_bytes(message))
+    except RuntimeError as error:  # it was closed between two messages
+        raise WebSocketDisconnect from error
 
 
 async def _index(request: Request) -> Response:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import socket
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -16,7 +19,7 @@ pytest.importorskip("starlette", reason="the page needs the extra 'page': pip in
 
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import FrameId, Kind
-from sim_bridge.page.hub import MAX_IN_FLIGHT
+from sim_bridge.page.hub import MAX_IN_FLIGHT, SILENT_SECONDS, Hub
 from sim_bridge.translators import ByteArray, Style, Translation, Translator
 from tests.sim_bridge.bridge_helpers import (
     BlockingTranslator,
@@ -27,7 +30,7 @@ from tests.sim_bridge.bridge_helpers import (
     make_pair,
     rgb_stamp,
 )
-from tests.sim_bridge.page.page_helpers import ALL_PANELS, RefusedError, WebClient, showing
+from tests.sim_bridge.page.page_helpers import ALL_PANELS, RefusedError, Shown, WebClient, showing
 
 TOKEN = "a-token-of-some-length"
 
@@ -87,6 +90,46 @@ def test_a_network_without_edges_says_so_by_an_empty_picture() -> None:
         tick = client.tick()
         assert (tick["dned"].payload, tick["laplacian"].payload) == (b"", b"")
         assert tick["photoreal"].payload and tick["dned"].header["ensemble"] is None
+
+
+def test_a_picture_that_cannot_be_made_is_a_sentence_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Styled):
+        def edge_map(self, rgb: ByteArray) -> ByteArray:
+            raise RuntimeError("CUDA error: out of memory\nand much more")
+
+    with caplog.at_level(logging.ERROR), showing(Broken()) as shown, WebClient(shown.port) as client:
+        client.watch(panels=("laplacian", "photoreal"))
+        for number in range(1, 6):
+            shown.simulator.send(*make_pair(number))
+            tick = client.tick()
+            assert tick["photoreal"].header["frame"] == number and tick["photoreal"].payload
+            assert tick["laplacian"].payload == b""
+            said = tick["laplacian"].header["error"]
+            assert "laplacian picture cannot be made (CUDA error: out of memory)" in said and "\n" not in said
+        client.send(op="still", panel="laplacian")
+        assert "CUDA error: out of memory" in client.text("error")["text"]
+        client.send(op="still", panel="photoreal")
+        assert client.picture("still").payload
+    assert [record.levelname for record in caplog.records if "cannot be made" in record.message] == ["ERROR"]
+
+
+def test_a_page_that_can_be_sent_nothing_more_is_closed_so_that_it_comes_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(tick: object) -> dict[str, object]:
+        raise RuntimeError("a fault of the page's own")
+
+    with showing(Styled()) as shown, WebClient(shown.port) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr("sim_bridge.page.hub.describe", fail)
+            client.watch(panels=("cg",))
+            shown.simulator.send(*make_pair(1))
+            with pytest.raises(ConnectionError, match="1011"):
+                client.picture()
+        assert "a fault of the page's own" in caplog.text
+        with WebClient(shown.port) as again:
+            again.watch(panels=("cg",))
+            assert again.tick()["cg"].header["frame"] == 1
 
 
 def test_who_comes_late_sees_the_last_frame_also_while_paused() -> None:
@@ -212,6 +255,58 @@ def test_pause_step_and_resume() -> None:
         client.text("status", lambda s: s["state"] == "running")
         shown.simulator.send(*make_pair(4))
         assert shown.reader.frame().number == 4
+
+
+def test_silence_is_what_the_status_messages_say_however_rare_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=100.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr("sim_bridge.page.hub.time", clock)
+
+    async def look(shown: Shown) -> None:
+        hub = Hub(shown.bridge, asyncio.get_running_loop())
+
+        async def silence_at(now: float) -> object:
+            clock.now = now
+            hub.on_status("camera", {})
+            await asyncio.sleep(0)
+            return hub.view("camera")["silence"]
+
+        assert await silence_at(100) is None and hub.view("camera")["silent"]
+        shown.simulator.send(*make_pair(1))
+        shown.reader.frame()
+        assert await silence_at(110) == 0
+        clock.now = 110 + 2 * SILENT_SECONDS  # between two status messages nobody knows
+        assert not hub.view("camera")["silent"]
+        shown.simulator.send(*make_pair(2))
+        shown.reader.frame()
+        assert await silence_at(120) == 0
+        assert await silence_at(130) == 10 and hub.view("camera")["silent"]
+        hub.close()
+
+    with showing(Styled()) as shown:
+        asyncio.run(look(shown))
+
+
+@pytest.mark.parametrize("op", ["resume", "step"])
+def test_a_simulator_that_waited_for_a_pause_to_end_was_not_gone(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=100.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr("sim_bridge.page.hub.time", clock)
+    with showing(Styled(), status_interval=0.1) as shown, WebClient(shown.port) as client:
+        shown.simulator.send(*make_pair(1))
+        client.text("status", lambda s: s["silence"] == 0)
+        client.send(op="pause")
+        client.text("status", lambda s: s["state"] == "paused")
+        clock.now += 60
+        client.text("status", lambda s: s["silent"] and s["silence"] == 60)
+        client.send(op=op)
+        assert not client.text("status", lambda s: s["silence"] != 60)["silent"]
+        client.send(op="resume")
+        client.text("status", lambda s: s["state"] == "running" and s["silence"] == 0)
+        clock.now += 60
+        assert client.text("status", lambda s: s["silent"])["silence"] == 60
+        client.send(op=op)  # no pause ends by it
+        client.send(op="nonsense")
+        client.text("error")
+        assert client.text("status")["silence"] == 60
 
 
 def test_another_bundle_and_one_that_cannot_be_loaded() -> None:
@@ -349,7 +444,7 @@ def test_a_foreign_host_name_is_refused(host: str) -> None:
                 WebClient(shown.port, host=named)
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1"])
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1", "http://["])
 def test_a_foreign_page_may_not_open_the_websocket(origin: str) -> None:
     with showing(Styled()) as shown:
         with pytest.raises(RefusedError, match="403"):
@@ -369,6 +464,10 @@ def test_with_a_token_nobody_comes_in_without_it() -> None:
             WebClient(shown.port)
         assert shown.get("/metrics", Authorization=f"Bearer {TOKEN}")[0].status == 200
         answer, _ = shown.get(f"/?token={TOKEN}")
+        for path in ("//evil.example", "/%2fevil.example", "/%5cevil.example"):
+            there, _ = shown.get(f"{path}?token={TOKEN}")
+            location = str(there.getheader("location"))
+            assert there.status == 303 and location[0] == "/" and location[1:2] not in ("/", "\\")
         cookie = str(answer.getheader("set-cookie"))
         assert (answer.status, answer.getheader("location")) == (303, "/")
         assert "HttpOnly" in cookie and "SameSite=strict" in cookie and TOKEN not in cookie
