@@ -9,9 +9,10 @@ const byId = (id) => document.getElementById(id);
 const figures = new Map([...document.querySelectorAll("figure[data-panel]")].map((figure) => [figure.dataset.panel, figure]));
 const labels = new Labels(figures.get("labels").querySelector("canvas"));
 const chart = new RateChart(byId("chart"));
-const page = { camera: null, hello: null, status: null, connected: false, drawn: 0, drawnAt: null, legendAt: -Infinity, pointer: null, problem: "" };
+const page = { camera: null, hello: null, status: null, connected: false, drawn: 0, drawnAt: null, legendAt: -Infinity, pointer: null, problem: "", problemTimer: 0 };
 
 const LEGEND_MS = 300; // faster than that, shares of classes cannot be read
+const PROBLEM_MS = 8000; // long enough to be read; status messages come every second
 
 const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
 const wiping = () => chosen("view") === "wipe";
@@ -25,28 +26,30 @@ function watch() {
   stream.send({ op: "watch", camera: page.camera, panels });
 }
 
-const style = new StyleControls((wanted) => stream.send({ op: "style", camera: page.camera, ...wanted }));
-const toggleRun = () => stream.send({ op: page.status?.state === "paused" ? "resume" : "pause" });
-const save = (panel) => stream.send({ op: "still", panel: panel === "edges" ? edgeKind() : panel });
+/** Sends what the user asks for; what went wrong before is no longer of interest. */
+function ask(order) {
+  tellProblem("");
+  stream.send(order);
+}
+
+const style = new StyleControls((wanted) => ask({ op: "style", camera: page.camera, ...wanted }));
+const toggleRun = () => ask({ op: page.status?.state === "paused" ? "resume" : "pause" });
+const save = (panel) => ask({ op: "still", panel: panel === "edges" ? edgeKind() : panel });
 
 // What comes
 
 const stream = new Stream({
   open() {
     page.connected = true;
-    page.problem = "";
   },
   close() {
     page.connected = false;
-    tellState();
+    tellProblem("");
   },
   message(message) {
     if (message.type === "hello") greet(message);
     else if (message.type === "status" && message.camera === page.camera) takeStatus(message);
-    else if (message.type === "error") {
-      page.problem = message.text;
-      tellState();
-    }
+    else if (message.type === "error") tellProblem(message.text);
   },
   still: saveFile,
   tick: showTick,
@@ -67,7 +70,7 @@ function fill(select, values, current) {
   select.replaceChildren(...values.map((value) => new Option(value, value, false, value === current)));
 }
 
-async function showTick(parts) {
+async function showTick(parts, mayDraw) {
   const first = parts.values().next().value.header;
   const [taxonomy, ...bitmaps] = await Promise.all([
     first.taxonomy ? taxonomyOf(first.taxonomy) : null,
@@ -75,6 +78,7 @@ async function showTick(parts) {
   ]);
   await nextPaint();
   if (first.camera !== page.camera) return; // another camera was chosen while this was on its way
+  if (!mayDraw()) return; // two are decoded at a time, and the older one may be ready last
   [...parts.values()].forEach(({ header }, i) => showPanel(header, bitmaps[i], taxonomy));
   showFacts(first);
   style.showUsed(first.ensemble);
@@ -131,7 +135,6 @@ function showFacts(header) {
 
 function takeStatus(status) {
   page.status = status;
-  page.problem = "";
   style.follow(status.style);
   showBundle(status.bundle);
   tellState();
@@ -162,6 +165,13 @@ function showBundle(bundle) {
   if (document.activeElement !== select || bundle.error) select.value = bundle.loading ?? bundle.name;
   note.classList.toggle("bad", Boolean(bundle.error));
   note.textContent = bundle.error ?? (bundle.loading ? `loading ${bundle.loading}; ${bundle.name} goes on` : `model ${bundle.model}`);
+}
+
+function tellProblem(text) {
+  page.problem = text;
+  clearTimeout(page.problemTimer);
+  if (text) page.problemTimer = setTimeout(() => tellProblem(""), PROBLEM_MS);
+  tellState();
 }
 
 function tellState() {
@@ -229,14 +239,15 @@ function saveFile(header, payload) {
 // What the user does
 
 byId("camera").addEventListener("change", (event) => {
+  tellProblem("");
   page.camera = event.target.value;
   page.status = null;
   chart.clear();
   watch();
 });
-byId("bundle").addEventListener("change", (event) => stream.send({ op: "bundle", bundle: event.target.value }));
+byId("bundle").addEventListener("change", (event) => ask({ op: "bundle", bundle: event.target.value }));
 byId("pause").addEventListener("click", toggleRun);
-byId("step").addEventListener("click", () => stream.send({ op: "step" }));
+byId("step").addEventListener("click", () => ask({ op: "step" }));
 document.addEventListener("visibilitychange", watch);
 for (const [panel, figure] of figures) figure.querySelector(".save").addEventListener("click", () => save(panel));
 
@@ -285,7 +296,7 @@ function choose(name, value) {
 
 const keys = {
   " ": toggleRun,
-  ".": () => stream.send({ op: "step" }),
+  ".": () => ask({ op: "step" }),
   w: () => choose("view", wiping() ? "panels" : "wipe"),
   e: () => choose("edges", edgeKind() === "dned" ? "laplacian" : "dned"),
   s: () => save("photoreal"),

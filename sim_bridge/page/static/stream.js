@@ -11,7 +11,10 @@ export function unpack(buffer) {
 }
 
 export class Stream {
-  /** @param handlers open(), close(), message(object), still(header, payload), async tick(Map panel -> {header, payload}) */
+  /**
+   * @param handlers open(), close(), message(object), still(header, payload), async tick(Map panel -> {header, payload}, mayDraw),
+   * where mayDraw() says whether to draw it after all: false once a newer one was drawn or the connection is another.
+   */
   constructor(handlers) {
     this.handlers = handlers;
     this.wait = FIRST_WAIT;
@@ -23,6 +26,7 @@ export class Stream {
     this.socket = new WebSocket(`${scheme}//${location.host}/ws`);
     this.socket.binaryType = "arraybuffer";
     this.parts = new Map();
+    this.drawn = 0; // the server counts ticks anew for every connection
     this.socket.onopen = () => {
       this.wait = FIRST_WAIT;
       this.handlers.open();
@@ -58,10 +62,16 @@ export class Stream {
   }
 
   async show(parts, tick) {
+    const socket = this.socket; // while it is decoded, the connection may become another
+    const mayDraw = () => {
+      if (socket !== this.socket || tick < this.drawn) return false;
+      this.drawn = tick;
+      return true;
+    };
     try {
-      await this.handlers.tick(parts);
+      await this.handlers.tick(parts, mayDraw);
     } finally {
-      this.send({ op: "shown", tick }); // also after an error: the next picture may be whole
+      if (socket === this.socket) this.send({ op: "shown", tick }); // also after an error: the next picture may be whole
     }
   }
 }

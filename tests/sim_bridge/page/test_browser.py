@@ -327,6 +327,40 @@ def test_a_simulator_that_is_gone_is_said_and_comes_back(
         page.evaluate("() => window.stop()")
 
 
+def test_what_went_wrong_outlives_the_next_status_and_ends_with_the_next_action(browser: Browser, shown: Shown) -> None:
+    with looking(browser, shown) as page:
+        notice = page.locator("#notice")
+        expect(notice).to_contain_text("waiting for a simulator")
+        page.keyboard.press("s")
+        expect(notice).to_contain_text("no photoreal picture to save")
+        with Feeder(shown):  # what it counts comes with a later status
+            expect(page.locator('#messages tr[data-outcome="published"] td').first).to_have_text(re.compile("[1-9]"))
+            expect(notice).to_contain_text("no photoreal picture to save")
+            page.keyboard.press("Space")
+            expect(notice).to_be_hidden()
+
+
+def test_frames_are_drawn_in_their_order_although_they_are_decoded_in_another(browser: Browser, shown: Shown) -> None:
+    with Feeder(shown), looking(browser, shown) as page:
+        page.add_init_script(
+            """const decode = window.createImageBitmap;
+            let decoded = 0;
+            window.createImageBitmap = async (...given) => {
+                const late = Math.floor(decoded++ / 4) % 2 === 0; // every other tick of four pictures
+                const bitmap = await decode(...given);
+                if (late) await new Promise((done) => setTimeout(done, 300));
+                return bitmap;
+            };
+            window.drawn = [];
+            new MutationObserver(() => window.drawn.push(Number(document.body.dataset.frame)))
+                .observe(document, { subtree: true, attributeFilter: ["data-frame"] });"""
+        )
+        page.reload()
+        wait_for_frame(page, wait_for_frame(page) + 60)
+        drawn = page.evaluate("() => window.drawn")
+        assert len(drawn) > 4 and drawn == sorted(drawn)
+
+
 def test_a_still_is_saved_with_its_metadata(browser: Browser, shown: Shown) -> None:
     with Feeder(shown), looking(browser, shown) as page:
         wait_for_frame(page)
