@@ -120,6 +120,16 @@ class Page:
         finally:
             self._bridge.tap.close()
             hub.close()
+            await self._cut()
+
+    async def _cut(self) -> None:
+        """Cuts what still hangs on a client that does not read: the loop must not end with open sockets."""
+        for connection in list(self._server.server_state.connections):
+            transport = getattr(connection, "transport", None)
+            if transport is not None:
+                transport.abort()
+        for _ in range(2):  # the loop closes them in its next round
+            await asyncio.sleep(0)
 
     def _routes(self) -> Starlette:
         return Starlette(
