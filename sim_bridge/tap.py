@@ -52,55 +52,51 @@ class Tick:
 class Watcher(Protocol):
     """Who looks. Both methods are called in the bridge's threads and must return at once."""
 
-    def on_tick(self, camera: str) -> None:
-        """A newer tick of ``camera`` is there; :meth:`Tap.latest` has it."""
+    def on_tick(self, tick: Tick) -> None:
+        """A tick was published; until the next one :meth:`Tap.latest` has it, too."""
 
     def on_status(self, camera: str, body: Mapping[str, object]) -> None:
         """A status message of ``camera`` was sent; ``body`` is its header without the stamps."""
 
 
 class Tap:
-    """Holds the newest tick of each camera for one watcher; safe to use from any thread."""
+    """Holds the newest tick of each camera for its watchers; safe to use from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._watcher: Watcher | None = None
+        self._watchers: tuple[Watcher, ...] = ()
         self._ticks: dict[str, Tick] = {}
 
     def open(self, watcher: Watcher) -> None:
-        """Lets ``watcher`` look from now on.
-
-        Raises:
-            ValueError: Somebody looks already.
-        """
+        """Lets ``watcher`` look from now on."""
         with self._lock:
-            if self._watcher is not None:
-                raise ValueError("the tap has a watcher already: close it first")
-            self._watcher = watcher
+            self._watchers += (watcher,)
 
-    def close(self) -> None:
-        """Ends the looking; the watcher is not called any more when this returns."""
+    def close(self, watcher: Watcher) -> None:
+        """Ends its looking; it is not called any more when this returns. The last one to go closes the tap."""
         with self._lock:
-            self._watcher = None
-            self._ticks.clear()
+            self._watchers = tuple(other for other in self._watchers if other is not watcher)
+            if not self._watchers:
+                self._ticks.clear()
 
     @property
     def is_open(self) -> bool:
         """Whether anybody looks."""
-        return self._watcher is not None
+        return bool(self._watchers)
 
     def offer(self, tick: Tick) -> None:
-        """Puts a tick where the watcher finds it; the one before is forgotten."""
+        """Puts a tick where the watchers find it; the one before is forgotten."""
         with self._lock:
-            if self._watcher is not None:
+            if self._watchers:
                 self._ticks[tick.camera] = tick
-                self._watcher.on_tick(tick.camera)
+            for watcher in self._watchers:
+                watcher.on_tick(tick)
 
     def report(self, camera: str, body: Mapping[str, object]) -> None:
         """Passes a status message on."""
         with self._lock:
-            if self._watcher is not None:
-                self._watcher.on_status(camera, body)
+            for watcher in self._watchers:
+                watcher.on_status(camera, body)
 
     def latest(self, camera: str) -> Tick | None:
         """The newest tick of a camera, if there was one since the tap was opened."""

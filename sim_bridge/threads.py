@@ -21,3 +21,20 @@ def share_cores(environment: MutableMapping[str, str] = os.environ) -> None:
     """
     if "OMP_WAIT_POLICY" not in environment:
         environment.setdefault("GOMP_SPINCOUNT", SPINS)
+
+
+def halve_cores(environment: MutableMapping[str, str] = os.environ, cores: int | None = None) -> None:
+    """Lets the network compute on half of the cores, unless the user's environment says otherwise.
+
+    For a simulator that shares the machine: threads that have to meet after every layer wait for the one whose core the
+    simulator has just taken. On two cores one thread takes 54 ms a frame where two take 34 ms alone on the machine, but
+    20 % less computing, and the demo shows more frames.
+
+    Takes effect only before torch is imported, and in the processes that are started later.
+
+    Args:
+        environment: Where the number goes.
+        cores: Of the machine; None counts those that this process may use.
+    """
+    available = len(os.sched_getaffinity(0)) if cores is None and hasattr(os, "sched_getaffinity") else cores
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, (available or os.cpu_count() or 1) // 2)))

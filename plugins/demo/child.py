@@ -1,7 +1,8 @@
 """The simulator's process of the demo: ``python -m plugins.demo.child JSON``; told what to do by lines on stdin.
 
-``pause``, ``resume`` and ``step`` are what they are on the page. The end of stdin ends the simulation: so it ends with
-its parent, however that was ended, even while the town is being built.
+``pause``, ``resume`` and ``step`` are what they are on the page; ``answered SESSION NUMBER`` says that the bridge is
+done with a tick. The end of stdin ends the simulation: so it ends with its parent, however that was ended, even while
+the town is being built.
 """
 
 from __future__ import annotations
@@ -19,13 +20,21 @@ if TYPE_CHECKING:
 
 READY: Final = "ready"
 """The line on stdout that says that the town stands."""
+ANSWERED: Final = "answered"
+NICE: Final = 5
 
 
 def obey(source: ToytownSource, lines: Iterable[str], stands: threading.Event) -> None:
     """Follows orders until there are no more, then ends the simulation."""
     orders = {"pause": source.pause, "resume": source.resume, "step": source.step}
     for line in lines:
-        orders[line.strip()]()
+        order, *details = line.split()
+        if order == ANSWERED:
+            session, number = details
+            if session == source.session:  # not one of the simulator that was here before
+                source.answered(int(number))
+        else:
+            orders[order]()
     if not stands.is_set():
         os._exit(0)  # nothing is open yet, and the building cannot be interrupted
     source.close()
@@ -35,6 +44,9 @@ def main() -> int:
     """Runs the simulator; 2 where it cannot be built as asked."""
     # A terminal's Ctrl-C reaches the whole process group: the parent alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "nice"):
+        # The network is what the demo waits for; the simulator has time left in every frame. A tenth more frames.
+        os.nice(NICE)
     from plugins.toytown.source import ToytownSource
     from sim_bridge.client import Publisher
     from sim_bridge.errors import SimBridgeError

@@ -20,6 +20,7 @@ from plugins.toytown.traffic import Traffic
 from sim_bridge.bridge import Bridge, run_until_signalled
 from sim_bridge.errors import SimBridgeError
 from sim_bridge.settings import BridgeSettings, load_settings, parse_size
+from sim_bridge.threads import halve_cores
 from sim_bridge.translators.load import load_translator
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
@@ -27,7 +28,10 @@ app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_mar
 CAMERA: Final = "camera"
 BUNDLE: Final = "camvid-lite"
 """What the demo shows unless told otherwise; docs/toytown.md says why."""
-RATE: Final = 15.0
+RATE: Final = 20.0
+AHEAD: Final = 2
+"""Ticks that the simulator makes before their answers: one in the network, one that waits for it. More would be dropped
+by the bridge, at the cost of frames: both share the cores."""
 PAGE: Final = 8008
 _LOOK_SECONDS: Final = 0.05
 
@@ -42,7 +46,7 @@ def demo(
     preset: PresetOption = "noon",
     traffic: TrafficOption = Traffic.NORMAL,
     rate: Annotated[
-        float, typer.Option(min=0.1, max=1000, help="Ticks per second of the simulator, as far as it can.")
+        float, typer.Option(min=0.1, max=1000, help="Ticks per second, at most as many as the network takes.")
     ] = RATE,
     output: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Where photoreal frames are published; port * takes a free one.")
@@ -59,12 +63,14 @@ def demo(
     into --out.
     """
     began = time.monotonic()
+    halve_cores()
     options = {
         "seed": seed,
         "preset": preset_named(preset).name,
         "traffic": traffic,
         "size": check_size(parse_size(size)),
         "rate": rate,
+        "ahead": AHEAD,
     }
     with tempfile.TemporaryDirectory(prefix="sim-bridge-") as folder:
         # A file instead of a port: nothing else can be in its place.
@@ -90,6 +96,7 @@ def _run(settings: BridgeSettings, options: dict[str, object], began: float, fil
             _reported(bridge, simulator, began) as first,
         ):
             bridge.follow(simulator.tell)
+            bridge.tap.open(simulator)
             if film is None:
                 with _page(bridge):
                     code = run_until_signalled(bridge)

@@ -57,7 +57,7 @@ class Film:
     The film shows CG and labels above, edges and photoreal below, at the simulator's own speed.
 
     Args:
-        bridge: The bridge to watch; one watcher at a time.
+        bridge: The bridge to watch.
         folder: Where to; made when missing.
         frames: How many frames to wait for.
         done: Called, from the film's thread, when they are written.
@@ -84,7 +84,7 @@ class Film:
         self._began: float | None = None
         self._published_before = 0
 
-    def on_tick(self, camera: str) -> None:
+    def on_tick(self, tick: Tick) -> None:
         """See :class:`~sim_bridge.tap.Watcher`."""
         with self._changed:
             self._changed.notify_all()
@@ -104,7 +104,7 @@ class Film:
             self._ended = True
             self._changed.notify_all()
         self._thread.join()
-        self._bridge.tap.close()
+        self._bridge.tap.close(self)
 
     def _write(self) -> None:
         try:

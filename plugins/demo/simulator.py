@@ -12,8 +12,9 @@ from contextlib import suppress
 from types import TracebackType
 from typing import IO, Final, Self
 
-from plugins.demo.child import READY
+from plugins.demo.child import ANSWERED, READY
 from sim_bridge.errors import SimBridgeError
+from sim_bridge.tap import Tick
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,17 @@ class SimulatorProcess:
             if order != "step":
                 self._paused = order == "pause"
             self._say(self._process, order)
+
+    def on_tick(self, tick: Tick) -> None:
+        """Lets the simulator make another one; see :class:`~sim_bridge.tap.Watcher`.
+
+        The pipe cannot fill: a simulator that does not read it makes no ticks to be answered.
+        """
+        with self._lock:
+            self._say(self._process, f"{ANSWERED} {tick.pair.rgb.session} {tick.pair.rgb.number}")
+
+    def on_status(self, camera: str, body: Mapping[str, object]) -> None:
+        """See :class:`~sim_bridge.tap.Watcher`."""
 
     def close(self) -> None:
         """Ends the simulator; the second call does nothing."""

@@ -13,6 +13,7 @@ from plugins.toytown.plan import ASPHALT, LINE, MANHOLE, PARKING
 from plugins.toytown.presets import CgLight, Preset
 from plugins.toytown.scene import SHADOW_HEIGHT, Scene
 from plugins.toytown.surfaces import BoolArray, Color, FloatArray, Material, Tables
+from plugins.toytown.vectors import along
 from plugins.toytown.view import Pixels, View
 
 Packed = npt.NDArray[np.uint32]
@@ -126,7 +127,7 @@ def _lit(tables: Tables, preset: Preset) -> Packed:
 def _shade(albedo: FloatArray, normal: FloatArray, preset: Preset) -> npt.NDArray[np.uint8]:
     """Lambert's law on flat colours, and the usual gamma; uint8 ``(T, 3)``."""
     light = preset.cg
-    facing = np.maximum(normal @ preset.sun_direction, 0)[:, None]
+    facing = np.maximum(along(normal, preset.sun_direction), 0)[:, None]
     received = np.add(light.ambient, light.overhead * normal[:, 2:]) + facing * np.array(light.sun)
     return np.asarray(255 * np.clip(albedo * received * np.float32(1.15), 0, 1) ** np.float32(1 / 2.2), np.uint8)
 

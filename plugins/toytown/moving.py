@@ -11,6 +11,7 @@ from plugins.toytown.cameras import Lens, Pose
 from plugins.toytown.raycast import Caster
 from plugins.toytown.scene import Scene
 from plugins.toytown.surfaces import BoolArray, FloatArray, IntArray, Mesh, Tables, make_tables
+from plugins.toytown.vectors import turned
 
 FAR: Final = 130.0
 """Actors farther away than this are not drawn, metres."""
@@ -73,7 +74,7 @@ class Moving(NamedTuple):
         mask = np.zeros((lens.height, lens.width), np.bool_)
         if not self.actors:
             return mask
-        seen = (self.vertices - pose[:3, 3].astype(np.float32)) @ pose[:3, :3].astype(np.float32)
+        seen = turned(self.vertices - pose[:3, 3].astype(np.float32), pose[:3, :3])
         first = np.array(self.starts[:-1])
         nearest = np.minimum.reduceat(seen[:, 2], first)
         scale = np.float32(lens.focal) / np.maximum(seen[:, 2], _NEAR)

@@ -34,6 +34,8 @@ class ToytownOptions(BaseModel):
         step: Simulator seconds from tick to tick; None is one over the rate.
         frames: Stop after that many ticks; None never stops.
         first: Number of the first tick.
+        ahead: Makes at most so many ticks more than were answered, see
+            :meth:`~plugins.toytown.source.ToytownSource.answered`; 0 waits for nobody.
         kinds: Further kinds to publish.
         backend: What casts the rays.
     """
@@ -49,6 +51,7 @@ class ToytownOptions(BaseModel):
     step: Annotated[float | None, Field(gt=0, le=60, allow_inf_nan=False)] = None
     frames: Annotated[int | None, Field(ge=1)] = None
     first: Annotated[int, Field(ge=0)] = 0
+    ahead: Annotated[int, Field(ge=0)] = 0
     kinds: tuple[Kind, ...] = ()
     backend: Backend = Backend.EMBREEX
 

@@ -29,6 +29,8 @@ _ENCODINGS: Final[Mapping[Kind, Encoding]] = {
 
 _LOOK_SECONDS: Final = 0.05
 """How soon the iteration notices that it was closed."""
+PATIENCE_SECONDS: Final = 0.3
+"""How long a tick that is ahead waits: answers can be lost, and a bridge that begins needs a frame to begin with."""
 
 
 class ToytownSource:
@@ -46,6 +48,7 @@ class ToytownSource:
         self._changed = threading.Condition()
         self._paused = False
         self._steps = 0
+        self._answered = -1
 
     def open(self, options: Mapping[str, object]) -> None:
         """Builds the town, which takes a few seconds.
@@ -83,9 +86,10 @@ class ToytownSource:
     def ticks(self) -> Iterator[tuple[Frame, ...]]:
         """The frames of each tick, RGB and semantic of each camera first, without waiting for its time."""
         for index in count() if self._options.frames is None else range(self._options.frames):
-            if not self._may_go_on():
+            number = self._options.first + index
+            if not self._may_go_on(number):
                 return
-            shots = self._simulator.tick(self._options.first + index)
+            shots = self._simulator.tick(number)
             yield tuple(frame for shot in shots for frame in self._frames(shot))
             self.published += 1
 
@@ -103,6 +107,12 @@ class ToytownSource:
             self._steps += self._paused
             self._changed.notify_all()
 
+    def answered(self, number: int) -> None:
+        """Notes that who is fed is done with that tick and all before; with the option ``ahead`` the next may come."""
+        with self._changed:
+            self._answered = max(self._answered, number)
+            self._changed.notify_all()
+
     def close(self) -> None:
         """Ends the iteration, also from a signal handler."""
         # A plain flag: a signal may come while this very thread holds a lock, an event's own one, too.
@@ -117,13 +127,21 @@ class ToytownSource:
             self._paused, self._steps = paused, 0
             self._changed.notify_all()
 
-    def _may_go_on(self) -> bool:
-        """Waits while the simulation is paused; False when it was closed."""
+    def _may_go_on(self, number: int) -> bool:
+        """Waits while the simulation is paused, or a tick too far ahead; False when it was closed."""
+        patience = time.monotonic() + PATIENCE_SECONDS
         with self._changed:
-            while self._paused and not self._steps and not self._closed:
-                self._changed.wait(0.1)  # close() may not notify
+            while not self._closed:
+                held = self._paused and not self._steps
+                if not held and (not self._is_too_early(number) or time.monotonic() > patience):
+                    break
+                self._changed.wait(_LOOK_SECONDS)  # close() may not notify
             self._steps -= bool(self._steps)
         return not self._closed
+
+    def _is_too_early(self, number: int) -> bool:
+        ahead, before = self._options.ahead, max(self._answered, self._options.first - 1)
+        return bool(ahead) and number - before > ahead
 
     def _frames(self, shot: Shot) -> Iterator[Frame]:
         images: Mapping[Kind, Callable[[], npt.NDArray[Any]]] = {

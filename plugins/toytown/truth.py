@@ -11,6 +11,7 @@ from plugins.toytown.cameras import Pose
 from plugins.toytown.moving import Moving
 from plugins.toytown.plan import LINE
 from plugins.toytown.surfaces import CLASS_ID, BoolArray, FloatArray
+from plugins.toytown.vectors import turned
 from plugins.toytown.view import View
 
 SKY_DISTANCE: Final = 1e5
@@ -55,7 +56,7 @@ def flow(view: View, later: Moving, pose: Pose) -> FloatArray:
     """
     origin = pose[:3, 3].astype(np.float32)
     toward = _toward_later(view, later.time, origin)
-    seen = toward @ pose[:3, :3].astype(np.float32)
+    seen = turned(toward, pose[:3, :3])
     size = np.array([view.lens.width, view.lens.height], np.float32)
     focal = np.float32(view.lens.focal)
     there = seen[:, :2] / np.maximum(seen[:, 2:], np.float32(1e-3)) * focal + size / 2

@@ -6,7 +6,6 @@ import functools
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -16,6 +15,7 @@ from plugins.toytown.plan import TILE_METRES
 from plugins.toytown.raycast import MISS
 from plugins.toytown.scene import Scene
 from plugins.toytown.surfaces import BoolArray, FloatArray, IntArray, Material
+from plugins.toytown.vectors import turned
 
 Pixels = npt.NDArray[np.intp]
 """Flat pixel numbers."""
@@ -64,8 +64,7 @@ class View:
     def trace(cls, scene: Scene, moving: Moving, lens: Lens, pose: Pose, shift: tuple[float, float] = (0, 0)) -> View:
         """Casts one ray through every pixel, ``shift`` pixels from its middle."""
         rays = lens.rays if shift == (0, 0) else lens.shifted(*shift)
-        # One thin matrix product: OpenCV's is ten times faster than the one of numpy.
-        directions = np.asarray(cv2.transform(rays, pose[:3, :3].astype(np.float32)), np.float32).reshape(-1, 3)
+        directions = turned(rays.reshape(-1, 3), pose[:3, :3].T)
         origin = pose[:3, 3].astype(np.float32)
         hits = scene.caster.cast(origin, directions)
         depth, uv = hits.distance, hits.uv

@@ -127,10 +127,10 @@ class Hub:
         """Ends the worker; what it has not begun is not done."""
         self._worker.shutdown(wait=True, cancel_futures=True)
 
-    def on_tick(self, camera: str) -> None:
+    def on_tick(self, tick: Tick) -> None:
         """Wakes the event loop if a client looks at this camera. Called in a thread of the bridge."""
-        if camera in self._watched:
-            self._loop.call_soon_threadsafe(self._wake, camera)
+        if tick.camera in self._watched:
+            self._loop.call_soon_threadsafe(self._wake, tick.camera)
 
     def on_status(self, camera: str, body: Mapping[str, object]) -> None:
         """Passes a status message to the event loop. Called in a thread of the bridge."""

@@ -118,7 +118,7 @@ class Page:
         try:
             await self._server.serve(sockets=[self._socket])
         finally:
-            self._bridge.tap.close()
+            self._bridge.tap.close(hub)
             hub.close()
             await self._cut()
 

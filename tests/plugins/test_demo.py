@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from queue import Queue
 
 import pytest
 
@@ -17,7 +18,9 @@ av = pytest.importorskip("av", reason="the demo's film needs the extra 'demo'")
 import cv2  # noqa: E402
 import psutil  # noqa: E402
 
+from plugins.demo.child import ANSWERED, obey  # noqa: E402
 from plugins.demo.simulator import SimulatorProcess  # noqa: E402
+from plugins.toytown.source import ToytownSource  # noqa: E402
 from sim_bridge.errors import SimBridgeError  # noqa: E402
 
 ROOT = Path(__file__).parent.parent.parent
@@ -91,6 +94,34 @@ def test_a_signal_to_the_whole_group_ends_it_and_starts_nothing_again(tmp_path: 
     os.killpg(process.pid, signal.SIGTERM)
     _, said = process.communicate(timeout=SECONDS)
     assert process.returncode == 1 and "started again" not in said
+
+
+def test_only_answers_to_this_simulator_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plugins.toytown.source.PATIENCE_SECONDS", SECONDS)
+    source, stands, orders = ToytownSource(), threading.Event(), Queue[str]()
+    source.open({"size": (64, 32), "traffic": "sparse", "rate": 0, "ahead": 1})
+    stands.set()
+    made = threading.Semaphore(0)
+
+    def read() -> None:
+        for _ in source.ticks():
+            made.release()
+
+    threads = [
+        threading.Thread(target=read),
+        threading.Thread(target=obey, args=(source, iter(orders.get, "end"), stands)),
+    ]
+    for thread in threads:
+        thread.start()
+    assert made.acquire(timeout=SECONDS)
+    orders.put(f"{ANSWERED} of-the-one-before 7\n")
+    assert not made.acquire(timeout=0.3)
+    orders.put(f"{ANSWERED} {source.session} 0\n")
+    assert made.acquire(timeout=SECONDS)
+    orders.put("end")  # as the end of stdin
+    for thread in threads:
+        thread.join(SECONDS)
+        assert not thread.is_alive()
 
 
 def test_a_simulator_that_does_not_start_is_one_sentence() -> None:

@@ -107,6 +107,44 @@ def test_a_paused_source_steps_one_tick_at_a_time(source: ToytownSource) -> None
     assert not reader.is_alive()
 
 
+def test_keeps_a_few_ticks_ahead_of_the_answers(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plugins.toytown.simulator.Simulator", lambda setup: simulator)
+    monkeypatch.setattr("plugins.toytown.source.PATIENCE_SECONDS", WAIT)
+    source = ToytownSource()
+    source.open({"rate": 0, "frames": 5, "first": 100, "ahead": 2})
+    numbers: list[int] = []
+    made = threading.Semaphore(0)
+
+    def read() -> None:
+        for frames in source.ticks():
+            numbers.append(frames[0].number)
+            made.release()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        assert made.acquire(timeout=WAIT) and made.acquire(timeout=WAIT)
+        assert not made.acquire(timeout=0.3)
+        assert numbers == [100, 101]
+        source.answered(100)
+        assert made.acquire(timeout=WAIT)
+        source.answered(99)  # late: nothing new
+        assert not made.acquire(timeout=0.3)
+        source.answered(102)  # 101 was dropped: that is an answer, too
+        assert made.acquire(timeout=WAIT) and made.acquire(timeout=WAIT)
+    finally:
+        source.close()
+        reader.join(WAIT)
+    assert numbers == [100, 101, 102, 103, 104]
+
+
+def test_goes_on_where_no_answer_comes(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plugins.toytown.simulator.Simulator", lambda setup: simulator)
+    source = ToytownSource()
+    source.open({"rate": 0, "frames": 3, "ahead": 1})
+    assert [frames[0].number for frames in source.ticks()] == [0, 1, 2]
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

@@ -6,10 +6,9 @@ import threading
 from collections.abc import Mapping
 
 import numpy as np
-import pytest
 
 from sim_bridge.frames import Frame
-from sim_bridge.tap import Tap
+from sim_bridge.tap import Tap, Tick
 from sim_bridge.translators import Style
 from tests.sim_bridge.bridge_helpers import (
     WAIT,
@@ -30,8 +29,8 @@ class Counting:
         self.statuses: list[tuple[str, Mapping[str, object]]] = []
         self.told = threading.Semaphore(0)
 
-    def on_tick(self, camera: str) -> None:
-        self.ticks.append(camera)
+    def on_tick(self, tick: Tick) -> None:
+        self.ticks.append(tick.camera)
         self.told.release()
 
     def on_status(self, camera: str, body: Mapping[str, object]) -> None:
@@ -45,8 +44,7 @@ def test_shows_the_pictures_of_the_pair_that_was_published() -> None:
         reader.status(until=lambda s: s.counters["camera/rgb"]["published"] == 1)
         assert tap.latest("camera") is None, "a closed tap keeps nothing"
         tap.open(watcher)
-        with pytest.raises(ValueError, match="has a watcher already"):
-            tap.open(Counting())
+        tap.open(other := Counting())
         running.bridge.set_style("camera", Style(7, (1.0, 0.0, 0.0, 0.0, 0.0, 1.0)))
         rgb, semantic = make_pair(2)
         simulator.send(rgb, semantic)
@@ -61,10 +59,13 @@ def test_shows_the_pictures_of_the_pair_that_was_published() -> None:
         assert tick.provenance == photoreal.provenance
         assert photoreal.provenance is not None
         assert (photoreal.provenance.seed, photoreal.provenance.ensemble) == (7, (1.0, 0.0, 0.0, 0.0, 0.0, 1.0))
-        tap.close()
+        tap.close(watcher)
         simulator.send(*make_pair(3))
         assert reader.frame().number == 3
-        assert watcher.ticks == ["camera"] and tap.latest("camera") is None
+        assert other.told.acquire(timeout=WAIT) and other.told.acquire(timeout=WAIT)
+        assert watcher.ticks == ["camera"] and other.ticks == ["camera"] * 2
+        tap.close(other)
+        assert tap.latest("camera") is None and not tap.is_open, "the last one to go closes it"
 
 
 def test_passes_the_status_messages_on_as_they_are_sent() -> None:
@@ -74,7 +75,7 @@ def test_passes_the_status_messages_on_as_they_are_sent() -> None:
         simulator.send(*make_pair(1))
         sent = reader.status(until=lambda s: s.counters["camera/rgb"]["published"] == 1)
         reader.status()  # the one before has been reported for sure
-        running.bridge.tap.close()
+        running.bridge.tap.close(watcher)
         bodies = [body for camera, body in watcher.statuses if camera == "camera"]
         assert sent.counters in [body["counters"] for body in bodies]
 

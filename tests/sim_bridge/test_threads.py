@@ -1,11 +1,12 @@
 """The network's threads share cores unless the user says otherwise."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 
-from sim_bridge.threads import SPINS, share_cores
+from sim_bridge.threads import SPINS, halve_cores, share_cores
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,21 @@ def test_users_settings_come_first(before: dict[str, str], after: dict[str, str]
     environment = dict(before)
     share_cores(environment)
     assert environment == after
+
+
+@pytest.mark.parametrize(
+    ("before", "cores", "threads"), [({}, 1, "1"), ({}, 2, "1"), ({}, 9, "4"), ({"OMP_NUM_THREADS": "3"}, 8, "3")]
+)
+def test_network_and_simulator_halve_the_cores(before: dict[str, str], cores: int, threads: str) -> None:
+    environment = dict(before)
+    halve_cores(environment, cores)
+    assert environment == {"OMP_NUM_THREADS": threads}
+
+
+def test_cores_are_counted() -> None:
+    environment: dict[str, str] = {}
+    halve_cores(environment)
+    assert 1 <= int(environment["OMP_NUM_THREADS"]) <= (os.cpu_count() or 1)
 
 
 def test_command_line_sets_it_before_torch_is_imported() -> None:

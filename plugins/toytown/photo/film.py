@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plugins.toytown.surfaces import FloatArray
+from plugins.toytown.vectors import along
 
 SATURATED: Final = 12.0
 REFERENCE_WIDTH: Final = 512
@@ -34,7 +35,7 @@ def develop(radiance: FloatArray, exposure: float, rng: np.random.Generator) -> 
     light = np.maximum(light + noise, 0) * 0.62
     curve = light * (2.51 * light + 0.03) / (light * (2.43 * light + 0.59) + 0.14)  # Narkowicz' fit of ACES
     picture = np.clip(curve, 0, 1) ** (1 / 2.2)
-    grey = (picture @ LUMA)[..., None]
+    grey = along(picture.reshape(-1, 3), LUMA).reshape(*picture.shape[:2], 1)
     picture = grey + 0.92 * (picture - grey)
     return np.asarray(255 * np.clip(picture, 0, 1) + 0.5, np.uint8)
 

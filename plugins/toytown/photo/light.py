@@ -15,6 +15,7 @@ from plugins.toytown.plan import BLOCKS, PITCH
 from plugins.toytown.presets import PhotoLight, Preset
 from plugins.toytown.raycast import MISS
 from plugins.toytown.surfaces import BoolArray, FloatArray, Material, rgb
+from plugins.toytown.vectors import along
 from plugins.toytown.view import Pixels, View
 
 AMBIENT_RAYS: Final = 2
@@ -68,7 +69,7 @@ class Sky:
         up = np.maximum(unit[:, 2], 0)
         share = (np.clip(up * 1.6, 0, 1) ** 0.55)[:, None]
         color = (1 - share) * rgb(light.horizon) + share * rgb(light.zenith)
-        toward = np.maximum(unit @ self._sun, 0)[:, None]
+        toward = np.maximum(along(unit, self._sun), 0)[:, None]
         color = color + toward**8 * rgb(light.glow) + toward**400 * rgb(light.disc)
         distance = 1 / (up + 0.08)
         x, y = unit[:, 0] * distance, unit[:, 1] * distance
@@ -149,12 +150,12 @@ class Lighting:
         self, view: View, hit: Hit, rng: np.random.Generator, disc: tuple[float, float]
     ) -> tuple[FloatArray, FloatArray]:
         """How squarely the sun falls in, and whether it does: one fixed point of its disc, with a little jitter."""
-        lambert = hit.normals @ self._sun
+        lambert = along(hit.normals, self._sun)
         lambert = np.where(hit.leaf, 0.25 + 0.55 * np.abs(lambert), np.maximum(lambert, 0))
         visible = np.zeros(len(lambert), np.float32)
         if max(self._light.sun) == 0:
             return np.asarray(lambert, np.float32), visible
-        asked = np.flatnonzero((lambert > 0) & ((hit.flat @ self._sun > 0) | hit.leaf))
+        asked = np.flatnonzero((lambert > 0) & ((along(hit.flat, self._sun) > 0) | hit.leaf))
         spread = np.array([disc[0], disc[1], 0]) * self._light.sun_spread
         toward = (self._sun + spread + rng.normal(0, 0.004, (len(asked), 3))).astype(np.float32)
         visible[asked] = ~_blocked(view, hit, asked, toward, np.inf)
@@ -189,9 +190,9 @@ class Lighting:
         mirrored = np.asarray(ray + 2 * cosine[:, None] * normal, np.float32)
         share = 0.04 + 0.96 * (1 - cosine) ** 5
         share = (np.where(sharp, np.maximum(share, 0.09), share * 0.6) * gloss)[:, None]
-        glint = np.maximum(mirrored @ self._sun, 0) ** 260 * visible[shiny] * 8 * sharp
-        glint = glint[:, None] * rgb(self._light.sun) / 3
-        color[shiny] = color[shiny] * (1 - share) + share * (self._seen_in_mirror(view, hit, shiny, mirrored) + glint)
+        glint = np.maximum(along(mirrored, self._sun), 0) ** 260 * visible[shiny] * 8 * sharp
+        light = self._seen_in_mirror(view, hit, shiny, mirrored) + glint[:, None] * rgb(self._light.sun) / 3
+        color[shiny] = color[shiny] * (1 - share) + share * light
 
     def _seen_in_mirror(self, view: View, hit: Hit, shiny: Pixels, mirrored: FloatArray) -> FloatArray:
         """Radiance along mirrored rays: the sky, or flatly lit houses and street; actors are left out."""
