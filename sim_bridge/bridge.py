@@ -70,6 +70,7 @@ class Bridge:
         self._settings = settings
         self._load = load or (lambda bundle: load_translator(settings.model_copy(update={"bundle": bundle})))
         self._shared = Shared.build(settings)
+        self._simulator_ended = False
         # SimpleQueue, because its put may be called from a signal handler at any point of the code.
         self._requests: queue.SimpleQueue[_Request | Exception] = queue.SimpleQueue()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -202,6 +203,15 @@ class Bridge:
         So a simulator that belongs to the bridge can pause with it.
         """
         self._shared.controls.follow(listener)
+
+    @property
+    def simulator_ended(self) -> bool:
+        """Whether whoever runs the simulator has said that it ended; see :meth:`report_simulator`."""
+        return self._simulator_ended
+
+    def report_simulator(self, *, ended: bool) -> None:
+        """Notes that the simulator's process has ended, or is there again: sooner known than by its silence."""
+        self._simulator_ended = ended
 
     def set_style(self, camera: str, style: Style) -> None:
         """Sets a camera's style from the next frame on.

@@ -92,7 +92,13 @@ def _run(settings: BridgeSettings, options: dict[str, object], began: float, fil
             bridge.stop(drain=False)
 
         with (
-            SimulatorProcess(settings.input, options, wanted=wanted, on_failure=fail) as simulator,
+            SimulatorProcess(
+                settings.input,
+                options,
+                wanted=wanted,
+                on_failure=fail,
+                on_change=lambda ended: bridge.report_simulator(ended=ended),
+            ) as simulator,
             _reported(bridge, simulator, began) as first,
         ):
             bridge.follow(simulator.tell)

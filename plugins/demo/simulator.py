@@ -32,6 +32,7 @@ class SimulatorProcess:
         options: Of :class:`~plugins.toytown.options.ToytownOptions`.
         wanted: Whether one that died is to be started again.
         on_failure: Called, from a thread, with what went wrong when it did not start.
+        on_change: Called, from a thread, with whether the simulator has ended: True when it did, False when it is back.
     """
 
     def __init__(
@@ -41,10 +42,11 @@ class SimulatorProcess:
         *,
         wanted: Callable[[], bool],
         on_failure: Callable[[SimBridgeError], None],
+        on_change: Callable[[bool], None] = lambda ended: None,
     ) -> None:
         asked = json.dumps({"address": address, "options": options})
         self._command = [sys.executable, "-m", "plugins.demo.child", asked]
-        self._wanted, self._on_failure = wanted, on_failure
+        self._wanted, self._on_failure, self._on_change = wanted, on_failure, on_change
         self._ending = threading.Event()
         self._lock = threading.Lock()
         self._paused = False
@@ -117,7 +119,9 @@ class SimulatorProcess:
             stands = process.stdout.readline().strip() == READY
             if stands:
                 self.ready.set()
+                self._on_change(False)
             code = process.wait()
+            self._on_change(True)
             if self._ending.wait(RESTART_SECONDS) or not self._wanted():
                 return
             if not stands:

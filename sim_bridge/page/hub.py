@@ -173,6 +173,7 @@ class Hub:
                 "loading": bundle.loading,
                 "error": bundle.error,
             },
+            "simulator_ended": bridge.simulator_ended,
             "silence": silence,
             "silent": silence is None or silence > SILENT_SECONDS,
         }

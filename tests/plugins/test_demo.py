@@ -139,6 +139,18 @@ def test_a_simulator_that_does_not_start_is_one_sentence() -> None:
     assert "the simulator did not start (exit code 2)" in str(failures[0])
 
 
+def test_the_end_of_the_simulator_and_its_return_are_told() -> None:
+    told: Queue[bool] = Queue()
+    options = {"size": (64, 32), "traffic": "sparse"}
+    with SimulatorProcess(
+        "tcp://127.0.0.1:*", options, wanted=lambda: True, on_failure=lambda error: None, on_change=told.put
+    ) as simulator:
+        assert told.get(timeout=SECONDS) is False
+        os.kill(simulator.pid, signal.SIGKILL)
+        assert told.get(timeout=SECONDS) is True
+        assert told.get(timeout=SECONDS) is False
+
+
 def test_closing_does_not_wait_for_the_town_to_be_built() -> None:
     with SimulatorProcess("tcp://127.0.0.1:*", {}, wanted=lambda: True, on_failure=lambda error: None) as simulator:
         pid = simulator.pid

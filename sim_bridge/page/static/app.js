@@ -1,6 +1,6 @@
 // The live page: wires the stream to panels, controls and measurements.
 
-import { RateChart, short, showMessages, showStages } from "./measures.js";
+import { Measures, short } from "./measures.js";
 import { Labels, decode, draw, taxonomyOf } from "./pictures.js";
 import { Stream } from "./stream.js";
 import { StyleControls } from "./style.js";
@@ -8,8 +8,8 @@ import { StyleControls } from "./style.js";
 const byId = (id) => document.getElementById(id);
 const figures = new Map([...document.querySelectorAll("figure[data-panel]")].map((figure) => [figure.dataset.panel, figure]));
 const labels = new Labels(figures.get("labels").querySelector("canvas"));
-const chart = new RateChart(byId("chart"));
-const page = { camera: null, hello: null, status: null, connected: false, drawn: 0, drawnAt: null, legendAt: -Infinity, pointer: null, problem: "", problemTimer: 0 };
+const measures = new Measures();
+const page = { camera: null, hello: null, status: null, connected: false, drawn: 0, drawnAt: null, legendAt: -Infinity, pointer: null, session: null, problem: "", problemTimer: 0 };
 
 const LEGEND_MS = 300; // faster than that, shares of classes cannot be read
 const PROBLEM_MS = 8000; // long enough to be read; status messages come every second
@@ -57,11 +57,13 @@ const stream = new Stream({
 
 function greet(hello) {
   page.hello = hello;
+  page.sequence = null;
   if (!hello.cameras.includes(page.camera)) page.camera = hello.cameras[0];
   fill(byId("camera"), hello.cameras, page.camera);
   byId("camera-field").hidden = hello.cameras.length < 2;
   fill(byId("bundle"), hello.bundles, byId("bundle").value);
   style.seed.max = String(hello.max_seed);
+  measures.greet(hello);
   byId("where").textContent = `sim-bridge ${hello.version}: ${hello.input} in, ${hello.output} out.`;
   watch();
 }
@@ -80,6 +82,7 @@ async function showTick(parts, mayDraw) {
   if (first.camera !== page.camera) return; // another camera was chosen while this was on its way
   if (!mayDraw()) return; // two are decoded at a time, and the older one may be ready last
   [...parts.values()].forEach(({ header }, i) => showPanel(header, bitmaps[i], taxonomy));
+  noteSession(first.session);
   showFacts(first);
   style.showUsed(first.ensemble);
   if (parts.has("labels") && performance.now() - page.legendAt > LEGEND_MS) showLegend();
@@ -107,6 +110,12 @@ function showPanel(header, bitmap, taxonomy) {
   else if (header.kind === "labels") labels.draw(bitmap, taxonomy);
   else draw(figure.querySelector("canvas"), bitmap);
   bitmap.close();
+}
+
+/** A simulator that was started again may be back before anybody notices that it was gone. */
+function noteSession(session) {
+  if (page.session !== null && page.session !== session) tellProblem(`The simulator was started again: session ${session} follows ${page.session}.`);
+  page.session = session;
 }
 
 function showFacts(header) {
@@ -139,24 +148,24 @@ function takeStatus(status) {
   showBundle(status.bundle);
   tellState();
   if (!status.counters) return;
+  if (status.sequence === page.sequence) return; // a control was changed; the figures are the same
+  page.sequence = status.sequence;
   const [rgb, semantic, photoreal] = ["rgb", "semantic", "photoreal"].map((kind) => `${page.camera}/${kind}`);
-  showMessages(byId("messages").tBodies[0], page.hello.outcomes, status.counters[rgb], status.counters[semantic]);
-  showStages(byId("stages").tBodies[0], page.hello.stages, status.latency_ms);
-  if (status.sequence !== page.sequence) {
-    page.sequence = status.sequence;
-    takeRates(status.rates[rgb], status.rates[photoreal], status.latency_ms.end_to_end);
-  }
-}
-
-function takeRates(received, published, endToEnd) {
-  const now = performance.now();
-  if (page.drawnAt !== null) {
-    chart.add({ in: received, out: published, page: (1000 * page.drawn) / Math.max(1, now - page.drawnAt) });
-  }
-  page.drawn = 0;
-  page.drawnAt = now;
+  const published = status.rates[photoreal];
+  const rates = { in: status.rates[rgb], out: published, page: drawnPerSecond() };
+  measures.take([status.counters[rgb], status.counters[semantic]], rates, status.latency_ms);
+  const endToEnd = status.latency_ms.end_to_end;
   byId("rate").value = short(published);
   byId("delay").value = endToEnd ? short(endToEnd.p50) : "–";
+}
+
+/** How fast this page has drawn since it was last asked. */
+function drawnPerSecond() {
+  const now = performance.now();
+  const rate = page.drawnAt === null ? undefined : (1000 * page.drawn) / Math.max(1, now - page.drawnAt);
+  page.drawn = 0;
+  page.drawnAt = now;
+  return rate;
 }
 
 function showBundle(bundle) {
@@ -191,6 +200,7 @@ function tellState() {
 function stateOf(status) {
   if (!page.connected) return ["gone", "bridge gone", "The bridge does not answer: it has ended, or is about to start. This page comes back by itself."];
   if (!status) return ["loading", "loading", ""];
+  if (status.simulator_ended) return ["silent", "simulator gone", "The simulator has ended. It is being started again, and this page goes on by itself."];
   if (status.state !== "running") return [status.state, status.state, ""];
   if (status.silent && status.silence === null) {
     return ["silent", "no simulator", `No frame has come yet: waiting for a simulator on ${page.hello.input}.`];
@@ -242,7 +252,8 @@ byId("camera").addEventListener("change", (event) => {
   tellProblem("");
   page.camera = event.target.value;
   page.status = null;
-  chart.clear();
+  page.sequence = page.session = null;
+  measures.clear();
   watch();
 });
 byId("bundle").addEventListener("change", (event) => ask({ op: "bundle", bundle: event.target.value }));

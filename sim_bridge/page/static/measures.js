@@ -1,9 +1,13 @@
-// Chart of the rates, table of the latencies, table of the messages.
+// The measurements: rates, latencies and where messages went, each as curves and as figures.
 
-const SECONDS = 120;
-const DROPS_SHOWN_ALWAYS = new Set(["published", "superseded"]);
+import { TimeChart } from "./charts.js";
 
+const SHOWN_ALWAYS = new Set(["published", "superseded"]);
+const RATES = { in: { color: "--in" }, page: { color: "--page" }, out: { color: "--out", width: 2 } };
+const DROP_COLORS = 6; // as many as the style sheet has
 const SVG = "http://www.w3.org/2000/svg";
+
+const byId = (id) => document.getElementById(id);
 
 function element(name, attributes = {}, text = "") {
   const made = document.createElement(name);
@@ -18,90 +22,88 @@ export function short(value) {
   return value.toFixed(value < 1 ? 2 : value < 10 ? 1 : 0);
 }
 
-export class RateChart {
-  constructor(canvas) {
-    this.canvas = canvas;
-    this.points = [];
-    new ResizeObserver(() => this.draw()).observe(canvas);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
+const worded = (name) => name.replaceAll("_", " ");
+
+export class Measures {
+  constructor() {
+    this.rates = new TimeChart(byId("rate-chart"), RATES, 5);
+    this.latencies = new TimeChart(byId("latency-chart"), {}, 5);
+    this.drops = new TimeChart(byId("drop-chart"), {}, 2);
+    this.before = null;
+    this.stage = byId("stage");
+    this.stage.addEventListener("change", () => this.showStage());
   }
 
+  /** Begins anew: for another camera, or another bridge. */
   clear() {
-    this.points = [];
-    this.draw();
+    this.before = null;
+    for (const chart of [this.rates, this.latencies, this.drops]) chart.clear();
+    this.showReasons([]);
   }
 
-  add(rates) {
+  /** Learns what there is to be measured. */
+  greet({ stages, outcomes }) {
+    this.stages = stages;
+    this.reasons = outcomes.filter((outcome) => outcome !== "published");
+    const chosen = this.stage.value || "end_to_end";
+    this.stage.replaceChildren(...stages.map((stage) => new Option(worded(stage), stage, false, stage === chosen)));
+    this.showStage();
+  }
+
+  /**
+   * Takes a status message.
+   *
+   * @param counters The counters by outcome, of RGB and of semantic messages.
+   * @param rates Messages a second: in, out, drawn on this page.
+   * @param latency Milliseconds by stage: p50 and p99.
+   */
+  take([rgb, labels], rates, latency) {
+    this.rates.add(rates);
+    this.latencies.add(Object.fromEntries(Object.entries(latency).flatMap(([stage, { p50, p99 }]) => [[`${stage} p50`, p50], [`${stage} p99`, p99]])));
+    this.takeDrops(rgb, labels);
+    showStages(byId("stages").tBodies[0], this.stages, latency);
+    showMessages(byId("messages").tBodies[0], ["published", ...this.reasons], rgb, labels);
+  }
+
+  takeDrops(rgb, labels) {
     const now = performance.now() / 1000;
-    this.points.push({ at: now, ...rates });
-    this.points = this.points.filter((point) => point.at > now - SECONDS);
-    this.draw();
-  }
-
-  draw() {
-    const scale = devicePixelRatio || 1;
-    const width = this.canvas.clientWidth;
-    const height = this.canvas.clientHeight;
-    this.canvas.width = Math.round(width * scale);
-    this.canvas.height = Math.round(height * scale);
-    const context = this.canvas.getContext("2d");
-    context.scale(scale, scale);
-    const style = getComputedStyle(this.canvas);
-    const top = niceAbove(Math.max(5, ...this.points.flatMap((p) => [p.in, p.out, p.page])));
-    const area = { left: 30, right: width - 4, top: 8, bottom: height - 20 };
-    this.drawAxes(context, style, area, top);
-    for (const name of ["in", "page", "out"]) this.drawLine(context, style, area, top, name);
-  }
-
-  drawAxes(context, style, area, top) {
-    context.font = `11px ${style.fontFamily}`;
-    context.fillStyle = style.getPropertyValue("--soft");
-    context.strokeStyle = style.getPropertyValue("--line");
-    context.lineWidth = 1;
-    context.textAlign = "right";
-    context.textBaseline = "middle";
-    for (let i = 0; i <= 4; i++) {
-      const y = Math.round(area.bottom - (i / 4) * (area.bottom - area.top)) + 0.5;
-      context.beginPath();
-      context.moveTo(area.left, y);
-      context.lineTo(area.right, y);
-      context.stroke();
-      if (i % 2 === 0) context.fillText(String((top * i) / 4), area.left - 6, y);
+    const counts = Object.fromEntries(this.reasons.map((reason) => [reason, (rgb[reason] ?? 0) + (labels[reason] ?? 0)]));
+    if (this.before) {
+      const seconds = Math.max(0.001, now - this.before.at);
+      const perSecond = this.reasons.map((reason) => [reason, (counts[reason] - this.before.counts[reason]) / seconds]);
+      // A bridge that was started anew counts from nothing: what was dropped meanwhile is not known.
+      if (perSecond.every(([, rate]) => rate >= 0)) this.drops.add(Object.fromEntries(perSecond));
     }
-    context.textBaseline = "alphabetic";
-    context.textAlign = "left";
-    context.fillText("2 min ago", area.left, area.bottom + 15);
-    context.textAlign = "right";
-    context.fillText("now", area.right, area.bottom + 15);
+    this.before = { at: now, counts };
+    this.showReasons(this.reasons.filter((reason) => this.drops.most(reason) > 0));
   }
 
-  drawLine(context, style, area, top, name) {
-    const now = performance.now() / 1000;
-    context.strokeStyle = style.getPropertyValue(`--${name}`);
-    context.lineWidth = name === "out" ? 2 : 1.4;
-    context.lineJoin = "round";
-    context.beginPath();
-    for (const point of this.points) {
-      const x = area.right - ((now - point.at) / SECONDS) * (area.right - area.left);
-      context.lineTo(x, area.bottom - (Math.min(point[name], top) / top) * (area.bottom - area.top));
-    }
-    context.stroke();
+  showStage() {
+    const stage = this.stage.value;
+    this.latencies.show({ [`${stage} p99`]: { color: "--page" }, [`${stage} p50`]: { color: "--out", width: 2 } });
+  }
+
+  /** Draws the reasons that there were, and names their colours. */
+  showReasons(reasons) {
+    const color = (reason) => `--drop-${1 + (this.reasons.indexOf(reason) % DROP_COLORS)}`;
+    this.drops.show(Object.fromEntries(reasons.map((reason) => [reason, { color: color(reason) }])));
+    const named = reasons.map((reason) => {
+      const name = element("span", {}, worded(reason));
+      name.style.setProperty("--c", `var(${color(reason)})`);
+      return name;
+    });
+    byId("drop-key").replaceChildren(...(named.length > 0 ? named : ["none in the last two minutes"]));
   }
 }
 
-function niceAbove(value) {
-  const unit = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 4, 8, 10].map((step) => step * unit).find((step) => step >= value);
-}
-
-export function showStages(body, stages, latency) {
+function showStages(body, stages, latency) {
   const worst = Math.max(1e-9, ...Object.values(latency).map((values) => values.p99));
   const rows = stages
     .filter((stage) => latency[stage])
     .map((stage) => {
       const { p50, p99 } = latency[stage];
       const row = element("tr", stage === "end_to_end" ? { class: "sum" } : {});
-      row.append(element("th", { scope: "row" }, stage.replaceAll("_", " ")), element("td", {}, short(p50)), element("td", {}, short(p99)));
+      row.append(element("th", { scope: "row" }, worded(stage)), element("td", {}, short(p50)), element("td", {}, short(p99)));
       const cell = element("td", { class: "bar-cell" });
       cell.append(bars(p50 / worst, p99 / worst));
       row.append(cell);
@@ -125,13 +127,13 @@ function bars(half, most) {
   return svg;
 }
 
-export function showMessages(body, outcomes, rgb, labels) {
+function showMessages(body, outcomes, rgb, labels) {
   const row = (name, attributes = {}) => {
     const made = element("tr", { "data-outcome": name, ...attributes });
-    made.append(element("th", { scope: "row" }, name.replaceAll("_", " ")));
+    made.append(element("th", { scope: "row" }, worded(name)));
     made.append(element("td", {}, String(rgb[name] ?? 0)), element("td", {}, String(labels[name] ?? 0)));
     return made;
   };
-  const shown = outcomes.filter((name) => DROPS_SHOWN_ALWAYS.has(name) || rgb[name] || labels[name]);
+  const shown = outcomes.filter((name) => SHOWN_ALWAYS.has(name) || rgb[name] || labels[name]);
   body.replaceChildren(row("received", { class: "sum" }), ...shown.map((name) => row(name)), row("in_flight"));
 }

@@ -171,6 +171,14 @@ def screenshot(page: Page, selector: str) -> ByteArray:
     return np.asarray(decoded, np.uint8)
 
 
+def drawn_share(page: Page, selector: str, variable: str) -> float:
+    """Which share of a chart has the colour of a CSS variable; curves are thin and their borders are blended."""
+    color = page.evaluate("name => getComputedStyle(document.body).getPropertyValue(name).trim()", variable)
+    wanted = [int(color[start : start + 2], 16) for start in (1, 3, 5)]
+    near = np.abs(pixels(page, selector)[..., :3].astype(int) - wanted).max(-1) < 40
+    return float((near & (pixels(page, selector)[..., 3] > 100)).mean())
+
+
 PHOTOREAL = "figure[data-panel=photoreal] canvas"
 
 
@@ -273,6 +281,9 @@ def test_pause_step_and_resume_by_keyboard(browser: Browser, shown: Shown) -> No
         assert shown.bridge.state == "paused"
         paused_row = page.locator('#messages tr[data-outcome="paused"] td').first
         expect(paused_row).to_have_text(re.compile("[1-9]"))
+        named = page.locator("#drop-key span", has_text="paused")
+        color = str(named.get_attribute("style")).removeprefix("--c: var(").removesuffix(");")
+        assert drawn_share(page, "#drop-chart", color) > 0
         drained = shown.reader.status(
             until=lambda s: s.state == "paused" and s.counters["camera/semantic"]["in_flight"] == 0
         )
@@ -284,6 +295,33 @@ def test_pause_step_and_resume_by_keyboard(browser: Browser, shown: Shown) -> No
         page.get_by_role("button", name="Resume").click()
         expect(page.locator("#state")).to_have_text("running")
         wait_for_frame(page, after + 3)
+
+
+def test_a_simulator_that_ended_is_said_at_once_and_while_paused(browser: Browser, shown: Shown) -> None:
+    with Feeder(shown), looking(browser, shown) as page:
+        wait_for_frame(page)
+        page.get_by_role("button", name="Pause").click()
+        expect(page.locator("#state")).to_have_text("paused")
+        shown.bridge.report_simulator(ended=True)
+        expect(page.locator("#state")).to_have_text("simulator gone")
+        expect(page.locator("#notice")).to_contain_text("It is being started again")
+        shown.bridge.report_simulator(ended=False)
+        expect(page.locator("#state")).to_have_text("paused")
+        expect(page.locator("#notice")).to_be_hidden()
+
+
+def test_the_latency_chart_shows_the_stage_that_is_chosen(browser: Browser, shown: Shown) -> None:
+    with Feeder(shown), looking(browser, shown) as page:
+        stage = page.get_by_label("Stage of the latency chart")
+        wait_for_frame(page, 10)
+        assert drawn_share(page, "#latency-chart", "--out") > 0
+        assert drawn_share(page, "#rate-chart", "--out") > 0
+        expect(stage).to_have_value("end_to_end")
+        page.get_by_role("button", name="Pause").click()
+        expect(page.locator("#state")).to_have_text("paused")
+        before = pixels(page, "#latency-chart")
+        stage.select_option("pair")
+        assert not np.array_equal(pixels(page, "#latency-chart"), before)
 
 
 def test_the_counters_are_those_of_the_status_stream(browser: Browser, shown: Shown) -> None:
@@ -319,6 +357,7 @@ def test_a_simulator_that_is_gone_is_said_and_comes_back(
         with Feeder(shown, "second"):
             expect(page.locator("#state")).to_have_text("running")
             expect(fact(page, "Session")).to_have_text("second")
+            expect(page.locator("#notice")).to_contain_text("started again: session second follows first")
         shown.page.close()
         expect(page.locator("#state")).to_have_text("bridge gone")
         page.evaluate("() => window.stop()")
