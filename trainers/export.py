@@ -10,6 +10,7 @@ import torch
 from models.bundle import Card, load_bundle, save_bundle
 from models.network import SFlowNetwork
 from models.segmenter import Segmenter
+from sim_bridge.errors import UsageError
 from trainers.data import DataSet
 from trainers.data_sets import open_data
 from trainers.evaluate import evaluate, generate, style_differences, validation_photographs
@@ -38,10 +39,27 @@ def score_network(
     return result
 
 
-def score_bundle(name: str, root: Path, judge: str | None, seeds: list[int], every: int) -> dict[str, Any]:
-    """Scores of a translation bundle on the validation split of the data it was trained with."""
+def score_bundle(
+    name: str, root: Path, judge: str | None, seeds: list[int], every: int, edges: str | None = None
+) -> dict[str, Any]:
+    """Scores of a translation bundle on the validation split of the kind of data it was trained with.
+
+    Args:
+        name: The bundle.
+        root: The data set's folder.
+        judge: Bundle of the segmenter that judges.
+        seeds: Style seeds.
+        every: Take every n-th picture.
+        edges: ``render`` or ``photograph``: whose edges the network sees; None for those it was trained with.
+
+    Raises:
+        UsageError: There are no renders in the kind of data it was trained with.
+    """
     bundle = load_bundle(name)
-    data = open_data(DataRecipe.model_validate(bundle.card.recipe.get("data", {})), root, "val")
+    trained = bundle.card.recipe.get("data", {})
+    if edges == "render" and trained.get("kind") != "recordings":
+        raise UsageError(f"--edges render needs recordings, and {name} was trained on photographs alone: leave it out")
+    data = open_data(DataRecipe.model_validate(trained if edges is None else trained | {"edges": edges}), root, "val")
     return score_network(bundle.sflow, data, load_judge(judge), seeds, every)
 
 

@@ -7,7 +7,7 @@ import logging
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 if __package__ in (None, ""):  # run as a script: the project's root, not trainers/, is where imports start
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -38,6 +38,10 @@ BundleOut = Annotated[Path, typer.Option(help="Folder of the bundle to write.")]
 Judge = Annotated[str | None, typer.Option(help="Bundle of the segmenter that judges; never one that trained.")]
 Seeds = Annotated[str, typer.Option(help="Style seeds, separated by commas.")]
 Every = Annotated[int, typer.Option(min=1, help="Take every n-th validation photograph.")]
+Edges = Annotated[
+    Literal["render", "photograph"] | None,
+    typer.Option(help="Whose edges the network sees, of recordings with both; otherwise as it was trained."),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")]
 RecipeChanged = Annotated[
     bool, typer.Option("--recipe-changed", help="With --resume: another recipe than the run's; the old one is kept.")
@@ -132,13 +136,19 @@ def export(run: Run, root: Root, bundle: BundleOut, judge: Judge = None, threads
 
 @app.command()
 def evaluate(
-    bundle: BundleIn, root: Root, judge: Judge = None, seeds: Seeds = "0", every: Every = 5, threads: Threads = 0
+    bundle: BundleIn,
+    root: Root,
+    judge: Judge = None,
+    seeds: Seeds = "0",
+    every: Every = 5,
+    edges: Edges = None,
+    threads: Threads = 0,
 ) -> None:
     """Score a bundle on validation photographs; prints JSON."""
     from trainers.export import score_bundle
 
     _set_threads(threads)
-    print(json.dumps(score_bundle(bundle, root, judge, _parse_seeds(seeds), every), indent=2))
+    print(json.dumps(score_bundle(bundle, root, judge, _parse_seeds(seeds), every, edges), indent=2))
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from sim_bridge.recording_writer import RecordingWriter
 from sim_bridge.recordings import Folder, RecordedFrame, RecordingInfo
 from trainers.data import load_all
 from trainers.data_sets import open_data
+from trainers.export import score_bundle
 from trainers.recipe import DataRecipe, ImageRecipe, SegmenterRecipe, load_recipe
 from trainers.recordings import STREET_CLASSES, Recordings
 from trainers.sampling import Sampler
@@ -136,3 +137,13 @@ def test_a_segmenter_learns_from_recordings_under_their_licence(root: Path, tmp_
     card = load_bundle(bundle.path).card
     assert card.licence_weights == "CC0-1.0" and card.classes == list(STREET_CLASSES)
     assert card.data.startswith("recordings") and "photo images" in card.data
+
+
+def test_a_bundle_is_scored_on_the_edges_that_are_asked_for(root: Path) -> None:
+    as_trained = score_bundle("toytown-lite", root, None, [0], 1)["seed_0"]
+    renders = score_bundle("toytown-lite", root, None, [0], 1, "render")["seed_0"]
+    photographs = score_bundle("toytown-lite", root, None, [0], 1, "photograph")["seed_0"]
+    assert as_trained == renders and renders["render_psnr"] > 0
+    assert photographs["psnr"] != renders["psnr"] and photographs["render_psnr"] is None
+    with pytest.raises(UsageError, match="camvid-lite was trained on photographs alone"):
+        score_bundle("camvid-lite", root, None, [0], 1, "render")
