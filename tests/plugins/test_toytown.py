@@ -408,11 +408,13 @@ def test_backends_agree(simulator: Simulator) -> None:
     assert (view.rows == shot.view.rows).mean() > 0.995
 
 
+@pytest.mark.parametrize("backend", list(Backend))
 @pytest.mark.parametrize("reach", [0.5, 2.0, np.inf])
-def test_rays_are_blocked_within_their_reach_only(reach: float) -> None:
-    pytest.importorskip("embreex", reason="toytown needs embreex: pip install '.[toytown]'")
+def test_rays_are_blocked_within_their_reach_only(reach: float, backend: Backend) -> None:
+    extra = "open3d" if backend is Backend.OPEN3D else "toytown"
+    pytest.importorskip(backend, reason=f"casts rays: pip install '.[{extra}]'", exc_type=ImportError)
     corners = np.array([(-1, -1, 5), (1, -1, 5), (0, 1, 5)], np.float32)
-    caster = caster_factory()(corners, np.array([[0, 1, 2]], np.int32))
+    caster = caster_factory(backend)(corners, np.array([[0, 1, 2]], np.int32))
     directions = np.array([(0, 0, 4), (0, 0, -4), (0, 0, 20)], np.float32)
     expected = [4 * reach >= 5, False, 20 * reach >= 5]
     assert caster.blocked(np.zeros((1, 3), np.float32), directions, reach).tolist() == expected
