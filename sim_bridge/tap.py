@@ -50,7 +50,10 @@ class Tick:
 
 
 class Watcher(Protocol):
-    """Who looks. Both methods are called in the bridge's threads and must return at once."""
+    """Who looks. Both methods are called in the bridge's threads, under the tap's lock, and must return at once.
+
+    A lock that they take must not be held by anybody who calls the tap: each would wait for the other.
+    """
 
     def on_tick(self, tick: Tick) -> None:
         """A tick was published; until the next one :meth:`Tap.latest` has it, too."""

@@ -22,19 +22,20 @@ READY: Final = "ready"
 """The line on stdout that says that the town stands."""
 ANSWERED: Final = "answered"
 NICE: Final = 5
+"""How far the simulator stands back behind the network."""
 
 
 def obey(source: ToytownSource, lines: Iterable[str], stands: threading.Event) -> None:
     """Follows orders until there are no more, then ends the simulation."""
     orders = {"pause": source.pause, "resume": source.resume, "step": source.step}
     for line in lines:
-        order, *details = line.split()
-        if order == ANSWERED:
-            session, number = details
-            if session == source.session:  # not one of the simulator that was here before
+        match line.split():
+            case [order] if order in orders:
+                orders[order]()
+            case [order, session, number] if order == ANSWERED and session == source.session:
                 source.answered(int(number))
-        else:
-            orders[order]()
+            case _:  # an answer to the simulator that was here before
+                pass
     if not stands.is_set():
         os._exit(0)  # nothing is open yet, and the building cannot be interrupted
     source.close()
@@ -45,7 +46,7 @@ def main() -> int:
     # A terminal's Ctrl-C reaches the whole process group: the parent alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "nice"):
-        # The network is what the demo waits for; the simulator has time left in every frame. A tenth more frames.
+        # The network is what the demo waits for; the simulator has time left in every frame.
         os.nice(NICE)
     from plugins.toytown.source import ToytownSource
     from sim_bridge.client import Publisher

@@ -75,6 +75,7 @@ class Film:
         self._camera = bridge.settings.topics[0]
         self._changed = threading.Condition()
         self._ended = False
+        self._newest: Tick | None = None
         self._rows: list[SheetRow] = []
         self._thread = threading.Thread(target=self._write, name="demo-film", daemon=True)
         self.error: Exception | None = None
@@ -86,8 +87,10 @@ class Film:
 
     def on_tick(self, tick: Tick) -> None:
         """See :class:`~sim_bridge.tap.Watcher`."""
-        with self._changed:
-            self._changed.notify_all()
+        if tick.camera == self._camera:
+            with self._changed:
+                self._newest = tick
+                self._changed.notify_all()
 
     def on_status(self, camera: str, body: Mapping[str, object]) -> None:
         """See :class:`~sim_bridge.tap.Watcher`."""
@@ -141,10 +144,9 @@ class Film:
         """The newest tick that comes after ``last``; None when the bridge ends."""
         with self._changed:
             while not self._ended:
-                tick = self._bridge.tap.latest(self._camera)
-                if tick is not None and tick is not last:
-                    return tick
-                self._changed.wait(0.5)
+                if self._newest is not last:
+                    return self._newest
+                self._changed.wait()
         return None
 
     def _count(self, tick: Tick, images: dict[str, ByteArray]) -> None:
@@ -186,6 +188,10 @@ class Film:
         return statistics
 
 
+SESSION_GAP: Final = 0.05
+"""Between two sessions the simulator's time says nothing; what one tick takes by default, seconds."""
+
+
 class _FilmClock:
     """The film's time of ticks: the simulator's, which begins again with every session; always rising."""
 
@@ -197,7 +203,7 @@ class _FilmClock:
         """When to show a tick, in 1/90,000 s."""
         rgb = tick.pair.rgb
         if rgb.session != self._session:
-            gap = 1 / 15 if self._session else 0.0
+            gap = SESSION_GAP if self._session else 0.0
             self._session, self._offset = rgb.session, self._last + gap - rgb.time
         self._last = max(self._last + 1 / _CLOCK, rgb.time + self._offset) if self._last else rgb.time + self._offset
         return round(self._last * _CLOCK)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -32,7 +33,8 @@ class SimulatorProcess:
         options: Of :class:`~plugins.toytown.options.ToytownOptions`.
         wanted: Whether one that died is to be started again.
         on_failure: Called, from a thread, with what went wrong when it did not start.
-        on_change: Called, from a thread, with whether the simulator has ended: True when it did, False when it is back.
+        on_change: Called, from a thread, with True when the simulator has ended and will be started again, with False
+            when it stands.
     """
 
     def __init__(
@@ -69,10 +71,7 @@ class SimulatorProcess:
             self._say(self._process, order)
 
     def on_tick(self, tick: Tick) -> None:
-        """Lets the simulator make another one; see :class:`~sim_bridge.tap.Watcher`.
-
-        The pipe cannot fill: a simulator that does not read it makes no ticks to be answered.
-        """
+        """Lets the simulator make another one; see :class:`~sim_bridge.tap.Watcher`."""
         with self._lock:
             self._say(self._process, f"{ANSWERED} {tick.pair.rgb.session} {tick.pair.rgb.number}")
 
@@ -100,43 +99,46 @@ class SimulatorProcess:
     ) -> None:
         self.close()
 
-    def _start(self) -> subprocess.Popen[str]:
-        process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        if self._paused:
-            self._say(process, "pause")
+    def _start(self) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        assert process.stdin is not None
+        # Nobody waits for a simulator that does not listen, least of all the thread that publishes.
+        os.set_blocking(process.stdin.fileno(), False)
         return process
 
-    def _say(self, process: subprocess.Popen[str], order: str) -> None:
+    def _say(self, process: subprocess.Popen[bytes], order: str) -> None:
         assert process.stdin is not None
-        with suppress(OSError, ValueError):  # it is dead, or was ended: nobody is there to be told
-            process.stdin.write(f"{order}\n")
-            process.stdin.flush()
+        with suppress(OSError, ValueError):  # it is dead, was ended, or does not listen
+            process.stdin.write(f"{order}\n".encode())
 
     def _keep(self) -> None:
         while True:
             process = self._process
             assert process.stdout is not None
-            stands = process.stdout.readline().strip() == READY
+            stands = process.stdout.readline().decode().strip() == READY
             if stands:
                 self.ready.set()
                 self._on_change(False)
             code = process.wait()
-            self._on_change(True)
             if self._ending.wait(RESTART_SECONDS) or not self._wanted():
                 return
             if not stands:
                 self._on_failure(SimBridgeError(f"the simulator did not start (exit code {code}): see above"))
                 return
+            logger.warning("the simulator ended (exit code %d): it is started again", code)
+            self._on_change(True)
+            started = self._start()
             with self._lock:
-                if self._ending.is_set():
-                    return
-                logger.warning("the simulator ended (exit code %d): it is started again", code)
                 _close(process.stdin)
                 _close(process.stdout)
-                self._process = self._start()
+                self._process = started
+                if self._paused:
+                    self._say(started, "pause")
+                if self._ending.is_set():  # close() has ended the one before
+                    _close(started.stdin)
 
 
-def _close(pipe: IO[str] | None) -> None:
+def _close(pipe: IO[bytes] | None) -> None:
     with suppress(OSError):  # what was not read any more is lost, as it should be
         assert pipe is not None
         pipe.close()

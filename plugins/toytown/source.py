@@ -29,8 +29,10 @@ _ENCODINGS: Final[Mapping[Kind, Encoding]] = {
 
 _LOOK_SECONDS: Final = 0.05
 """How soon the iteration notices that it was closed."""
-PATIENCE_SECONDS: Final = 0.3
-"""How long a tick that is ahead waits: answers can be lost, and a bridge that begins needs a frame to begin with."""
+PATIENCE_SECONDS: Final = 3.0
+"""How long a tick that is ahead waits: an answer can be lost."""
+FIRST_PATIENCE_SECONDS: Final = 0.3
+"""How long it waits as long as there was no answer at all: a bridge that begins needs a frame to begin with."""
 
 
 class ToytownSource:
@@ -129,7 +131,7 @@ class ToytownSource:
 
     def _may_go_on(self, number: int) -> bool:
         """Waits while the simulation is paused, or a tick too far ahead; False when it was closed."""
-        patience = time.monotonic() + PATIENCE_SECONDS
+        patience = time.monotonic() + (FIRST_PATIENCE_SECONDS if self._answered < 0 else PATIENCE_SECONDS)
         with self._changed:
             while not self._closed:
                 held = self._paused and not self._steps

@@ -118,6 +118,8 @@ class Hub:
         self._received = dict.fromkeys(bridge.settings.topics, 0)
         self._heard: dict[str, float] = {}
         self._silence: dict[str, float] = {}
+        self._at: dict[str, float] = {}
+        """When the last status of a camera came, seconds of the monotonic clock."""
         self._logged: set[tuple[Panel, type[Exception]]] = set()
         self._sequence = dict.fromkeys(bridge.settings.topics, 0)
         self.clients: set[Client] = set()
@@ -165,6 +167,7 @@ class Hub:
             **self._bodies.get(camera, {}),
             "camera": camera,
             "sequence": self._sequence[camera],
+            "at": self._at.get(camera),
             "state": bridge.state,
             "style": {"seed": style.seed, "ensemble": style.ensemble},
             "bundle": {
@@ -243,7 +246,7 @@ class Hub:
     def _take_status(self, camera: str, body: Mapping[str, object]) -> None:
         received = self._bridge.ledger.snapshot()
         total = sum(count.received for topic, count in received.items() if topic.rpartition("/")[0] == camera)
-        now = time.monotonic()
+        now = self._at[camera] = time.monotonic()
         if total != self._received[camera]:
             self._received[camera], self._heard[camera] = total, now
         if camera in self._heard:

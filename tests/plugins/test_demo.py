@@ -97,7 +97,7 @@ def test_a_signal_to_the_whole_group_ends_it_and_starts_nothing_again(tmp_path: 
 
 
 def test_only_answers_to_this_simulator_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plugins.toytown.source.PATIENCE_SECONDS", SECONDS)
+    monkeypatch.setattr("plugins.toytown.source.FIRST_PATIENCE_SECONDS", SECONDS)
     source, stands, orders = ToytownSource(), threading.Event(), Queue[str]()
     source.open({"size": (64, 32), "traffic": "sparse", "rate": 0, "ahead": 1})
     stands.set()
@@ -108,17 +108,20 @@ def test_only_answers_to_this_simulator_count(monkeypatch: pytest.MonkeyPatch) -
             made.release()
 
     threads = [
-        threading.Thread(target=read),
-        threading.Thread(target=obey, args=(source, iter(orders.get, "end"), stands)),
+        threading.Thread(target=read, daemon=True),
+        threading.Thread(target=obey, args=(source, iter(orders.get, "end"), stands), daemon=True),
     ]
     for thread in threads:
         thread.start()
-    assert made.acquire(timeout=SECONDS)
-    orders.put(f"{ANSWERED} of-the-one-before 7\n")
-    assert not made.acquire(timeout=0.3)
-    orders.put(f"{ANSWERED} {source.session} 0\n")
-    assert made.acquire(timeout=SECONDS)
-    orders.put("end")  # as the end of stdin
+    try:
+        assert made.acquire(timeout=SECONDS)
+        for nonsense in (f"{ANSWERED} of-the-one-before 7\n", "\n", "jump\n", f"{ANSWERED}\n"):
+            orders.put(nonsense)
+        assert not made.acquire(timeout=0.3)
+        orders.put(f"{ANSWERED} {source.session} 0\n")
+        assert made.acquire(timeout=SECONDS)
+    finally:
+        orders.put("end")  # as the end of stdin
     for thread in threads:
         thread.join(SECONDS)
         assert not thread.is_alive()

@@ -109,7 +109,8 @@ def test_a_paused_source_steps_one_tick_at_a_time(source: ToytownSource) -> None
 
 def test_keeps_a_few_ticks_ahead_of_the_answers(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("plugins.toytown.simulator.Simulator", lambda setup: simulator)
-    monkeypatch.setattr("plugins.toytown.source.PATIENCE_SECONDS", WAIT)
+    for patience in ("PATIENCE_SECONDS", "FIRST_PATIENCE_SECONDS"):
+        monkeypatch.setattr(f"plugins.toytown.source.{patience}", WAIT)
     source = ToytownSource()
     source.open({"rate": 0, "frames": 5, "first": 100, "ahead": 2})
     numbers: list[int] = []

@@ -32,6 +32,22 @@ def test_network_and_simulator_halve_the_cores(before: dict[str, str], cores: in
     assert environment == {"OMP_NUM_THREADS": threads}
 
 
+def test_demo_halves_them_before_torch_is_imported() -> None:
+    """Up to where the bundle is looked for, which is where torch comes in."""
+    code = (
+        "import os, sys; os.environ.pop('OMP_NUM_THREADS', None)\n"
+        "import sim_bridge.translators.load as load\n"
+        "import plugins.demo.command as command\n"
+        "command._run = lambda *given: print('torch' in sys.modules, os.environ['OMP_NUM_THREADS']) or 0\n"
+        "from sim_bridge.cli import main\n"
+        "main(['demo', '--headless', '--bundle', 'null'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    expected: dict[str, str] = {}
+    halve_cores(expected)
+    assert done.stdout.split() == ["False", expected["OMP_NUM_THREADS"]], done.stderr
+
+
 def test_cores_are_counted() -> None:
     environment: dict[str, str] = {}
     halve_cores(environment)

@@ -9,9 +9,10 @@ const byId = (id) => document.getElementById(id);
 const figures = new Map([...document.querySelectorAll("figure[data-panel]")].map((figure) => [figure.dataset.panel, figure]));
 const labels = new Labels(figures.get("labels").querySelector("canvas"));
 const measures = new Measures();
-const page = { camera: null, hello: null, status: null, connected: false, drawn: 0, drawnAt: null, legendAt: -Infinity, pointer: null, session: null, problem: "", problemTimer: 0 };
+const page = { camera: null, hello: null, status: null, connected: false, drawn: 0, drawnAt: null, legendAt: -Infinity, pointer: null, session: null, sessionAt: 0, problem: "", problemTimer: 0 };
 
 const LEGEND_MS = 300; // faster than that, shares of classes cannot be read
+const NEWS_AFTER_MS = 15_000;
 const PROBLEM_MS = 8000; // long enough to be read; status messages come every second
 
 const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
@@ -57,15 +58,22 @@ const stream = new Stream({
 
 function greet(hello) {
   page.hello = hello;
+  measures.greet(hello);
+  if (!hello.cameras.includes(page.camera)) lookAt(hello.cameras[0]);
   page.sequence = null;
-  if (!hello.cameras.includes(page.camera)) page.camera = hello.cameras[0];
   fill(byId("camera"), hello.cameras, page.camera);
   byId("camera-field").hidden = hello.cameras.length < 2;
   fill(byId("bundle"), hello.bundles, byId("bundle").value);
   style.seed.max = String(hello.max_seed);
-  measures.greet(hello);
   byId("where").textContent = `sim-bridge ${hello.version}: ${hello.input} in, ${hello.output} out.`;
   watch();
+}
+
+/** Looks at a camera; nothing of the one before is kept. */
+function lookAt(camera) {
+  page.camera = camera;
+  page.status = page.sequence = page.session = null;
+  measures.clear();
 }
 
 function fill(select, values, current) {
@@ -112,10 +120,13 @@ function showPanel(header, bitmap, taxonomy) {
   bitmap.close();
 }
 
-/** A simulator that was started again may be back before anybody notices that it was gone. */
+/** A simulator that was started again may be back before anybody notices that it was gone; one that begins anew all the time, as a loop does, is no news. */
 function noteSession(session) {
-  if (page.session !== null && page.session !== session) tellProblem(`The simulator was started again: session ${session} follows ${page.session}.`);
+  const now = performance.now();
+  if (session === page.session) return;
+  if (page.session !== null && now - page.sessionAt > NEWS_AFTER_MS) tellProblem(`A new session began: ${session} follows ${page.session}.`);
   page.session = session;
+  page.sessionAt = now;
 }
 
 function showFacts(header) {
@@ -153,7 +164,7 @@ function takeStatus(status) {
   const [rgb, semantic, photoreal] = ["rgb", "semantic", "photoreal"].map((kind) => `${page.camera}/${kind}`);
   const published = status.rates[photoreal];
   const rates = { in: status.rates[rgb], out: published, page: drawnPerSecond() };
-  measures.take([status.counters[rgb], status.counters[semantic]], rates, status.latency_ms);
+  measures.take(status.at, [status.counters[rgb], status.counters[semantic]], rates, status.latency_ms);
   const endToEnd = status.latency_ms.end_to_end;
   byId("rate").value = short(published);
   byId("delay").value = endToEnd ? short(endToEnd.p50) : "–";
@@ -200,7 +211,7 @@ function tellState() {
 function stateOf(status) {
   if (!page.connected) return ["gone", "bridge gone", "The bridge does not answer: it has ended, or is about to start. This page comes back by itself."];
   if (!status) return ["loading", "loading", ""];
-  if (status.simulator_ended) return ["silent", "simulator gone", "The simulator has ended. It is being started again, and this page goes on by itself."];
+  if (status.simulator_ended && status.state !== "stopping") return ["silent", "simulator gone", "The simulator has ended. This page goes on by itself when it is back."];
   if (status.state !== "running") return [status.state, status.state, ""];
   if (status.silent && status.silence === null) {
     return ["silent", "no simulator", `No frame has come yet: waiting for a simulator on ${page.hello.input}.`];
@@ -250,10 +261,7 @@ function saveFile(header, payload) {
 
 byId("camera").addEventListener("change", (event) => {
   tellProblem("");
-  page.camera = event.target.value;
-  page.status = null;
-  page.sequence = page.session = null;
-  measures.clear();
+  lookAt(event.target.value);
   watch();
 });
 byId("bundle").addEventListener("change", (event) => ask({ op: "bundle", bundle: event.target.value }));

@@ -1,6 +1,7 @@
 // Curves over the last two minutes.
 
 const SECONDS = 120;
+const GAP_SECONDS = 5; // nothing came for so long: that is no line
 
 export class TimeChart {
   /**
@@ -28,12 +29,18 @@ export class TimeChart {
     this.draw();
   }
 
-  /** Takes the values of this moment, by name; a curve has a gap where its value is missing. */
+  /** Takes the values of this moment, by name; a curve has a gap where its value is missing or nothing came for long. */
   add(values) {
     const now = performance.now() / 1000;
-    this.points = this.points.filter((point) => point.at > now - SECONDS);
-    this.points.push({ at: now, values });
+    const last = this.points.at(-1);
+    // Status messages may be set to come rarely: a break is one beside what was usual.
+    const broken = last !== undefined && now - last.at > Math.max(GAP_SECONDS, 3 * (last.after ?? Infinity));
+    this.points.push({ at: now, values, after: last && !broken ? now - last.at : last?.after, broken });
     this.draw();
+  }
+
+  latest() {
+    return this.points.at(-1)?.values ?? {};
   }
 
   /** The largest value of a curve that is still in sight. */
@@ -42,6 +49,8 @@ export class TimeChart {
   }
 
   draw() {
+    const oldest = performance.now() / 1000 - SECONDS;
+    this.points = this.points.filter((point) => point.at > oldest);
     const scale = devicePixelRatio || 1;
     const width = this.canvas.clientWidth;
     const height = this.canvas.clientHeight;
@@ -56,14 +65,16 @@ export class TimeChart {
     for (const [name, line] of Object.entries(this.lines)) this.drawLine(context, style, area, top, name, line);
   }
 
-  drawLine(context, style, area, top, name, { color, width = 1.4 }) {
+  drawLine(context, style, area, top, name, { color, width = 1.4, dash = [] }) {
     const now = performance.now() / 1000;
     context.strokeStyle = style.getPropertyValue(color);
     context.lineWidth = width;
     context.lineJoin = "round";
+    context.setLineDash(dash);
     context.beginPath();
     let drawing = false;
-    for (const { at, values } of this.points) {
+    for (const { at, values, broken } of this.points) {
+      if (broken) drawing = false;
       const value = values[name];
       if (value !== undefined) {
         const x = area.right - ((now - at) / SECONDS) * (area.right - area.left);
@@ -74,6 +85,7 @@ export class TimeChart {
       drawing = value !== undefined;
     }
     context.stroke();
+    context.setLineDash([]);
   }
 }
 

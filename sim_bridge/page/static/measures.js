@@ -4,7 +4,8 @@ import { TimeChart } from "./charts.js";
 
 const SHOWN_ALWAYS = new Set(["published", "superseded"]);
 const RATES = { in: { color: "--in" }, page: { color: "--page" }, out: { color: "--out", width: 2 } };
-const DROP_COLORS = 6; // as many as the style sheet has
+const DROP_COLORS = 6; // as many as the style sheet has; further reasons are dashed
+const DASH = [5, 3];
 const SVG = "http://www.w3.org/2000/svg";
 
 const byId = (id) => document.getElementById(id);
@@ -34,7 +35,7 @@ export class Measures {
     this.stage.addEventListener("change", () => this.showStage());
   }
 
-  /** Begins anew: for another camera, or another bridge. */
+  /** Forgets everything: for another camera. */
   clear() {
     this.before = null;
     for (const chart of [this.rates, this.latencies, this.drops]) chart.clear();
@@ -43,6 +44,7 @@ export class Measures {
 
   /** Learns what there is to be measured. */
   greet({ stages, outcomes }) {
+    this.before = null; // it may be another bridge
     this.stages = stages;
     this.reasons = outcomes.filter((outcome) => outcome !== "published");
     const chosen = this.stage.value || "end_to_end";
@@ -53,28 +55,29 @@ export class Measures {
   /**
    * Takes a status message.
    *
+   * @param at When it was made, in seconds of the bridge's clock.
    * @param counters The counters by outcome, of RGB and of semantic messages.
    * @param rates Messages a second: in, out, drawn on this page.
    * @param latency Milliseconds by stage: p50 and p99.
    */
-  take([rgb, labels], rates, latency) {
+  take(at, [rgb, labels], rates, latency) {
     this.rates.add(rates);
+    for (const [name, value] of Object.entries(rates)) byId(`rate-${name}`).value = short(value);
     this.latencies.add(Object.fromEntries(Object.entries(latency).flatMap(([stage, { p50, p99 }]) => [[`${stage} p50`, p50], [`${stage} p99`, p99]])));
-    this.takeDrops(rgb, labels);
+    this.takeDrops(at, rgb, labels);
     showStages(byId("stages").tBodies[0], this.stages, latency);
     showMessages(byId("messages").tBodies[0], ["published", ...this.reasons], rgb, labels);
   }
 
-  takeDrops(rgb, labels) {
-    const now = performance.now() / 1000;
+  takeDrops(at, rgb, labels) {
     const counts = Object.fromEntries(this.reasons.map((reason) => [reason, (rgb[reason] ?? 0) + (labels[reason] ?? 0)]));
     if (this.before) {
-      const seconds = Math.max(0.001, now - this.before.at);
+      const seconds = Math.max(0.001, at - this.before.at);
       const perSecond = this.reasons.map((reason) => [reason, (counts[reason] - this.before.counts[reason]) / seconds]);
       // A bridge that was started anew counts from nothing: what was dropped meanwhile is not known.
       if (perSecond.every(([, rate]) => rate >= 0)) this.drops.add(Object.fromEntries(perSecond));
     }
-    this.before = { at: now, counts };
+    this.before = { at, counts };
     this.showReasons(this.reasons.filter((reason) => this.drops.most(reason) > 0));
   }
 
@@ -85,10 +88,13 @@ export class Measures {
 
   /** Draws the reasons that there were, and names their colours. */
   showReasons(reasons) {
-    const color = (reason) => `--drop-${1 + (this.reasons.indexOf(reason) % DROP_COLORS)}`;
-    this.drops.show(Object.fromEntries(reasons.map((reason) => [reason, { color: color(reason) }])));
+    const place = (reason) => this.reasons.indexOf(reason);
+    const color = (reason) => `--drop-${1 + (place(reason) % DROP_COLORS)}`;
+    const dashed = (reason) => place(reason) >= DROP_COLORS;
+    this.drops.show(Object.fromEntries(reasons.map((reason) => [reason, { color: color(reason), dash: dashed(reason) ? DASH : [] }])));
+    const now = this.drops.latest();
     const named = reasons.map((reason) => {
-      const name = element("span", {}, worded(reason));
+      const name = element("span", dashed(reason) ? { class: "dashed" } : {}, `${worded(reason)} ${short(now[reason])}`);
       name.style.setProperty("--c", `var(${color(reason)})`);
       return name;
     });
