@@ -27,10 +27,11 @@ def halve_cores(environment: MutableMapping[str, str] = os.environ, cores: int |
     """Lets the network compute on half of the cores, unless the user's environment says otherwise.
 
     For a simulator that shares the machine: threads that have to meet after every layer wait for the one whose core the
-    simulator has just taken. On two cores one thread takes 54 ms a frame where two take 34 ms alone on the machine, but
-    20 % less computing, and the demo shows more frames.
+    simulator has just taken. On two cores one thread takes longer for a frame than two that have the machine alone, but
+    computes 20 % less, and the demo shows more frames.
 
-    Takes effect only before torch is imported, and in the processes that are started later.
+    Takes effect only before torch is imported, and in the processes that are started later. A container's share of
+    the processor's time is not seen, only which cores it may use.
 
     Args:
         environment: Where the number goes.
