@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +13,9 @@ from torch import Tensor
 from models.network import SFlowNetwork, edges_to_pixels, to_pixels
 from models.segmenter import Segmenter
 from sim_bridge.frames import ByteArray
-from trainers.data import DataSet, Photograph
-from trainers.metrics import grid_amplitude, mean_difference, psnr, relative_sharpness, ssim
-from trainers.segmentation import predict, score
+from trainers.data import VOID, DataSet, Photograph
+from trainers.metrics import frechet_distance, grid_amplitude, mean_difference, psnr, relative_sharpness, ssim
+from trainers.segmentation import deep_features, predict, score
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,10 @@ class Evaluation:
         judge_ratio: The first over the second.
         judge_mean_iou: Mean IoU of the judge on the generated pictures.
         photograph_judge_mean_iou: On the photographs.
+        judge_iou: IoU by class, of the classes that occur.
+        photograph_judge_iou: On the photographs.
+        frechet: Fréchet distance of the judge's deep features, see :func:`~trainers.metrics.frechet_distance`.
+        photograph_frechet: Of every other photograph to the rest: smaller is hardly to be had.
     """
 
     pictures: int
@@ -52,10 +57,14 @@ class Evaluation:
     judge_ratio: float | None = None
     judge_mean_iou: float | None = None
     photograph_judge_mean_iou: float | None = None
+    judge_iou: dict[str, float] | None = None
+    photograph_judge_iou: dict[str, float] | None = None
+    frechet: float | None = None
+    photograph_frechet: float | None = None
 
-    def rounded(self) -> dict[str, float | int | None]:
+    def rounded(self) -> dict[str, Any]:
         """As plain values with four digits, for a card or a table."""
-        return {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(self).items()}
+        return {name: _rounded(value) for name, value in asdict(self).items()}
 
 
 def validation_photographs(data: DataSet, every: int) -> list[Photograph]:
@@ -98,9 +107,17 @@ def evaluate(
     generated: Sequence[ByteArray],
     style_seed: int,
     judge: Segmenter | None,
-    void: int,
+    classes: Sequence[str],
 ) -> Evaluation:
-    """Scores generated pictures against the photographs whose labels and edges they were made from."""
+    """Scores generated pictures against the photographs whose labels and edges they were made from.
+
+    Args:
+        photographs: What the pictures were made from.
+        generated: The pictures, uint8 ``(H, W, 3)`` RGB.
+        style_seed: Which version.
+        judge: What reads them; None leaves its scores out.
+        classes: The data set's class names by id; pixels of the void class count for nothing.
+    """
     real = [p.rgb for p in photographs]
     renders = None if any(p.render is None for p in photographs) else [p.seen for p in photographs]
     base = Evaluation(
@@ -116,18 +133,28 @@ def evaluate(
     )
     if judge is None:
         return base
-    classes = judge.args["classes"]
-    labels = [p.labels for p in photographs]
-    ours = score(predict(judge, generated), labels, classes, void)
-    oracle = score(predict(judge, real), labels, classes, void)
-    return Evaluation(
-        **{k: v for k, v in asdict(base).items() if v is not None},
+    labels, void = [p.labels for p in photographs], classes.index(VOID)
+    ours, oracle = (score(predict(judge, p), labels, judge.args["classes"], void) for p in (generated, real))
+    seen, wanted = deep_features(judge, generated), [deep_features(judge, [p]) for p in real]
+    halves = [np.concatenate(half) for half in (wanted[::2], wanted[1::2]) if half]
+    return replace(
+        base,
         judge_accuracy=ours.pixel_accuracy,
         photograph_judge_accuracy=oracle.pixel_accuracy,
         judge_ratio=ours.pixel_accuracy / oracle.pixel_accuracy,
         judge_mean_iou=ours.mean_iou,
         photograph_judge_mean_iou=oracle.mean_iou,
+        judge_iou=ours.by_name(classes),
+        photograph_judge_iou=oracle.by_name(classes),
+        frechet=frechet_distance(seen, np.concatenate(wanted)),
+        photograph_frechet=frechet_distance(*halves) if len(halves) == 2 else None,
     )
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(part) for name, part in value.items()}
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def _mean(

@@ -31,7 +31,7 @@ def score_network(
     photographs = validation_photographs(data, every)
     by_seed = {seed: generate(network, photographs, seed) for seed in seeds}
     result: dict[str, Any] = {
-        f"seed_{seed}": evaluate(photographs, pictures, seed, judge, data.void).rounded()
+        f"seed_{seed}": evaluate(photographs, pictures, seed, judge, data.classes).rounded()
         for seed, pictures in by_seed.items()
     }
     if len(seeds) > 1:

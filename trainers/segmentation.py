@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,10 @@ class SegmentationScore:
     mean_iou: float
     iou: tuple[float, ...]
 
+    def by_name(self, classes: Sequence[str]) -> dict[str, float]:
+        """IoU of the classes that occur, three digits, by name."""
+        return {name: round(value, 3) for name, value in zip(classes, self.iou, strict=True) if value == value}
+
 
 def score(predicted: Iterable[ByteArray], labels: Iterable[ByteArray], classes: int, void: int) -> SegmentationScore:
     """Scores pictures together, one confusion matrix for all."""
@@ -59,6 +64,27 @@ def predict(network: Segmenter, pictures: Sequence[ByteArray]) -> list[ByteArray
         h, w = (side // 16 * 16 for side in rgb.shape[:2])
         out.append(network.predict(torch.from_numpy(np.ascontiguousarray(rgb[:h, :w]))[None])[0].numpy())
     return out
+
+
+CELL: Final = 32
+"""Side of the squares of the picture that deep features are averaged over, pixels."""
+
+
+@torch.inference_mode()
+def deep_features(network: Segmenter, pictures: Sequence[ByteArray]) -> npt.NDArray[np.float32]:
+    """The deepest features of a segmenter, averaged over squares of :data:`CELL` pixels; float32 ``(squares, d)``.
+
+    Squares instead of whole pictures: a street has a hundred of them, so that a small set has more samples than the
+    features have dimensions.
+    """
+    out = []
+    for rgb in pictures:
+        h, w = (side // CELL * CELL for side in rgb.shape[:2])
+        x = torch.from_numpy(np.ascontiguousarray(rgb[:h, :w])).permute(2, 0, 1)[None].float().div(127.5).sub(1)
+        deepest = network.features(x.contiguous(memory_format=torch.channels_last))[-1]
+        cells = F.adaptive_avg_pool2d(deepest, (h // CELL, w // CELL))[0]
+        out.append(cells.flatten(1).T.numpy())
+    return np.concatenate(out)
 
 
 def load_segmenter(name: str) -> Segmenter:
@@ -136,7 +162,7 @@ def _finish(
     metrics = {
         "val_pixel_accuracy": round(result.pixel_accuracy, 4),
         "val_mean_iou": round(result.mean_iou, 4),
-        "val_iou": {n: round(v, 3) for n, v in zip(val.classes, result.iou, strict=True) if v == v},
+        "val_iou": result.by_name(val.classes),
     }
     card = Card(
         arch=recipe.arch,
