@@ -90,7 +90,8 @@ def generate_plain(network: SFlowNetwork, photographs: Sequence[Photograph]) -> 
     out = []
     for photograph in photographs:
         rgb, labels = _inputs(network, photograph)
-        out.append(to_pixels(network.generator(labels, network.operator(rgb).to(network.dtype)))[0].cpu().numpy())
+        edges, hints = network.operator(rgb).to(network.dtype), network.hints_of_pixels(rgb, labels)
+        out.append(to_pixels(network.generator(labels, edges, hints=hints))[0].cpu().numpy())
     return out
 
 

@@ -14,6 +14,7 @@ from sim_bridge.errors import UsageError
 from trainers.data import DataSet
 from trainers.data_sets import open_data
 from trainers.evaluate import evaluate, generate, style_differences, validation_photographs
+from trainers.image import build_network
 from trainers.recipe import DataRecipe, ImageRecipe, load_recipe
 from trainers.run_folder import RECIPE, RunFolder
 from trainers.segmentation import load_segmenter
@@ -73,9 +74,7 @@ def export_run(run: Path, root: Path, target: Path, judge: str | None) -> Card:
     recipe = load_recipe(ImageRecipe, str(run / RECIPE))
     state = folder.load()
     data, val = (open_data(recipe.data, root, split) for split in ("train", "val"))
-    network = SFlowNetwork(
-        recipe.tier, len(data.classes), recipe.edge, recipe.style_spread, recipe.style_input, recipe.style_reach
-    )
+    network = build_network(recipe, data.classes, recipe.style_reach)
     network.load_state_dict(state["average"])
     network.eval()
     metrics = score_network(network, val, load_judge(judge), [0, 1, 2, 3, 4, 5], every=5)

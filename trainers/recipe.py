@@ -68,6 +68,17 @@ class Stage(_Section):
     weights: LossWeights
 
 
+class HintsRecipe(_Section):
+    """Colour hints (an extension, :mod:`models.hints`): block means of the colours of some classes."""
+
+    classes: tuple[str, ...] | Literal["all"]
+    """Names in the data set's taxonomy."""
+    jitter: Weight = 0.0
+    """Spread of brightness and saturation of the hints: renders have other colours than the photographs trained on."""
+    dropout: Share = 0.1
+    """Share of the samples without hints."""
+
+
 class ImageRecipe(_Section):
     """Everything an image training depends on besides the data's folder."""
 
@@ -82,6 +93,7 @@ class ImageRecipe(_Section):
     """Tell the generator the drawn ensemble weights beside the map made with them (an extension)."""
     style_relight: bool = False
     """Re-light the target by the drawn ensemble weights, so that style seeds differ in light (an extension)."""
+    hints: HintsRecipe | None = None
     edge: EdgeSettings = EdgeSettings()
     edge_augmentation: EdgeAugmentation | None = None
     adversarial: Literal["lsgan", "vanilla", "hinge"] = "lsgan"
