@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from models.network import SFlowNetwork, edges_to_pixels, to_pixels
-from models.segmenter import Segmenter
 from sim_bridge.frames import ByteArray
-from trainers.data import VOID, DataSet, Photograph
+from trainers.data import DataSet, Photograph
 from trainers.metrics import frechet_distance, grid_amplitude, mean_difference, psnr, relative_sharpness, ssim
-from trainers.segmentation import deep_features, predict, score
+from trainers.segmentation import Judge, deep_features, predict, score
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +106,7 @@ def evaluate(
     photographs: Sequence[Photograph],
     generated: Sequence[ByteArray],
     style_seed: int,
-    judge: Segmenter | None,
+    judge: Judge | None,
     classes: Sequence[str],
 ) -> Evaluation:
     """Scores generated pictures against the photographs whose labels and edges they were made from.
@@ -117,7 +116,7 @@ def evaluate(
         generated: The pictures, uint8 ``(H, W, 3)`` RGB.
         style_seed: Which version.
         judge: What reads them; None leaves its scores out.
-        classes: The data set's class names by id; pixels of the void class count for nothing.
+        classes: The data set's class names by id.
     """
     real = [p.rgb for p in photographs]
     renders = None if any(p.render is None for p in photographs) else [p.seen for p in photographs]
@@ -134,9 +133,9 @@ def evaluate(
     )
     if judge is None:
         return base
-    labels, void = [p.labels for p in photographs], classes.index(VOID)
-    ours, oracle = (score(predict(judge, p), labels, judge.args["classes"], void) for p in (generated, real))
-    seen, wanted = deep_features(judge, generated), [deep_features(judge, [p]) for p in real]
+    labels = judge.labels_of([p.labels for p in photographs], classes)
+    ours, oracle = (score(predict(judge.network, p), labels, len(judge.classes), judge.void) for p in (generated, real))
+    seen, wanted = deep_features(judge.network, generated), [deep_features(judge.network, [p]) for p in real]
     halves = [np.concatenate(half) for half in (wanted[::2], wanted[1::2]) if half]
     return replace(
         base,
@@ -145,8 +144,8 @@ def evaluate(
         judge_ratio=ours.pixel_accuracy / oracle.pixel_accuracy,
         judge_mean_iou=ours.mean_iou,
         photograph_judge_mean_iou=oracle.mean_iou,
-        judge_iou=ours.by_name(classes),
-        photograph_judge_iou=oracle.by_name(classes),
+        judge_iou=ours.by_name(judge.classes),
+        photograph_judge_iou=oracle.by_name(judge.classes),
         frechet=frechet_distance(seen, np.concatenate(wanted)),
         photograph_frechet=frechet_distance(*halves) if len(halves) == 2 else None,
     )

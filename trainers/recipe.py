@@ -34,6 +34,8 @@ class DataRecipe(_Section):
     """Whose edge map DNED is shown: of recordings with both pictures it may be the render's."""
     exclude: tuple[str, ...] = ()
     share: Literal["all", "odd", "even"] = "all"
+    road_lines: bool = False
+    """Of CamVid: give road markings a class of their own, which its labels do not have."""
     crop: tuple[int, int] = (256, 128)
     """Width and height of a training crop, pixels at the photographs' own scale."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,8 @@ from models.bundle import Bundle, Card, load_bundle, save_bundle
 from models.segmenter import SEGMENTERS, Segmenter
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import ByteArray
-from trainers.data import DataSet, Photograph
+from sim_bridge.labels import LabelMap, Taxonomy
+from trainers.data import VOID, DataSet, Photograph
 from trainers.data_sets import open_data
 from trainers.device import pick_device
 from trainers.recipe import SegmenterRecipe
@@ -85,6 +86,33 @@ def deep_features(network: Segmenter, pictures: Sequence[ByteArray]) -> npt.NDAr
         cells = F.adaptive_avg_pool2d(deepest, (h // CELL, w // CELL))[0]
         out.append(cells.flatten(1).T.numpy())
     return np.concatenate(out)
+
+
+class Judge(NamedTuple):
+    """A segmenter that scores pictures, and the names of its classes."""
+
+    network: Segmenter
+    classes: tuple[str, ...]
+
+    @classmethod
+    def load(cls, name: str) -> Judge:
+        """The judge of a bundle.
+
+        Raises:
+            UsageError: The bundle holds another kind of network.
+        """
+        return cls(load_segmenter(name), tuple(load_bundle(name).card.classes))
+
+    @property
+    def void(self) -> int:
+        """Id of the class that counts for nothing."""
+        return self.classes.index(VOID)
+
+    def labels_of(self, labels: Sequence[ByteArray], classes: Sequence[str]) -> list[ByteArray]:
+        """A data set's labels in the judge's classes, by name: its markings are road to a judge that knows none."""
+        source = Taxonomy("data set", dict(enumerate(classes)), {}, {})
+        table = LabelMap.build(source, self.classes).table
+        return [table[ids] for ids in labels]
 
 
 def load_segmenter(name: str) -> Segmenter:

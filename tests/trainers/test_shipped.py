@@ -13,7 +13,7 @@ from sim_bridge.frames import ByteArray
 from trainers.camvid import CAMVID_CLASSES, CamVid
 from trainers.data import Photograph
 from trainers.evaluate import Evaluation, evaluate, generate, style_differences, validation_photographs
-from trainers.export import load_judge
+from trainers.segmentation import Judge
 
 DATA = os.environ.get("SIM_BRIDGE_DATA")
 pytestmark = pytest.mark.skipif(not DATA, reason="SIM_BRIDGE_DATA does not name the sample data (CamVid photographs)")
@@ -40,7 +40,7 @@ def by_seed(network: SFlowNetwork, photographs: list[Photograph]) -> dict[int, l
 
 @pytest.fixture(scope="module")
 def scores(by_seed: dict[int, list[ByteArray]], photographs: list[Photograph]) -> dict[int, Evaluation]:
-    judge = load_judge("camvid-judge")
+    judge = Judge.load("camvid-judge")
     return {seed: evaluate(photographs, pictures, seed, judge, CAMVID_CLASSES) for seed, pictures in by_seed.items()}
 
 
