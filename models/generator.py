@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.hints import CHANNELS as HINT_CHANNELS
+from models.hints import STRIDE as HINT_STRIDE
 from models.layers import (
     BilinearDoubling,
     Conv,
@@ -150,6 +151,8 @@ class Generator(nn.Module):
         if self.style_projection is not None:
             nn.init.zeros_(self.style_projection.weight)
         self.hint_projection = nn.Conv2d(HINT_CHANNELS, tier.label_width, 3, padding=1) if hints else None
+        # A short way to the picture beside the long one through the trunk, which learns light long before hue.
+        self.hint_up = nn.Conv2d(HINT_CHANNELS, c2, 1) if hints else None
 
     def forward(
         self, labels: Tensor, edges: Tensor, style: Tensor | None = None, hints: Tensor | None = None
@@ -183,5 +186,8 @@ class Generator(nn.Module):
         x = self.trunk16(x, F.relu(self.labels16(at8)))
         x = self.trunk8(self.up8(x, x8), at8)
         x = self.out4(self.up4(x, x4))
-        x = self.out2(self.up2(x, x2))
+        x = self.up2(x, x2)
+        if self.hint_up is not None and hints is not None:
+            x = x + F.interpolate(self.hint_up(hints.to(x.dtype)), scale_factor=HINT_STRIDE // 2, mode="nearest")
+        x = self.out2(x)
         return torch.tanh(self.tail(concatenate([self.enlarge(self.head(x), MARGIN), fine])))
