@@ -1,7 +1,7 @@
 """The conditional generator G(s, e): labels and one edge map to a photograph (S-Flow GAN, section 3.2), in three tiers.
 
-It sees the labels, their boundary and one edge map, by option the style vector that the map was made with; no CG pixel
-reaches it.
+It sees the labels, their boundary and one edge map, by option the style vector that the map was made with and coarse
+colour hints; no CG pixel reaches it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.hints import CHANNELS as HINT_CHANNELS
+from models.hints import STRIDE as HINT_STRIDE
 from models.layers import (
     BilinearDoubling,
     Conv,
@@ -121,9 +123,10 @@ class Generator(nn.Module):
         planes: Edge planes P.
         tier: Sizes.
         style_input: Numbers of a style vector beside labels and edge map; 0, the paper's, for none.
+        hints: Whether colour hints come beside them, see :mod:`models.hints`.
     """
 
-    def __init__(self, classes: int, planes: int, tier: Tier, style_input: int = 0) -> None:
+    def __init__(self, classes: int, planes: int, tier: Tier, style_input: int = 0, *, hints: bool = False) -> None:
         super().__init__()
         c2, c4, c8, c16 = tier.widths
         fine = planes + 1
@@ -147,14 +150,20 @@ class Generator(nn.Module):
         self.style_projection = nn.Linear(style_input, tier.label_width, bias=False) if style_input else None
         if self.style_projection is not None:
             nn.init.zeros_(self.style_projection.weight)
+        self.hint_projection = nn.Conv2d(HINT_CHANNELS, tier.label_width, 3, padding=1) if hints else None
+        # A short way to the picture beside the long one through the trunk, which learns light long before hue.
+        self.hint_up = nn.Conv2d(HINT_CHANNELS, c2, 1) if hints else None
 
-    def forward(self, labels: Tensor, edges: Tensor, style: Tensor | None = None) -> Tensor:
+    def forward(
+        self, labels: Tensor, edges: Tensor, style: Tensor | None = None, hints: Tensor | None = None
+    ) -> Tensor:
         """G(s, e).
 
         Args:
             labels: uint8 ``(N, H, W)`` class ids; H and W multiples of 16.
             edges: ``(N, P, H, W)`` in 0..1.
             style: ``(N, S)`` where the network has a style input; None for zeros.
+            hints: ``(N, 4, H / 8, W / 8)`` where it takes colour hints; None for none.
 
         Returns:
             RGB ``(N, 3, H, W)`` in -1..1.
@@ -171,9 +180,14 @@ class Generator(nn.Module):
         at8 = self.labels8(embedded[:, :, inner:-inner, inner:-inner])
         if self.style_projection is not None and style is not None:
             at8 = at8 + self.style_projection(STYLE_GAIN * style.to(at8.dtype))[:, :, None, None]
+        if self.hint_projection is not None and hints is not None:
+            at8 = at8 + self.hint_projection(hints.to(at8.dtype))
         at8 = F.relu(at8)
         x = self.trunk16(x, F.relu(self.labels16(at8)))
         x = self.trunk8(self.up8(x, x8), at8)
         x = self.out4(self.up4(x, x4))
-        x = self.out2(self.up2(x, x2))
+        x = self.up2(x, x2)
+        if self.hint_up is not None and hints is not None:
+            x = x + F.interpolate(self.hint_up(hints.to(x.dtype)), scale_factor=HINT_STRIDE // 2, mode="nearest")
+        x = self.out2(x)
         return torch.tanh(self.tail(concatenate([self.enlarge(self.head(x), MARGIN), fine])))

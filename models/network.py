@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from models.dned import DNED, SIDES, STRIDE, EdgeEnsemble
 from models.edges import EdgeSettings, LaplacianEdges
 from models.generator import TIERS, Generator
+from models.hints import colour_hints
 from models.style import AXES, ensemble_weights, style_offsets
 
 
@@ -41,10 +42,13 @@ class SFlowNetwork(nn.Module):
             generator sees the map alone).
         style_reach: Share of the spread with which style seeds draw, by axis (``models.style.AXES``): less where a
             judge reads the pictures worse; empty for all of it.
+        hint_classes: Ids of the classes that give colour hints (:mod:`models.hints`); empty, the paper's, for none.
 
     Raises:
-        ValueError: Unknown tier, or a reach for another number of axes.
+        ValueError: Unknown tier, a reach for another number of axes, or hints of classes that there are not.
     """
+
+    hinted: Tensor
 
     def __init__(
         self,
@@ -54,12 +58,15 @@ class SFlowNetwork(nn.Module):
         style_spread: float = 1.0,
         style_input: bool = False,
         style_reach: Sequence[float] = (),
+        hint_classes: Sequence[int] = (),
     ) -> None:
         super().__init__()
         if tier not in TIERS:
             raise ValueError(f"generator tier is {tier!r}, known are {', '.join(TIERS)}")
         if len(style_reach) not in (0, len(AXES)):
             raise ValueError(f"style_reach has {len(style_reach)} numbers, but styles have {len(AXES)} axes")
+        if any(not 0 <= i < classes for i in hint_classes):
+            raise ValueError(f"hint_classes are {list(hint_classes)}, but there are {classes} classes")
         sizes = TIERS[tier]
         self.args: dict[str, Any] = {
             "tier": tier,
@@ -67,13 +74,19 @@ class SFlowNetwork(nn.Module):
             "style_spread": style_spread,
             "style_input": style_input,
             "style_reach": list(style_reach),
+            "hint_classes": list(hint_classes),
         }
         self.style_spread = float(style_spread)
         self.seed_spread = [self.style_spread * float(share) for share in style_reach or [1.0] * len(AXES)]
         """Spread of the ensemble weights drawn for style seeds other than 0, by axis."""
         self.operator = LaplacianEdges(edge)
         self.dned = DNED(edge.planes, sizes.edge_widths, sizes.edge_depth)
-        self.generator = Generator(classes, edge.planes, sizes, SIDES if style_input else 0)
+        self.generator = Generator(
+            classes, edge.planes, sizes, SIDES if style_input else 0, hints=len(hint_classes) > 0
+        )
+        hinted = torch.zeros(classes, dtype=torch.bool)
+        hinted[list(hint_classes)] = True
+        self.register_buffer("hinted", hinted, persistent=False)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -84,22 +97,36 @@ class SFlowNetwork(nn.Module):
         """Ensemble weights of a style seed, float32 ``(6,)`` on the CPU."""
         return ensemble_weights(self.dned.ensemble_logits, seed, self.seed_spread)
 
-    def forward(self, labels: Tensor, edges: Tensor, weights: Tensor | None = None) -> Rendering:
+    def forward(
+        self, labels: Tensor, edges: Tensor, weights: Tensor | None = None, hints: Tensor | None = None
+    ) -> Rendering:
         """Phases 2 and 3: the generator sees DNED's ensemble.
 
         Args:
             labels: uint8 ``(N, H, W)``; H and W multiples of 32.
             edges: Edge planes ``(N, P, H, W)`` in 0..1.
             weights: Ensemble weights ``(N, 6)``; None for the learned ones.
+            hints: Colour hints, see :meth:`hints_of`; None for none.
         """
         ensemble = self.dned(edges, weights)
         fused = torch.sigmoid(ensemble.fused)
-        return Rendering(self.generator(labels, fused, self.style_vector(weights)), fused, ensemble)
+        return Rendering(self.generator(labels, fused, self.style_vector(weights), hints), fused, ensemble)
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.generator.head.weight.device
+
+    def hints_of(self, rgb: Tensor, labels: Tensor) -> Tensor | None:
+        """Colour hints ``(N, 4, H / 8, W / 8)`` of a picture; None where the network takes none.
+
+        Args:
+            rgb: ``(N, 3, H, W)`` in -1..1; H and W multiples of 8.
+            labels: uint8 ``(N, H, W)``.
+        """
+        if self.generator.hint_projection is None:
+            return None
+        return colour_hints(rgb, labels, self.hinted)
 
     def style_vector(self, weights: Tensor | None) -> Tensor | None:
         """What the generator is told of ensemble weights ``(N, 6)``, in units of the spread; None for the learned."""
@@ -121,8 +148,21 @@ class SFlowNetwork(nn.Module):
         """
         h, w = labels.shape[1:]
         padded_labels, edges = pad_to_stride(labels, self.operator(rgb).to(self.dtype))
-        out = self(padded_labels, edges, weights)
+        out = self(padded_labels, edges, weights, self.hints_of_pixels(rgb, padded_labels))
         return to_pixels(out.image[:, :, :h, :w]), edges_to_pixels(out.edges[:, :, :h, :w])
+
+    def hints_of_pixels(self, rgb: Tensor, padded_labels: Tensor) -> Tensor | None:
+        """As :meth:`hints_of`, of uint8 ``(N, h, w, 3)`` under labels ``(N, H, W)`` that were padded to the stride.
+
+        In float32 whatever the network's type: they are means of many numbers.
+        """
+        if self.generator.hint_projection is None:
+            return None
+        picture = rgb.permute(0, 3, 1, 2).float().div(127.5).sub(1)
+        bottom, right = (padded_labels.shape[i] - picture.shape[i + 1] for i in (1, 2))
+        if bottom or right:
+            picture = F.pad(picture, (0, right, 0, bottom), mode="replicate")
+        return self.hints_of(picture, padded_labels)
 
 
 def to_pixels(image: Tensor) -> Tensor:

@@ -9,12 +9,16 @@ import numpy as np
 
 from sim_bridge.errors import UsageError
 from sim_bridge.images import read_image
-from trainers.data import DataSet, Photograph
+from trainers.data import VOID, DataSet, Photograph
+from trainers.road_lines import mark_road_lines
 
 CAMVID_CLASSES: Final = (
     "sky", "building", "pole", "road", "sidewalk", "vegetation", "traffic sign", "fence", "car", "person", "bicyclist",
     "unlabeled",
 )  # fmt: skip
+
+
+WITH_ROAD_LINES: Final = (*CAMVID_CLASSES[:-1], "road line", CAMVID_CLASSES[-1])
 
 
 class CamVid(DataSet):
@@ -26,16 +30,20 @@ class CamVid(DataSet):
         exclude: Drives left out, by the name before the first underscore.
         share: Every sample, or only the ``odd`` or ``even`` ones (a judge and a loss must not learn from the same
             frames).
+        road_lines: Give road markings a class of their own, see :mod:`trainers.road_lines`.
 
     Raises:
         UsageError: The folder is missing or empty, or a photograph has no labels.
     """
 
-    classes = CAMVID_CLASSES
     licence = "CC-BY-NC-4.0"
     credit = "CamVid, Brostow et al."
 
-    def __init__(self, root: Path, split: str, exclude: tuple[str, ...] = (), share: str = "all") -> None:
+    def __init__(
+        self, root: Path, split: str, exclude: tuple[str, ...] = (), share: str = "all", *, road_lines: bool = False
+    ) -> None:
+        self.classes = WITH_ROAD_LINES if road_lines else CAMVID_CLASSES
+        self._road_lines = road_lines
         self.files = _pairs(root, split, exclude, share)
         """Photograph and label file of every sample, sorted by name."""
         self.description = f"CamVid {split}, {share} frames, without {', '.join(exclude) or 'none'}"
@@ -53,11 +61,15 @@ class CamVid(DataSet):
                 f"labels {labels} are {ids.shape[1]}x{ids.shape[0]}, their photograph is {rgb.shape[1]}x{rgb.shape[0]}:"
                 " they must have one size"
             )
-        if (top := int(ids.max())) > self.void:
-            share = float((ids > self.void).mean())
+        void = CAMVID_CLASSES.index(VOID)
+        if (top := int(ids.max())) > void:
+            share = float((ids > void).mean())
             raise UsageError(
-                f"labels {labels} hold class id {top} ({share:.2%} above {self.void}): they are not CamVid's 12 classes"
+                f"labels {labels} hold class id {top} ({share:.2%} above {void}): they are not CamVid's 12 classes"
             )
+        if self._road_lines:
+            ids = np.where(ids == void, np.uint8(self.void), ids)
+            ids = mark_road_lines(rgb, ids, self.classes.index("road"), self.classes.index("road line"))
         return Photograph(image.stem, rgb, ids)
 
 

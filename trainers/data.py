@@ -120,6 +120,7 @@ class Sample(NamedTuple):
         edges: E(x), bool ``(P, H, W)``.
         shown: What DNED is shown undegraded, bool ``(P, H, W)``: E(x), or the render's map.
         strength: float16 ``(H, W)`` of what is shown, see :func:`edge_strength`.
+        seen: uint8 ``(H, W, 3)``, the picture that is shown: ``rgb``, or the render. Colour hints are taken from it.
     """
 
     rgb: ByteArray
@@ -127,6 +128,7 @@ class Sample(NamedTuple):
     edges: npt.NDArray[np.bool_]
     shown: npt.NDArray[np.bool_]
     strength: npt.NDArray[np.float16]
+    seen: ByteArray
 
     def crop(self, top: int, left: int, height: int, width: int, *, flip: bool) -> Sample:
         """A window of it, mirrored left to right if asked."""
@@ -137,10 +139,14 @@ class Sample(NamedTuple):
             self.edges[:, rows, columns],
             self.shown[:, rows, columns],
             self.strength[rows, columns],
+            self.seen[rows, columns],
         )
         if not flip:
             return Sample(*cut)
-        return Sample(cut[0][:, ::-1], cut[1][:, ::-1], cut[2][:, :, ::-1], cut[3][:, :, ::-1], cut[4][:, ::-1])
+        rgb, labels, edges, shown, strength, seen = cut
+        return Sample(
+            rgb[:, ::-1], labels[:, ::-1], edges[:, :, ::-1], shown[:, :, ::-1], strength[:, ::-1], seen[:, ::-1]
+        )
 
 
 def prepare(photograph: Photograph, operator: LaplacianEdges) -> Sample:
@@ -148,7 +154,8 @@ def prepare(photograph: Photograph, operator: LaplacianEdges) -> Sample:
     edges = operator(torch.from_numpy(photograph.rgb)[None])[0].numpy()
     seen = torch.from_numpy(photograph.seen)[None]
     shown = edges if photograph.render is None else operator(seen)[0].numpy()
-    return Sample(photograph.rgb, photograph.labels, edges, shown, edge_strength(operator, seen)[0].numpy())
+    strength = edge_strength(operator, seen)[0].numpy()
+    return Sample(photograph.rgb, photograph.labels, edges, shown, strength, photograph.seen)
 
 
 def load_all(data: DataSet, operator: LaplacianEdges) -> list[Sample]:

@@ -20,4 +20,4 @@ def open_data(recipe: DataRecipe, root: Path, split: str) -> DataSet:
     share = recipe.share if training else "all"
     if recipe.kind == "recordings":
         return Recordings(root, split, renders=recipe.edges == "render", share=share)
-    return CamVid(root, split, recipe.exclude if training else (), share)
+    return CamVid(root, split, recipe.exclude if training else (), share, road_lines=recipe.road_lines)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from models.network import SFlowNetwork, edges_to_pixels, to_pixels
-from models.segmenter import Segmenter
 from sim_bridge.frames import ByteArray
 from trainers.data import DataSet, Photograph
-from trainers.metrics import grid_amplitude, mean_difference, psnr, relative_sharpness, ssim
-from trainers.segmentation import predict, score
+from trainers.metrics import frechet_distance, grid_amplitude, mean_difference, psnr, relative_sharpness, ssim
+from trainers.segmentation import Judge, deep_features, predict, score
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,10 @@ class Evaluation:
         judge_ratio: The first over the second.
         judge_mean_iou: Mean IoU of the judge on the generated pictures.
         photograph_judge_mean_iou: On the photographs.
+        judge_iou: IoU by class, of the classes that occur.
+        photograph_judge_iou: On the photographs.
+        frechet: Fréchet distance of the judge's deep features, see :func:`~trainers.metrics.frechet_distance`.
+        photograph_frechet: Of every other photograph to the rest: smaller is hardly to be had.
     """
 
     pictures: int
@@ -52,10 +56,14 @@ class Evaluation:
     judge_ratio: float | None = None
     judge_mean_iou: float | None = None
     photograph_judge_mean_iou: float | None = None
+    judge_iou: dict[str, float] | None = None
+    photograph_judge_iou: dict[str, float] | None = None
+    frechet: float | None = None
+    photograph_frechet: float | None = None
 
-    def rounded(self) -> dict[str, float | int | None]:
+    def rounded(self) -> dict[str, Any]:
         """As plain values with four digits, for a card or a table."""
-        return {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(self).items()}
+        return {name: _rounded(value) for name, value in asdict(self).items()}
 
 
 def validation_photographs(data: DataSet, every: int) -> list[Photograph]:
@@ -81,7 +89,8 @@ def generate_plain(network: SFlowNetwork, photographs: Sequence[Photograph]) -> 
     out = []
     for photograph in photographs:
         rgb, labels = _inputs(network, photograph)
-        out.append(to_pixels(network.generator(labels, network.operator(rgb).to(network.dtype)))[0].cpu().numpy())
+        edges, hints = network.operator(rgb).to(network.dtype), network.hints_of_pixels(rgb, labels)
+        out.append(to_pixels(network.generator(labels, edges, hints=hints))[0].cpu().numpy())
     return out
 
 
@@ -97,10 +106,18 @@ def evaluate(
     photographs: Sequence[Photograph],
     generated: Sequence[ByteArray],
     style_seed: int,
-    judge: Segmenter | None,
-    void: int,
+    judge: Judge | None,
+    classes: Sequence[str],
 ) -> Evaluation:
-    """Scores generated pictures against the photographs whose labels and edges they were made from."""
+    """Scores generated pictures against the photographs whose labels and edges they were made from.
+
+    Args:
+        photographs: What the pictures were made from.
+        generated: The pictures, uint8 ``(H, W, 3)`` RGB.
+        style_seed: Which version.
+        judge: What reads them; None leaves its scores out.
+        classes: The data set's class names by id.
+    """
     real = [p.rgb for p in photographs]
     renders = None if any(p.render is None for p in photographs) else [p.seen for p in photographs]
     base = Evaluation(
@@ -116,18 +133,28 @@ def evaluate(
     )
     if judge is None:
         return base
-    classes = judge.args["classes"]
-    labels = [p.labels for p in photographs]
-    ours = score(predict(judge, generated), labels, classes, void)
-    oracle = score(predict(judge, real), labels, classes, void)
-    return Evaluation(
-        **{k: v for k, v in asdict(base).items() if v is not None},
+    labels = judge.labels_of([p.labels for p in photographs], classes)
+    ours, oracle = (score(predict(judge.network, p), labels, len(judge.classes), judge.void) for p in (generated, real))
+    seen, wanted = deep_features(judge.network, generated), [deep_features(judge.network, [p]) for p in real]
+    halves = [np.concatenate(half) for half in (wanted[::2], wanted[1::2]) if half]
+    return replace(
+        base,
         judge_accuracy=ours.pixel_accuracy,
         photograph_judge_accuracy=oracle.pixel_accuracy,
         judge_ratio=ours.pixel_accuracy / oracle.pixel_accuracy,
         judge_mean_iou=ours.mean_iou,
         photograph_judge_mean_iou=oracle.mean_iou,
+        judge_iou=ours.by_name(judge.classes),
+        photograph_judge_iou=oracle.by_name(judge.classes),
+        frechet=frechet_distance(seen, np.concatenate(wanted)),
+        photograph_frechet=frechet_distance(*halves) if len(halves) == 2 else None,
     )
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(part) for name, part in value.items()}
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def _mean(

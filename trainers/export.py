@@ -9,29 +9,24 @@ import torch
 
 from models.bundle import Card, load_bundle, save_bundle
 from models.network import SFlowNetwork
-from models.segmenter import Segmenter
 from sim_bridge.errors import UsageError
 from trainers.data import DataSet
 from trainers.data_sets import open_data
 from trainers.evaluate import evaluate, generate, style_differences, validation_photographs
+from trainers.image import build_network
 from trainers.recipe import DataRecipe, ImageRecipe, load_recipe
 from trainers.run_folder import RECIPE, RunFolder
-from trainers.segmentation import load_segmenter
-
-
-def load_judge(name: str | None) -> Segmenter | None:
-    """The network that judges, where one is named."""
-    return None if name is None else load_segmenter(name)
+from trainers.segmentation import Judge
 
 
 def score_network(
-    network: SFlowNetwork, data: DataSet, judge: Segmenter | None, seeds: list[int], every: int
+    network: SFlowNetwork, data: DataSet, judge: Judge | None, seeds: list[int], every: int
 ) -> dict[str, Any]:
     """Evaluations by style seed, and how far the seeds' pictures lie apart."""
     photographs = validation_photographs(data, every)
     by_seed = {seed: generate(network, photographs, seed) for seed in seeds}
     result: dict[str, Any] = {
-        f"seed_{seed}": evaluate(photographs, pictures, seed, judge, data.void).rounded()
+        f"seed_{seed}": evaluate(photographs, pictures, seed, judge, data.classes).rounded()
         for seed, pictures in by_seed.items()
     }
     if len(seeds) > 1:
@@ -60,7 +55,7 @@ def score_bundle(
     if edges == "render" and trained.get("kind") != "recordings":
         raise UsageError(f"--edges render needs recordings, and {name} was trained on photographs alone: leave it out")
     data = open_data(DataRecipe.model_validate(trained if edges is None else trained | {"edges": edges}), root, "val")
-    return score_network(bundle.sflow, data, load_judge(judge), seeds, every)
+    return score_network(bundle.sflow, data, _judge(judge), seeds, every)
 
 
 def export_run(run: Path, root: Path, target: Path, judge: str | None) -> Card:
@@ -73,12 +68,10 @@ def export_run(run: Path, root: Path, target: Path, judge: str | None) -> Card:
     recipe = load_recipe(ImageRecipe, str(run / RECIPE))
     state = folder.load()
     data, val = (open_data(recipe.data, root, split) for split in ("train", "val"))
-    network = SFlowNetwork(
-        recipe.tier, len(data.classes), recipe.edge, recipe.style_spread, recipe.style_input, recipe.style_reach
-    )
+    network = build_network(recipe, data.classes, recipe.style_reach)
     network.load_state_dict(state["average"])
     network.eval()
-    metrics = score_network(network, val, load_judge(judge), [0, 1, 2, 3, 4, 5], every=5)
+    metrics = score_network(network, val, _judge(judge), [0, 1, 2, 3, 4, 5], every=5)
     card = Card(
         arch="sflow",
         args=network.args,
@@ -99,3 +92,7 @@ def export_run(run: Path, root: Path, target: Path, judge: str | None) -> Card:
     for part in ("network", "discriminator"):
         training |= {f"{part}.{k}": v for k, v in state[part].items()}
     return save_bundle(target, network, card, training)
+
+
+def _judge(name: str | None) -> Judge | None:
+    return None if name is None else Judge.load(name)

@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from models.bundle import TRAINING, load_bundle, load_tensors
 from models.discriminator import PatchDiscriminator
 from models.dned import fuse_sides
+from models.hints import vary_hints
 from models.losses import ADVERSARIAL, EdgeLoss, FeatureMatching, FusedEdgeLoss, Perceptual, Pixel, Tone
 from models.network import SFlowNetwork
 from models.style import draw_weights, style_offsets
 from sim_bridge.errors import UsageError
-from trainers.data import Sample
+from trainers.data import VOID, Sample
 from trainers.device import pick_device
 from trainers.recipe import ImageRecipe, Stage
 from trainers.relight import relight
@@ -50,6 +51,29 @@ def load_perceptual(recipe: ImageRecipe, device: torch.device) -> Perceptual | N
         )
     network = load_segmenter(recipe.perceptual_bundle).to(device).to(memory_format=torch.channels_last)
     return Perceptual(network, blur=recipe.perceptual_blur, normalise=recipe.perceptual_normalise)
+
+
+def build_network(recipe: ImageRecipe, classes: Sequence[str], style_reach: Sequence[float] = ()) -> SFlowNetwork:
+    """The untrained network of a recipe.
+
+    Args:
+        recipe: What it shall be.
+        classes: Class names by id.
+        style_reach: See :class:`~models.network.SFlowNetwork`; training draws with the whole spread.
+
+    Raises:
+        UsageError: The recipe asks for hints of classes that the data set does not have.
+    """
+    hint_classes: Sequence[int] = ()
+    if recipe.hints is not None:
+        wanted = [c for c in classes if c != VOID] if recipe.hints.classes == "all" else recipe.hints.classes
+        if unknown := [name for name in wanted if name not in classes]:
+            known, named = ", ".join(classes), ", ".join(unknown)
+            raise UsageError(f"recipe {recipe.name!r} wants colour hints of {named}: the data set has {known}")
+        hint_classes = [classes.index(name) for name in wanted]
+    return SFlowNetwork(
+        recipe.tier, len(classes), recipe.edge, recipe.style_spread, recipe.style_input, style_reach, hint_classes
+    )
 
 
 class Drawn(NamedTuple):
@@ -86,7 +110,7 @@ class ImageTrainer:
         torch.manual_seed(recipe.seed)
         self.recipe, self.classes, self.folder = recipe, tuple(classes), folder
         self.device = pick_device()
-        network = SFlowNetwork(recipe.tier, len(classes), recipe.edge, recipe.style_spread, recipe.style_input)
+        network = build_network(recipe, classes)
         self.network = network.to(self.device).to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         planes = recipe.edge.planes if recipe.discriminator_sees_edges else 0
@@ -212,8 +236,15 @@ class ImageTrainer:
             seen = batch.e if stage.edges == "laplacian" else torch.sigmoid(fuse_sides(sides, weights))
             if stage.edges == "dned_detached":
                 seen = seen.detach()
-            image = self.network.generator(batch.s, seen, style)
+            image = self.network.generator(batch.s, seen, style, self._hints(batch))
         return Drawn(image.float(), x, seen.detach().float(), sides, fused)
+
+    def _hints(self, batch: Batch) -> Tensor | None:
+        """Colour hints of the pictures that are seen, as the recipe varies them."""
+        hints = self.network.hints_of(batch.seen, batch.s)
+        if hints is None or self.recipe.hints is None:
+            return None
+        return vary_hints(hints, self.recipe.hints.jitter, self.recipe.hints.dropout, self.style_rng)
 
     def _edge_terms(self, stage: Stage, drawn: Drawn, e: Tensor) -> Tensor:
         """lambda_3 L_DNED, eq. 4 and 7, and the loss of the ensemble's weights."""

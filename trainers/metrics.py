@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -58,6 +59,29 @@ def grid_amplitude(pictures: Sequence[ByteArray]) -> tuple[float, float, float]:
         blocks = (stack * pattern[None, :, :, None]).reshape(len(stack), h // 16, 16, w // 16, 16, 3).mean((2, 4))
         amplitudes.append(float(np.sqrt((blocks**2).mean())))
     return amplitudes[0], amplitudes[1], amplitudes[2]
+
+
+def frechet_distance(a: npt.NDArray[np.floating[Any]], b: npt.NDArray[np.floating[Any]]) -> float:
+    """Squared Fréchet (2-Wasserstein) distance of the Gaussians with the means and covariances of two sets of features.
+
+    |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) (Dowson and Landau 1982; as FID has it, Heusel et al. 2017). Which
+    features and how many decide its size: values are comparable only for one network and one number of samples.
+
+    Args:
+        a: ``(n, d)``, n at least 2.
+        b: ``(m, d)``.
+    """
+    means = a.mean(0, dtype=np.float64) - b.mean(0, dtype=np.float64)
+    covariance_a, covariance_b = (np.atleast_2d(np.cov(f.astype(np.float64), rowvar=False)) for f in (a, b))
+    # The trace of the root of C_a C_b, by the symmetric matrix that has the same eigenvalues: no complex numbers.
+    root = _symmetric_root(covariance_a)
+    shared = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ covariance_b @ root), 0)).sum()
+    return float(max(0.0, means @ means + np.trace(covariance_a) + np.trace(covariance_b) - 2 * shared))
+
+
+def _symmetric_root(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    values, vectors = np.linalg.eigh(matrix)
+    return np.asarray((vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T)
 
 
 def mean_difference(a: Sequence[ByteArray], b: Sequence[ByteArray]) -> float:

@@ -34,6 +34,8 @@ class DataRecipe(_Section):
     """Whose edge map DNED is shown: of recordings with both pictures it may be the render's."""
     exclude: tuple[str, ...] = ()
     share: Literal["all", "odd", "even"] = "all"
+    road_lines: bool = False
+    """Of CamVid: give road markings a class of their own, which its labels do not have."""
     crop: tuple[int, int] = (256, 128)
     """Width and height of a training crop, pixels at the photographs' own scale."""
 
@@ -68,6 +70,17 @@ class Stage(_Section):
     weights: LossWeights
 
 
+class HintsRecipe(_Section):
+    """Colour hints (an extension, :mod:`models.hints`): block means of the colours of some classes."""
+
+    classes: tuple[str, ...] | Literal["all"]
+    """Names in the data set's taxonomy."""
+    jitter: Weight = 0.0
+    """Spread of brightness and saturation of the hints: renders have other colours than the photographs trained on."""
+    dropout: Share = 0.1
+    """Share of the samples without hints."""
+
+
 class ImageRecipe(_Section):
     """Everything an image training depends on besides the data's folder."""
 
@@ -82,6 +95,7 @@ class ImageRecipe(_Section):
     """Tell the generator the drawn ensemble weights beside the map made with them (an extension)."""
     style_relight: bool = False
     """Re-light the target by the drawn ensemble weights, so that style seeds differ in light (an extension)."""
+    hints: HintsRecipe | None = None
     edge: EdgeSettings = EdgeSettings()
     edge_augmentation: EdgeAugmentation | None = None
     adversarial: Literal["lsgan", "vanilla", "hinge"] = "lsgan"

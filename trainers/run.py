@@ -151,6 +151,28 @@ def evaluate(
     print(json.dumps(score_bundle(bundle, root, judge, _parse_seeds(seeds), every, edges), indent=2))
 
 
+@app.command()
+def edges(
+    sources: Annotated[list[Path], typer.Argument(metavar="SRC", help="Recordings, or other folders with --rgb ...")],
+    bundle: BundleIn,
+    root: Root,
+    rgb: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="RGB images of other folders.")] = None,
+    semantic: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Their label images.")] = None,
+    labels: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Their taxonomy.")] = None,
+    size: Annotated[str, typer.Option(metavar="WxH", help="Size at which the bridge runs.")] = "512x256",
+    frames: Annotated[int, typer.Option(min=1, help="Frames of each folder.")] = 12,
+    every: Every = 5,
+    sheet: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw pictures and maps.")] = None,
+) -> None:
+    """Compare the edges of renders with those of photographs, before and after DNED; prints JSON."""
+    from sim_bridge.settings import parse_size
+    from sim_bridge.sheet_rows import open_sources
+    from trainers.edge_gap import study_folders
+
+    opened = open_sources(sources, rgb or [], semantic or [], labels or [])
+    print(json.dumps(study_folders(bundle, root, every, opened, frames, parse_size(size), sheet), indent=2))
+
+
 def main() -> None:
     """Entry point: one sentence for a user's mistake, exit code 2."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")

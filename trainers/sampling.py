@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sim_bridge.frames import ByteArray
 from trainers.data import Sample
 from trainers.edge_augmentation import degrade
 from trainers.recipe import ImageRecipe
@@ -22,17 +23,20 @@ class Batch(NamedTuple):
         s: Their labels, uint8 ``(N, H, W)``.
         e: E(x), ``(N, P, H, W)``, 0 or 1.
         e_degraded: The map DNED is shown, likewise.
+        seen: The pictures that colour hints are taken from, as ``x``.
     """
 
     x: Tensor
     s: Tensor
     e: Tensor
     e_degraded: Tensor
+    seen: Tensor
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device, pictures channels-last."""
         moved = [t.to(device, non_blocking=True) for t in self]
-        moved[0] = moved[0].contiguous(memory_format=torch.channels_last)
+        for i in (0, 4):
+            moved[i] = moved[i].contiguous(memory_format=torch.channels_last)
         return Batch(*moved)
 
 
@@ -64,12 +68,12 @@ class Sampler:
             crops.append(sample.crop(top, left, height, width, flip=bool(self.rng.random() < 0.5)))
         augmentation = self._recipe.edge_augmentation
         shown = [c.shown if augmentation is None else degrade(c, augmentation, self._classes, self.rng) for c in crops]
-        x = torch.from_numpy(np.stack([c.rgb for c in crops])).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
         return Batch(
-            x,
+            _as_pictures([c.rgb for c in crops]),
             torch.from_numpy(np.stack([c.labels for c in crops])),
             torch.from_numpy(np.stack([c.edges for c in crops])).float(),
             torch.from_numpy(np.stack(shown)).float(),
+            _as_pictures([c.seen for c in crops]),
         )
 
     def judge_window(self, height: int, width: int) -> tuple[slice, slice]:
@@ -80,3 +84,8 @@ class Sampler:
         w, h = self._recipe.judge_crop or (width, height)
         top, left = int(self.rng.integers(height - h + 1)), int(self.rng.integers(width - w + 1))
         return slice(top, top + h), slice(left, left + w)
+
+
+def _as_pictures(crops: Sequence[ByteArray]) -> Tensor:
+    """uint8 ``(H, W, 3)`` each to ``(N, 3, H, W)`` in -1..1."""
+    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,8 @@ from models.bundle import Bundle, Card, load_bundle, save_bundle
 from models.segmenter import SEGMENTERS, Segmenter
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import ByteArray
-from trainers.data import DataSet, Photograph
+from sim_bridge.labels import LabelMap, Taxonomy
+from trainers.data import VOID, DataSet, Photograph
 from trainers.data_sets import open_data
 from trainers.device import pick_device
 from trainers.recipe import SegmenterRecipe
@@ -36,6 +38,10 @@ class SegmentationScore:
     pixel_accuracy: float
     mean_iou: float
     iou: tuple[float, ...]
+
+    def by_name(self, classes: Sequence[str]) -> dict[str, float]:
+        """IoU of the classes that occur, three digits, by name."""
+        return {name: round(value, 3) for name, value in zip(classes, self.iou, strict=True) if value == value}
 
 
 def score(predicted: Iterable[ByteArray], labels: Iterable[ByteArray], classes: int, void: int) -> SegmentationScore:
@@ -59,6 +65,54 @@ def predict(network: Segmenter, pictures: Sequence[ByteArray]) -> list[ByteArray
         h, w = (side // 16 * 16 for side in rgb.shape[:2])
         out.append(network.predict(torch.from_numpy(np.ascontiguousarray(rgb[:h, :w]))[None])[0].numpy())
     return out
+
+
+CELL: Final = 32
+"""Side of the squares of the picture that deep features are averaged over, pixels."""
+
+
+@torch.inference_mode()
+def deep_features(network: Segmenter, pictures: Sequence[ByteArray]) -> npt.NDArray[np.float32]:
+    """The deepest features of a segmenter, averaged over squares of :data:`CELL` pixels; float32 ``(squares, d)``.
+
+    Squares instead of whole pictures: a street has a hundred of them, so that a small set has more samples than the
+    features have dimensions.
+    """
+    out = []
+    for rgb in pictures:
+        h, w = (side // CELL * CELL for side in rgb.shape[:2])
+        x = torch.from_numpy(np.ascontiguousarray(rgb[:h, :w])).permute(2, 0, 1)[None].float().div(127.5).sub(1)
+        deepest = network.features(x.contiguous(memory_format=torch.channels_last))[-1]
+        cells = F.adaptive_avg_pool2d(deepest, (h // CELL, w // CELL))[0]
+        out.append(cells.flatten(1).T.numpy())
+    return np.concatenate(out)
+
+
+class Judge(NamedTuple):
+    """A segmenter that scores pictures, and the names of its classes."""
+
+    network: Segmenter
+    classes: tuple[str, ...]
+
+    @classmethod
+    def load(cls, name: str) -> Judge:
+        """The judge of a bundle.
+
+        Raises:
+            UsageError: The bundle holds another kind of network.
+        """
+        return cls(load_segmenter(name), tuple(load_bundle(name).card.classes))
+
+    @property
+    def void(self) -> int:
+        """Id of the class that counts for nothing."""
+        return self.classes.index(VOID)
+
+    def labels_of(self, labels: Sequence[ByteArray], classes: Sequence[str]) -> list[ByteArray]:
+        """A data set's labels in the judge's classes, by name: its markings are road to a judge that knows none."""
+        source = Taxonomy("data set", dict(enumerate(classes)), {}, {})
+        table = LabelMap.build(source, self.classes).table
+        return [table[ids] for ids in labels]
 
 
 def load_segmenter(name: str) -> Segmenter:
@@ -136,7 +190,7 @@ def _finish(
     metrics = {
         "val_pixel_accuracy": round(result.pixel_accuracy, 4),
         "val_mean_iou": round(result.mean_iou, 4),
-        "val_iou": {n: round(v, 3) for n, v in zip(val.classes, result.iou, strict=True) if v == v},
+        "val_iou": result.by_name(val.classes),
     }
     card = Card(
         arch=recipe.arch,

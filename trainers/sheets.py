@@ -43,6 +43,6 @@ class SampleSheet:
         path = self._folder / f"{step:06d}.png"
         write_png(path, np.ascontiguousarray(np.vstack(rows)[..., ::-1]))
         if self._collector is not None:
-            result = evaluate(self._photographs, learned, 0, None, 0)
+            result = evaluate(self._photographs, learned, 0, None, ())
             self._collector.add(val_sharpness=result.sharpness, val_pxy=result.pxy, val_psnr=result.psnr)
         return path

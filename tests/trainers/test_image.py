@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -77,15 +78,18 @@ def test_pictures_train_dned_in_phase_3_only(
     assert any(g is not None and bool(g.abs().sum() > 0) for g in gradients) is reaches_dned
 
 
-def test_interrupted_and_uninterrupted_runs_give_the_same_weights(recipe: Path, camvid: Path, tmp_path: Path) -> None:
-    whole = trainer(recipe, camvid, tmp_path / "whole")
+@pytest.mark.parametrize("hints", [None, {"classes": ["car", "road"], "jitter": 0.2, "dropout": 0.3}])
+def test_interrupted_and_uninterrupted_runs_give_the_same_weights(
+    recipe: Path, camvid: Path, tmp_path: Path, hints: dict[str, Any] | None
+) -> None:
+    whole = trainer(recipe, camvid, tmp_path / "whole", hints=hints)
     assert whole.train()
     stages = yaml.safe_load(recipe.read_text())["stages"]
-    first = trainer(recipe, camvid, tmp_path / "parts")
+    first = trainer(recipe, camvid, tmp_path / "parts", hints=hints)
     stop_at_step(first, 3)
     assert not first.train()
     assert first.step == 3
-    second = trainer(recipe, camvid, tmp_path / "parts", resume=True, stages=stages)
+    second = trainer(recipe, camvid, tmp_path / "parts", resume=True, stages=stages, hints=hints)
     assert second.train()
     for name in ("network", "average", "discriminator"):
         expected, found = getattr(whole, name).state_dict(), getattr(second, name).state_dict()
@@ -165,6 +169,19 @@ def test_training_with_sheets_and_resume_on_cuda(recipe: Path, camvid: Path, tmp
     stop_at_step(run, 3)
     assert not run.train(SampleSheet(tmp_path / "run" / "samples", photographs, run.collector))
     assert trainer(recipe, camvid, tmp_path / "run", resume=True, sample_every=2, precision="bf16").train()
+
+
+def test_hints_reach_the_exported_network_and_unknown_classes_are_named(
+    recipe: Path, camvid: Path, tmp_path: Path
+) -> None:
+    run = trainer(recipe, camvid, tmp_path / "run", hints={"classes": "all"})
+    projection = copy_of(run.network.generator)["hint_projection.weight"]
+    assert run.train()
+    assert not torch.equal(run.network.generator.state_dict()["hint_projection.weight"], projection)
+    export_run(tmp_path / "run", camvid, tmp_path / "bundle", None)
+    assert len(load_bundle(tmp_path / "bundle").sflow.args["hint_classes"]) == len(run.classes) - 1
+    with pytest.raises(UsageError, match="wants colour hints of lorry: the data set has"):
+        trainer(recipe, camvid, tmp_path / "other", hints={"classes": ["lorry"]})
 
 
 def test_perceptual_weight_without_a_network_is_refused(recipe: Path, camvid: Path, tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
-from trainers.metrics import grid_amplitude, mean_difference, psnr, relative_sharpness, ssim
-from trainers.segmentation import score
+from models.segmenter import PyramidSegmenter
+from trainers.metrics import frechet_distance, grid_amplitude, mean_difference, psnr, relative_sharpness, ssim
+from trainers.segmentation import deep_features, score
 
 FLAT = np.full((64, 64, 3), 100, np.uint8)
 
@@ -43,6 +45,35 @@ def test_relative_sharpness_of_a_blurred_picture_is_below_one() -> None:
     soft = (sharp // 2 + np.roll(sharp, 1, 1) // 2).astype(np.uint8)
     assert relative_sharpness([sharp], [sharp]) == 1
     assert relative_sharpness([soft], [sharp]) < 0.8
+
+
+def test_frechet_distance_by_hand() -> None:
+    rng = np.random.default_rng(1)
+    a = rng.standard_normal((4000, 2))
+    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
+    assert frechet_distance(a, a + np.array([3, 4])) == pytest.approx(25, rel=1e-6)
+    # Of commuting covariances it is the distance of their roots: (sqrt(9 v) - sqrt(v))^2 summed over the axes.
+    spread = np.trace(np.cov(a, rowvar=False))
+    assert frechet_distance(a, (a - a.mean(0)) * 3 + a.mean(0)) == pytest.approx(4 * spread, rel=1e-6)
+    turned = a @ np.array([[0, 1], [-1, 0]]) * [1, 5]
+    assert frechet_distance(a, turned) == pytest.approx(frechet_distance(turned, a), rel=1e-6)
+    assert frechet_distance(a[:, :1], a[:, :1] + 2) == pytest.approx(4, rel=1e-6)
+
+
+def test_frechet_distance_of_fewer_samples_than_dimensions_is_finite() -> None:
+    rng = np.random.default_rng(2)
+    a, b = rng.standard_normal((5, 40)), rng.standard_normal((7, 40))
+    assert 0 < frechet_distance(a, b) < 1000
+
+
+def test_deep_features_are_averaged_over_squares() -> None:
+    torch.manual_seed(0)
+    network = PyramidSegmenter(3, 4).eval()
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (70, 100, 3), np.uint8) for _ in range(2)]
+    features = deep_features(network, pictures)
+    assert features.shape == (2 * 2 * 3, 16)
+    assert np.array_equal(features[:6], deep_features(network, pictures[:1]))
 
 
 def test_segmentation_score_by_hand() -> None:

@@ -13,7 +13,7 @@ from sim_bridge.frames import ByteArray
 from trainers.camvid import CAMVID_CLASSES, CamVid
 from trainers.data import Photograph
 from trainers.evaluate import Evaluation, evaluate, generate, style_differences, validation_photographs
-from trainers.export import load_judge
+from trainers.segmentation import Judge
 
 DATA = os.environ.get("SIM_BRIDGE_DATA")
 pytestmark = pytest.mark.skipif(not DATA, reason="SIM_BRIDGE_DATA does not name the sample data (CamVid photographs)")
@@ -40,8 +40,8 @@ def by_seed(network: SFlowNetwork, photographs: list[Photograph]) -> dict[int, l
 
 @pytest.fixture(scope="module")
 def scores(by_seed: dict[int, list[ByteArray]], photographs: list[Photograph]) -> dict[int, Evaluation]:
-    judge, void = load_judge("camvid-judge"), CAMVID_CLASSES.index("unlabeled")
-    return {seed: evaluate(photographs, pictures, seed, judge, void) for seed, pictures in by_seed.items()}
+    judge = Judge.load("camvid-judge")
+    return {seed: evaluate(photographs, pictures, seed, judge, CAMVID_CLASSES) for seed, pictures in by_seed.items()}
 
 
 def test_no_grid_of_period_two(scores: dict[int, Evaluation]) -> None:
@@ -52,6 +52,8 @@ def test_sharp_and_readable(scores: dict[int, Evaluation]) -> None:
     learned = scores[0]
     assert learned.judge_ratio is not None and learned.judge_ratio >= 0.85
     assert learned.sharpness >= 0.6
+    assert learned.judge_mean_iou is not None and learned.photograph_judge_mean_iou is not None
+    assert learned.judge_mean_iou >= 0.9 * learned.photograph_judge_mean_iou
 
 
 def test_style_seeds_differ_visibly_and_stay_readable(

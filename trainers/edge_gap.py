@@ -1,0 +1,255 @@
+"""How edge maps of renders differ from those of photographs, before and after DNED.
+
+At run time the edges come from a simulator's picture, in training from photographs. What the generator can make of a
+render depends on how far apart the two are: as many edges, as thick, as often in specks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from models.bundle import load_bundle
+from models.network import SFlowNetwork, edges_to_pixels, pad_to_stride
+from sim_bridge.captures import read_capture
+from sim_bridge.frames import ByteArray
+from sim_bridge.images import write_png
+from sim_bridge.labels import LabelMap, Taxonomy
+from sim_bridge.preprocess import fit_labels, fit_rgb
+from sim_bridge.recordings import RecordedFrame, Recording
+from sim_bridge.sheet_rows import spread_evenly
+from trainers.data_sets import open_data
+from trainers.evaluate import validation_photographs
+from trainers.recipe import DataRecipe
+
+SPECK_PIXELS: Final = 8
+"""Connected edge pixels fewer than this are a speck."""
+LEAST_SHARE: Final = 0.005
+"""Classes with fewer of a set's pixels than this are not compared."""
+SHEET_WIDTH: Final = 480
+"""Width of each picture on a sheet, pixels."""
+_HALF: Final = 128
+
+
+class Scene(NamedTuple):
+    """A picture and its labels: uint8 ``(H, W, 3)`` RGB, uint8 ``(H, W)`` ids of the network's classes."""
+
+    rgb: ByteArray
+    labels: ByteArray
+
+
+@dataclass(frozen=True)
+class EdgeStatistics:
+    """Edge maps of a set of pictures; an edge pixel is one where any plane is at least one half.
+
+    Attributes:
+        density: Share of edge pixels.
+        thickness: Mean over edge pixels of the shorter of the horizontal and the vertical run through it, pixels.
+        specks: Share of edge pixels in connected pieces of fewer than :data:`SPECK_PIXELS`.
+        by_class: Density within each class that has at least :data:`LEAST_SHARE` of the pixels.
+    """
+
+    density: float
+    thickness: float
+    specks: float
+    by_class: dict[str, float]
+
+    def gap(self, other: EdgeStatistics) -> float:
+        """Mean over the classes of both of |log2 of the ratio of their densities|; 0 is equal, 1 a factor of 2."""
+        shared = [name for name in self.by_class if other.by_class.get(name) and self.by_class[name]]
+        if not shared:
+            return float("nan")
+        return float(np.mean([abs(np.log2(self.by_class[n] / other.by_class[n])) for n in shared]))
+
+    def rounded(self) -> dict[str, Any]:
+        """As plain values with three digits."""
+        by_class = {name: round(value, 3) for name, value in self.by_class.items()}
+        return {
+            "density": round(self.density, 3),
+            "thickness": round(self.thickness, 2),
+            "specks": round(self.specks, 3),
+            "by_class": by_class,
+        }
+
+
+class Maps(NamedTuple):
+    """Edge maps of one picture, uint8 ``(H, W)``, 255 = edge: of the operator, and DNED's ensemble of it."""
+
+    operator: ByteArray
+    dned: ByteArray
+
+
+@torch.inference_mode()
+def maps_of(network: SFlowNetwork, scene: Scene) -> Maps:
+    """E of a picture and DNED's learned ensemble of E."""
+    rgb, labels = torch.from_numpy(scene.rgb)[None], torch.from_numpy(scene.labels)[None]
+    _, padded = pad_to_stride(labels, network.operator(rgb).to(network.dtype))
+    height, width = scene.labels.shape
+    seen, fused = (
+        edges_to_pixels(planes[:, :, :height, :width])[0].numpy()
+        for planes in (padded, torch.sigmoid(network.dned(padded).fused))
+    )
+    return Maps(seen, fused)
+
+
+def statistics(maps: Iterable[ByteArray], labels: Iterable[ByteArray], classes: Sequence[str]) -> EdgeStatistics:
+    """Measures edge maps together.
+
+    Args:
+        maps: uint8 ``(H, W)`` each, an edge from 128 on.
+        labels: uint8 ``(H, W)`` each.
+        classes: Names of the ids.
+    """
+    pixels, edges = np.zeros(len(classes), np.int64), np.zeros(len(classes), np.int64)
+    runs, specks = 0.0, 0
+    for picture, ids in zip(maps, labels, strict=True):
+        mask = picture >= _HALF
+        pixels += np.bincount(ids.ravel(), minlength=len(classes))
+        edges += np.bincount(ids[mask], minlength=len(classes))
+        runs += float(np.minimum(_runs(mask), _runs(mask.T).T)[mask].sum())
+        specks += _speck_pixels(mask)
+    compared = pixels >= LEAST_SHARE * pixels.sum()
+    total = max(1, int(edges.sum()))
+    return EdgeStatistics(
+        density=float(edges.sum() / max(1, pixels.sum())),
+        thickness=runs / total,
+        specks=specks / total,
+        by_class={name: float(edges[i] / pixels[i]) for i, name in enumerate(classes) if compared[i] and pixels[i]},
+    )
+
+
+def _runs(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
+    """Length of the horizontal run that each set pixel belongs to, int32 ``(H, W)``; 0 elsewhere."""
+    out = np.zeros(mask.shape, np.int32)
+    padded = np.pad(mask, ((0, 0), (1, 1))).astype(np.int8)
+    change = np.diff(padded, axis=1)
+    lengths = np.nonzero(change == -1)[1] - np.nonzero(change == 1)[1]
+    out[mask] = np.repeat(lengths, lengths)  # runs and set pixels are both in reading order
+    return out
+
+
+def _speck_pixels(mask: npt.NDArray[np.bool_]) -> int:
+    _, _, found, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    sizes = found[1:, cv2.CC_STAT_AREA]  # the first one is what is no edge
+    return int(sizes[sizes < SPECK_PIXELS].sum())
+
+
+def render_scenes(
+    frames: Sequence[RecordedFrame], source: Taxonomy, classes: Sequence[str], size: tuple[int, int] | None
+) -> Iterator[Scene]:
+    """A simulator's frames as the bridge gives them to a network: ``size`` (width, height), the network's classes.
+
+    Raises:
+        ImageError: A file is missing or cannot be decoded.
+        LabelError: Ids are outside the taxonomy, or the network lacks a class for one.
+    """
+    table = LabelMap.build(source, classes)
+    for frame in frames:
+        capture = read_capture(frame, source)
+        assert capture.ids is not None  # a taxonomy was given
+        labels = table.apply(fit_labels(capture.ids, size)).labels
+        yield Scene(np.ascontiguousarray(fit_rgb(capture.rgb, size)), np.asarray(labels))
+
+
+@dataclass(frozen=True)
+class EdgeGap:
+    """Edge maps of one set of renders beside those of the photographs.
+
+    Attributes:
+        before: Of the operator's maps.
+        after: Of DNED's.
+        photographs: Of the operator's maps of photographs: what the generator was trained on.
+    """
+
+    before: EdgeStatistics
+    after: EdgeStatistics
+    photographs: EdgeStatistics
+
+    def rounded(self) -> dict[str, Any]:
+        """As plain values with three digits."""
+        return {
+            "operator": self.before.rounded(),
+            "dned": self.after.rounded(),
+            "gap_operator": round(self.before.gap(self.photographs), 3),
+            "gap_dned": round(self.after.gap(self.photographs), 3),
+        }
+
+
+class EdgeStudy:
+    """Compares renders with photographs through one network.
+
+    Args:
+        network: Its operator and DNED.
+        classes: Its class names by id.
+        photographs: What it was trained on, or is validated on.
+    """
+
+    def __init__(self, network: SFlowNetwork, classes: Sequence[str], photographs: Sequence[Scene]) -> None:
+        self._network, self._classes = network, classes
+        self.photographs, self.photographs_dned = self._measure(photographs)
+
+    def compare(self, renders: Sequence[Scene]) -> EdgeGap:
+        """The gap between renders and the photographs."""
+        return EdgeGap(*self._measure(renders), self.photographs)
+
+    def draw(self, scenes: Sequence[Scene], width: int) -> ByteArray:
+        """Rows of picture, E and DNED's ensemble, uint8 ``(H, 3 * width, 3)`` RGB."""
+        rows = []
+        for scene in scenes:
+            maps = [np.repeat(m[..., None], 3, 2) for m in maps_of(self._network, scene)]
+            height = round(scene.rgb.shape[0] * width / scene.rgb.shape[1])
+            rows.append(np.hstack([fit_rgb(picture, (width, height)) for picture in (scene.rgb, *maps)]))
+        return np.vstack(rows)
+
+    def _measure(self, scenes: Sequence[Scene]) -> tuple[EdgeStatistics, EdgeStatistics]:
+        maps, labels = [maps_of(self._network, scene) for scene in scenes], [scene.labels for scene in scenes]
+        of_operator, of_dned = zip(*maps, strict=True)
+        return statistics(of_operator, labels, self._classes), statistics(of_dned, labels, self._classes)
+
+
+def study_folders(
+    bundle_name: str,
+    root: Path,
+    every: int,
+    sources: Sequence[tuple[Recording, Taxonomy]],
+    count: int,
+    size: tuple[int, int],
+    sheet: Path | None,
+) -> dict[str, Any]:
+    """Compares folders of renders with the validation photographs of the data that a bundle was trained with.
+
+    Args:
+        bundle_name: The bundle.
+        root: The folder of its data set.
+        every: Take every n-th photograph.
+        sources: The folders and what their ids mean.
+        count: Frames of each folder, spread evenly.
+        size: Width and height at which the bridge runs.
+        sheet: Where to draw some pictures and their maps; None draws nothing.
+
+    Returns:
+        Statistics by set, plain values.
+    """
+    bundle = load_bundle(bundle_name)
+    trained = DataRecipe.model_validate(bundle.card.recipe.get("data", {}) | {"edges": "photograph"})
+    photographs = [Scene(p.rgb, p.labels) for p in validation_photographs(open_data(trained, root, "val"), every)]
+    study = EdgeStudy(bundle.sflow, bundle.card.classes, photographs)
+    result: dict[str, Any] = {
+        "photographs": {"operator": study.photographs.rounded(), "dned": study.photographs_dned.rounded()}
+    }
+    drawn = [study.draw(photographs[:: max(1, len(photographs) // 2)][:2], SHEET_WIDTH)]
+    for recording, source in sources:
+        frames = [frame for camera in recording.cameras() for frame in recording.frames(camera)]
+        scenes = list(render_scenes(spread_evenly(frames, count), source, bundle.card.classes, size))
+        result[recording.root.resolve().name] = study.compare(scenes).rounded()
+        drawn.append(study.draw(scenes[:: max(1, len(scenes) // 2)][:2], SHEET_WIDTH))
+    if sheet is not None:
+        write_png(sheet, np.ascontiguousarray(np.vstack(drawn)[..., ::-1]))
+    return result
