@@ -1,4 +1,4 @@
-"""Files of weights in the layout of the published ones, made on the spot: what is tested is the loading, not the sight."""
+"""Files of weights in the layout of the published ones, made on the spot: they test the loading, not the sight."""
 
 from pathlib import Path
 
