@@ -19,7 +19,7 @@ from trainers.camvid import CamVid
 from trainers.data import load_all
 from trainers.export import export_run
 from trainers.image import ImageTrainer
-from trainers.recipe import ImageRecipe, load_recipe
+from trainers.recipe import ImageRecipe, Stage, load_recipe
 from trainers.report import TrainingError
 from trainers.run_folder import RunFolder
 from trainers.sheets import SampleSheet
@@ -178,23 +178,31 @@ def test_adversarial_losses_train_d_and_g_each_by_its_own(
 ) -> None:
     scales = 3 if arch == "patch70" else 1
     run = trainer_with_discriminator(recipe, camvid, tmp_path, arch=arch, scales=scales)
-    stage = run.recipe.stages[-1]
-    batch = run.sampler.draw()
-    drawn = run._render(batch, stage)
-    loss = run._adversarial_terms(stage, batch.s, drawn.x, drawn.fake, drawn.e)
-    of_d = [None if p.grad is None else p.grad.clone() for p in run.discriminator.parameters()]
-    assert all(g is not None and bool(g.abs().sum() > 0) for g in of_d)
-    assert all(p.grad is None for p in run.network.parameters())
-    loss.backward()
-    assert all(torch.equal(g, p.grad) for g, p in zip(of_d, run.discriminator.parameters(), strict=True))
-    assert any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in run.network.generator.parameters())
-    # Eq. 7: every one of the k discriminators adds its L_GAN and its L_FM.
-    with torch.no_grad():
-        judged, real = (run.discriminator(batch.s, x, None) for x in (drawn.fake, drawn.x))
-        L_GAN = sum(run.L_GAN.generator(j.patches) for j in judged)
-        L_FM = sum(run.L_FM(r.features, j.features) for r, j in zip(real, judged, strict=True))
-    assert len(judged) == scales
-    assert loss.item() == pytest.approx(float(L_GAN + 2.5 * L_FM), rel=1e-4)
+    stage, checked = run.recipe.stages[-1], []
+    adversarial_terms = run._adversarial_terms
+
+    def check(stage: Stage, s: torch.Tensor, x: torch.Tensor, fake: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
+        run.discriminator.zero_grad()
+        loss = adversarial_terms(stage, s, x, fake, e)
+        of_d = [p.grad.clone() for p in run.discriminator.parameters() if p.grad is not None]
+        assert len(of_d) == len(list(run.discriminator.parameters())) and all(g.abs().sum() > 0 for g in of_d)
+        assert all(p.grad is None for p in run.network.parameters())
+        loss.backward(retain_graph=True)
+        assert all(torch.equal(g, p.grad) for g, p in zip(of_d, run.discriminator.parameters(), strict=True))
+        assert any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in run.network.generator.parameters())
+        # Eq. 7: every one of the k discriminators adds its L_GAN and its L_FM.
+        with torch.no_grad():
+            judged, real = (run.discriminator(s, picture, None) for picture in (fake, x))
+            L_GAN = sum(run.L_GAN.generator(j.patches) for j in judged)
+            L_FM = sum(run.L_FM(r.features, j.features) for r, j in zip(real, judged, strict=True))
+        assert len(judged) == scales
+        assert loss.item() == pytest.approx(float(L_GAN + 2.5 * L_FM), rel=1e-4)
+        checked.append(True)
+        return loss
+
+    run._adversarial_terms = check  # type: ignore[method-assign]
+    run.train_step(stage)
+    assert checked
 
 
 def trainer_with_discriminator(recipe: Path, camvid: Path, folder: Path, **settings: object) -> ImageTrainer:
