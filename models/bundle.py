@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from models.edges import EdgeSettings
 from models.network import SFlowNetwork
+from models.published import WeightsError
 from models.segmenter import SEGMENTERS
 
 FORMAT: Final = 1
@@ -46,7 +47,7 @@ class Card:
     """What a bundle says of itself.
 
     Attributes:
-        arch: ``sflow``, ``unet-segmenter`` or ``pyramid-segmenter``.
+        arch: ``sflow``, ``unet-segmenter``, ``pyramid-segmenter`` or ``pspnet-segmenter``.
         args: What the architecture is built with.
         classes: Canonical class names by id.
         size: ``[width, height]`` of the training crops; the networks take any size.
@@ -245,6 +246,8 @@ def load_bundle(name_or_path: str | Path) -> Bundle:
         )
     try:
         network = _BUILDERS[card.arch](card)
+    except WeightsError as e:
+        raise BundleError(f"bundle {path} cannot be built: {e}") from e
     except (TypeError, ValueError, RuntimeError) as e:
         raise BundleError(
             f"card {path / CARD} does not describe a {card.arch!r} network ({e}): fetch the bundle again"

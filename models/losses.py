@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.dned import SIDES, enlarge_side
-from models.segmenter import Segmenter
+from models.features import FeatureNetwork
 
 
 class LeastSquaresGAN:
-    """L_GAN of eq. 1 to 3 with the least-squares criterion in place of the logarithm."""
+    """L_GAN of eq. 1 to 3 with the least-squares criterion in place of the logarithm; of one D_k, as the next two."""
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         """What D minimises, given its patch scores."""
@@ -59,10 +59,19 @@ ADVERSARIAL: dict[str, Callable[[], LeastSquaresGAN | VanillaGAN | HingeGAN]] = 
 
 
 class FeatureMatching:
-    """L_FM, eq. 5: L1 between D's activations on the photograph and on the picture made from its labels."""
+    """L_FM^k, eq. 5: L1 between D_k's activations on the photograph and on the picture made from its labels.
+
+    Eq. 7 sums it over the discriminators. 1/N_i is the mean over a layer's activations; pix2pixHD also divides by the
+    number of discriminators, which the paper does not.
+    """
 
     def __call__(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
-        """Sum over the T layers of the mean absolute difference; no gradient to the real side."""
+        """Sum over the T layers of the mean absolute difference; no gradient to the real side.
+
+        Args:
+            real: D_k^i(s, x), any shapes.
+            fake: D_k^i(s, G(s, e)), the same shapes.
+        """
         terms = [(r.detach().float() - f.float()).abs().mean() for r, f in zip(real, fake, strict=True)]
         return torch.stack(terms).sum()
 
@@ -70,19 +79,28 @@ class FeatureMatching:
 class Perceptual:
     """L_percep, eq. 6: L1 between the features of a frozen network, mean over its P slices.
 
-    Two extensions, both by option. Slices can be divided by the mean size of their real features, so that none of them
-    rules. Both pictures can be blurred first by [1 2 1] x [1 2 1]: a frozen strided network takes a checkerboard for
-    texture and would reward it; the blur removes period 2.
+    Three extensions, each by option. Slices can have factors of their own in place of 1/P. They can be divided by the
+    mean size of their real features, so that none of them rules. Both pictures can be blurred first by [1 2 1] x
+    [1 2 1]: a frozen strided network takes a checkerboard for texture and would reward it; the blur removes period 2.
 
     Args:
-        network: A trained segmentation network in evaluation mode; its parameters are frozen here.
+        network: A trained network in evaluation mode; its parameters are frozen here.
         blur: The blur above.
         normalise: The division above.
+        slice_weights: Factors of the slices; empty for 1/P each.
     """
 
-    def __init__(self, network: Segmenter, *, blur: bool = True, normalise: bool = True) -> None:
+    def __init__(
+        self,
+        network: FeatureNetwork,
+        *,
+        blur: bool = True,
+        normalise: bool = True,
+        slice_weights: Sequence[float] = (),
+    ) -> None:
         self.network = network.eval().requires_grad_(False)
         self._normalise = normalise
+        self._slice_weights = tuple(slice_weights)
         line = torch.tensor([1.0, 2.0, 1.0]) / 4
         self._kernel = (line[:, None] * line).expand(3, 1, 3, 3).contiguous() if blur else None
 
@@ -92,12 +110,20 @@ class Perceptual:
         return F.conv2d(image, self._kernel.to(image), padding=1, groups=3)
 
     def __call__(self, x: Tensor, fake: Tensor) -> Tensor:
-        """The loss of ``fake`` against the photograph ``x``, both RGB ``(N, 3, H, W)`` in -1..1."""
+        """The loss of ``fake`` against the photograph ``x``, both RGB ``(N, 3, H, W)`` in -1..1.
+
+        Raises:
+            ValueError: The network has another number of slices than there are factors.
+        """
         with torch.no_grad():
             wanted = self.network.features(self._prepare(x))
         got = self.network.features(self._prepare(fake))
-        terms = [self._slice(w.float(), g.float()) for w, g in zip(wanted, got, strict=True)]
-        return torch.stack(terms).mean()
+        terms = torch.stack([self._slice(w.float(), g.float()) for w, g in zip(wanted, got, strict=True)])
+        if not self._slice_weights:
+            return terms.mean()
+        if len(self._slice_weights) != len(terms):
+            raise ValueError(f"{len(self._slice_weights)} factors for a network of {len(terms)} slices")
+        return terms @ terms.new_tensor(self._slice_weights)
 
     def _slice(self, wanted: Tensor, got: Tensor) -> Tensor:
         difference = (wanted - got).abs().mean()

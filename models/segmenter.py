@@ -6,12 +6,17 @@ loss rewards.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from models.features import FeatureNetwork, ImageNetNormalisation
+from models.published import WeightsError, fill_published, hub_file, load_published, torchvision_models
 
 
 def _block(c_in: int, c_out: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
@@ -24,21 +29,17 @@ def _grow(x: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(x, size=like.shape[-2:], mode="nearest")
 
 
-class Segmenter(nn.Module):
+class Segmenter(FeatureNetwork):
     """Base of the segmentation networks.
 
     Args:
         classes: Number of classes, the ignored one included.
-        width: Channels at full resolution (or at stride 2).
+        width: Channels at full resolution (at stride 2; behind the pyramid).
     """
 
     def __init__(self, classes: int, width: int) -> None:
         super().__init__()
         self.args: dict[str, Any] = {"classes": classes, "width": width}
-
-    def features(self, image: Tensor) -> list[Tensor]:
-        """Feature maps of RGB ``(N, 3, H, W)`` in -1..1, fine to coarse."""
-        raise NotImplementedError
 
     @torch.inference_mode()
     def predict(self, rgb: Tensor) -> Tensor:
@@ -80,6 +81,30 @@ class UNetSegmenter(Segmenter):
         return F.interpolate(self.classify(x), scale_factor=2, mode="bilinear", align_corners=False)
 
 
+class PyramidPooling(nn.ModuleList):
+    """PSPNet's pyramid: means over coarse grids, each reduced by a 1x1 convolution, beside the features themselves.
+
+    The means are not normalised: of one picture, the coarsest has one value a channel.
+
+    Args:
+        channels: Of the features.
+        width: Channels of each mean.
+        bins: Cells of the grids along a side.
+    """
+
+    def __init__(self, channels: int, width: int, bins: Sequence[int]) -> None:
+        super().__init__([nn.Conv2d(channels, width, 1) for _ in bins])
+        self.bins = tuple(bins)
+        self.channels = channels + len(self.bins) * width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps ``(N, channels, H, W)`` to ``(N, channels + len(bins) * width, H, W)``."""
+        pooled = [
+            _grow(F.relu(conv(F.adaptive_avg_pool2d(x, bins))), x) for conv, bins in zip(self, self.bins, strict=True)
+        ]
+        return torch.cat([x, *pooled], 1)
+
+
 class PyramidSegmenter(Segmenter):
     """A dilated backbone at stride 8 with pyramid pooling (as PSPNet has it) and one fine skip."""
 
@@ -94,8 +119,8 @@ class PyramidSegmenter(Segmenter):
             _block(4 * w, 4 * w, dilation=2),
             _block(4 * w, 4 * w, dilation=4),
         )
-        self.pyramid = nn.ModuleList([nn.Conv2d(4 * w, w, 1) for _ in (1, 2, 4)])
-        self.mix = _block(4 * w + 3 * w, 4 * w)
+        self.pyramid = PyramidPooling(4 * w, w, (1, 2, 4))
+        self.mix = _block(self.pyramid.channels, 4 * w)
         self.refine = _block(4 * w + 2 * w, 2 * w)
         self.classify = nn.Conv2d(2 * w, classes, 1)
 
@@ -108,13 +133,144 @@ class PyramidSegmenter(Segmenter):
     def forward(self, image: Tensor) -> Tensor:
         """Logits ``(N, classes, H, W)``."""
         _, b, c = self.features(image)
-        pooled = [
-            _grow(F.relu(conv(F.adaptive_avg_pool2d(c, bins))), c)
-            for conv, bins in zip(self.pyramid, ((1, 1), (2, 2), (4, 4)), strict=True)
-        ]
-        x = self.mix(torch.cat([c, *pooled], 1))
+        x = self.mix(self.pyramid(c))
         x = self.refine(torch.cat([F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False), b], 1))
         return F.interpolate(self.classify(x), scale_factor=4, mode="bilinear", align_corners=False)
 
 
-SEGMENTERS: dict[str, type[Segmenter]] = {"unet-segmenter": UNetSegmenter, "pyramid-segmenter": PyramidSegmenter}
+def _resnet_stages(network: Any) -> list[nn.Module]:
+    stem = nn.Sequential(network.conv1, network.bn1, network.relu)
+    first = nn.Sequential(network.maxpool, network.layer1)
+    return [stem, first, network.layer2, _dilate(network.layer3, 2), _dilate(network.layer4, 4)]
+
+
+def _mobilenet_stages(network: Any) -> list[nn.Module]:
+    """Cut before every block that halves the resolution; the last cut is dilated in place of it."""
+    blocks = list(network.features)
+    starts = [i for i, b in enumerate(blocks) if any(getattr(m, "stride", None) == (2, 2) for m in b.modules())]
+    stages = [nn.Sequential(*blocks[a:b]) for a, b in pairwise([*starts, len(blocks)])]
+    return [*stages[:3], _dilate(stages[3], 2), _dilate(stages[4], 4)]
+
+
+def _dilate(stage: nn.Module, rate: int) -> nn.Module:
+    """Takes a stage's stride away and spreads its kernels instead, so that published weights see what they saw.
+
+    What follows the strided convolution saw a grid twice as coarse; the strided one itself saw the finer one.
+    """
+    for module in stage.modules():
+        if not isinstance(module, nn.Conv2d):
+            continue
+        spread = rate // 2 if module.stride[0] == 2 else rate
+        module.stride = (1, 1)
+        module.dilation = (spread, spread)
+        module.padding = tuple(spread * (k // 2) for k in module.kernel_size)
+    return stage
+
+
+class Backbone(NamedTuple):
+    """A network published by torchvision.
+
+    Attributes:
+        weights: Name of its weights' enumeration.
+        channels: Of its last stage.
+        stages: Cuts it into five.
+    """
+
+    weights: str
+    channels: int
+    stages: Callable[[Any], list[nn.Module]]
+
+
+BACKBONES: Final[Mapping[str, Backbone]] = {
+    "resnet18": Backbone("ResNet18_Weights", 512, _resnet_stages),
+    "resnet34": Backbone("ResNet34_Weights", 512, _resnet_stages),
+    "resnet50": Backbone("ResNet50_Weights", 2048, _resnet_stages),
+    "mobilenet_v3_small": Backbone("MobileNet_V3_Small_Weights", 576, _mobilenet_stages),
+    "mobilenet_v3_large": Backbone("MobileNet_V3_Large_Weights", 960, _mobilenet_stages),
+}
+
+
+def _backbone_url(name: str) -> str:
+    url: str = getattr(torchvision_models(), BACKBONES[name].weights).DEFAULT.url
+    return url
+
+
+def backbone_file(name: str, path: Path | None) -> Path:
+    """The file that a backbone's published weights are read from; see :func:`load_backbone`."""
+    return path or hub_file(_backbone_url(name))
+
+
+def load_backbone(name: str, path: Path | None) -> dict[str, Tensor]:
+    """The published ImageNet weights of a backbone.
+
+    Args:
+        name: One of :data:`BACKBONES`.
+        path: A copy of the published file; None for torch hub's folder, into which it is fetched if need be.
+
+    Raises:
+        WeightsError: They cannot be had, or are damaged.
+    """
+    return load_published(_backbone_url(name), path, "backbone_weights")
+
+
+class PSPNetSegmenter(Segmenter):
+    """PSPNet (Zhao et al. 2017): a dilated ImageNet backbone at stride 8, pyramid pooling, logits enlarged by eight.
+
+    Without the paper's auxiliary loss.
+
+    Args:
+        classes: Number of classes, the ignored one included.
+        width: Channels behind the pyramid; PSPNet has 512.
+        backbone: One of :data:`BACKBONES`; random until filled, by :meth:`fill_backbone` or with a bundle's weights.
+
+    Raises:
+        WeightsError: Unknown backbone, or no torchvision.
+    """
+
+    def __init__(self, classes: int, width: int, backbone: str) -> None:
+        super().__init__(classes, width)
+        if backbone not in BACKBONES:
+            raise WeightsError(f"backbone is {backbone!r}, known are {', '.join(BACKBONES)}")
+        self.args["backbone"] = backbone
+        channels = BACKBONES[backbone].channels
+        self.normalise = ImageNetNormalisation()
+        self.stages = self._cut_backbone(None)
+        self.pyramid = PyramidPooling(channels, channels // 4, (1, 2, 3, 6))
+        self.mix = nn.Sequential(_block(self.pyramid.channels, width), nn.Dropout2d(0.1))
+        self.classify = nn.Conv2d(width, classes, 1)
+
+    def _cut_backbone(self, published: Mapping[str, Tensor] | None) -> nn.ModuleList:
+        name = self.args["backbone"]
+        network = getattr(torchvision_models(), name)(weights=None)
+        if published is not None:
+            fill_published(network, published, f"weights of backbone {name!r}")
+        return nn.ModuleList(BACKBONES[name].stages(network))
+
+    def fill_backbone(self, published: Mapping[str, Tensor]) -> None:
+        """Takes up published weights (:func:`load_backbone`).
+
+        Raises:
+            WeightsError: They are of another network.
+        """
+        self.stages = self._cut_backbone(published)
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """Five maps, strides 2, 4, 8, 8, 8."""
+        out = []
+        x = self.normalise(image)
+        for stage in self.stages:
+            x = stage(x)
+            out.append(x)
+        return out
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits ``(N, classes, H, W)``."""
+        x = self.classify(self.mix(self.pyramid(self.features(image)[-1])))
+        return F.interpolate(x, image.shape[-2:], mode="bilinear", align_corners=False)
+
+
+SEGMENTERS: dict[str, type[Segmenter]] = {
+    "unet-segmenter": UNetSegmenter,
+    "pyramid-segmenter": PyramidSegmenter,
+    "pspnet-segmenter": PSPNetSegmenter,
+}

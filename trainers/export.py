@@ -58,6 +58,12 @@ def score_bundle(
     return score_network(bundle.sflow, data, _judge(judge), seeds, every)
 
 
+def _for_card(recipe: ImageRecipe) -> dict[str, Any]:
+    """The recipe for a bundle's card, which is published: of absolute paths no more than the name."""
+    plain = recipe.model_dump(mode="json")
+    return {k: Path(v).name if isinstance(v, str) and Path(v).is_absolute() else v for k, v in plain.items()}
+
+
 def export_run(run: Path, root: Path, target: Path, judge: str | None) -> Card:
     """Writes the averaged network of a run as a bundle with its scores on the card.
 
@@ -81,7 +87,7 @@ def export_run(run: Path, root: Path, target: Path, judge: str | None) -> Card:
         ensemble=[round(v, 4) for v in network.dned.learned_weights().tolist()],
         data=data.description,
         command="; ".join(folder.commands()),
-        recipe=recipe.model_dump(mode="json"),
+        recipe=_for_card(recipe),
         recipe_changes=folder.recipe_changes(),
         steps=int(state["step"]),
         metrics=metrics,

@@ -18,11 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from models.bundle import TRAINING, load_bundle, load_tensors
-from models.discriminator import PatchDiscriminator
+from models.discriminator import build_discriminator
 from models.dned import fuse_sides
+from models.features import PIX2PIXHD_WEIGHTS, FeatureNetwork, VGG19Features
 from models.hints import vary_hints
 from models.losses import ADVERSARIAL, EdgeLoss, FeatureMatching, FusedEdgeLoss, Perceptual, Pixel, Tone
 from models.network import SFlowNetwork
+from models.published import WeightsError
 from models.style import draw_weights, style_offsets
 from sim_bridge.errors import UsageError
 from trainers.data import VOID, Sample
@@ -40,17 +42,37 @@ def load_perceptual(recipe: ImageRecipe, device: torch.device) -> Perceptual | N
     """The perceptual loss of a recipe; random weights are refused by there being no way to ask for them.
 
     Raises:
-        UsageError: A stage weighs it and no bundle is named, or the bundle holds no segmenter.
+        UsageError: A stage weighs it, and no network is named, or its weights cannot be had or do not fit.
     """
     if not any(s.weights.perceptual for s in recipe.stages):
         return None
+    network = _perceptual_network(recipe).to(device).to(memory_format=torch.channels_last)
+    slice_weights = PIX2PIXHD_WEIGHTS if recipe.perceptual_slices == "pix2pixhd" else ()
+    if slice_weights:
+        with torch.no_grad():
+            slices = len(network.features(torch.zeros(1, 3, 32, 32, device=device)))
+        if slices != len(slice_weights):
+            raise UsageError(
+                f"perceptual_slices is 'pix2pixhd', which is for {len(slice_weights)} slices, and the network has"
+                f" {slices}: take 'equal'"
+            )
+    return Perceptual(
+        network, blur=recipe.perceptual_blur, normalise=recipe.perceptual_normalise, slice_weights=slice_weights
+    )
+
+
+def _perceptual_network(recipe: ImageRecipe) -> FeatureNetwork:
+    if recipe.perceptual == "vgg19":
+        try:
+            return VGG19Features(recipe.perceptual_weights)
+        except WeightsError as e:
+            raise UsageError(f"recipe {recipe.name!r}: {e}") from e
     if recipe.perceptual_bundle is None:
         raise UsageError(
             f"recipe {recipe.name!r} weighs 'perceptual' but names no 'perceptual_bundle': train one with"
-            " `run.py segmenter --recipe camvid_features` and name its folder"
+            " `run.py segmenter --recipe camvid_features` and name its folder, or set perceptual to vgg19"
         )
-    network = load_segmenter(recipe.perceptual_bundle).to(device).to(memory_format=torch.channels_last)
-    return Perceptual(network, blur=recipe.perceptual_blur, normalise=recipe.perceptual_normalise)
+    return load_segmenter(recipe.perceptual_bundle)
 
 
 def build_network(recipe: ImageRecipe, classes: Sequence[str], style_reach: Sequence[float] = ()) -> SFlowNetwork:
@@ -113,8 +135,7 @@ class ImageTrainer:
         network = build_network(recipe, classes)
         self.network = network.to(self.device).to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        planes = recipe.edge.planes if recipe.discriminator_sees_edges else 0
-        discriminator = PatchDiscriminator(len(classes), recipe.discriminator_width, planes)
+        discriminator = build_discriminator(recipe.discriminator, len(classes), recipe.edge.planes)
         self.discriminator = discriminator.to(self.device).to(memory_format=torch.channels_last)
         self.optimiser_g = torch.optim.Adam(self.network.parameters(), recipe.stages[0].lr, betas=recipe.betas)
         self.optimiser_d = torch.optim.Adam(self.discriminator.parameters(), 1e-4, betas=recipe.betas)
@@ -123,7 +144,7 @@ class ImageTrainer:
         self.step = 0
         self.collector = Collector()
         self.L_GAN, self.L_FM, self.L_pixel = ADVERSARIAL[recipe.adversarial](), FeatureMatching(), Pixel()
-        self.L_DNED, self.L_fused, self.L_tone = EdgeLoss(), FusedEdgeLoss(), Tone()
+        self.L_DNED, self.L_fused, self.L_tone = EdgeLoss(recipe.dned_side_weights), FusedEdgeLoss(), Tone()
         self.L_percep = load_perceptual(recipe, self.device)
         self._stop = False
 
@@ -271,7 +292,7 @@ class ImageTrainer:
         return total
 
     def _adversarial_terms(self, stage: Stage, s: Tensor, x: Tensor, fake: Tensor, e: Tensor) -> Tensor:
-        """L_GAN and lambda_1 L_FM for G; runs D's backward pass on the way (eq. 1, 3, 5).
+        """L_GAN and lambda_1 L_FM for G, summed over D_1..D_k; runs D's backward pass on the way (eq. 1, 3, 5, 7).
 
         A discriminator that sees ``e``, the map that G saw, tells crisp edges from smeared ones.
         """
@@ -280,13 +301,15 @@ class ImageTrainer:
         self.optimiser_d.zero_grad(set_to_none=True)
         with self._autocast():
             on_real, on_fake = D(s, x, condition), D(s, fake.detach(), condition)
-        L_D = self.L_GAN.discriminator(on_real.patches.float(), on_fake.patches.float())
+        pairs = zip(on_real, on_fake, strict=True)
+        L_D = torch.stack([self.L_GAN.discriminator(r.patches.float(), f.patches.float()) for r, f in pairs]).sum()
         L_D.backward()  # type: ignore[no-untyped-call]
         D.requires_grad_(False)
         with self._autocast():
             judged = D(s, fake, condition)
         D.requires_grad_(True)
-        L_G, L_FM = self.L_GAN.generator(judged.patches.float()), self.L_FM(on_real.features, judged.features)
+        L_G = torch.stack([self.L_GAN.generator(f.patches.float()) for f in judged]).sum()
+        L_FM = torch.stack([self.L_FM(r.features, f.features) for r, f in zip(on_real, judged, strict=True)]).sum()
         self.collector.add(d=L_D, g=L_G, fm=L_FM)
         return stage.weights.gan * L_G + stage.weights.feature_matching * L_FM
 

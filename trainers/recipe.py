@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from models.discriminator import STRIDE as JUDGE_STRIDE
+from models.discriminator import DiscriminatorSettings
 from models.dned import STRIDE as DNED_STRIDE
 from models.edges import EdgeSettings
 from models.style import AXES
@@ -99,11 +100,17 @@ class ImageRecipe(_Section):
     edge: EdgeSettings = EdgeSettings()
     edge_augmentation: EdgeAugmentation | None = None
     adversarial: Literal["lsgan", "vanilla", "hinge"] = "lsgan"
-    discriminator_width: Annotated[int, Field(gt=0)] = 64
-    discriminator_sees_edges: bool = False
-    """Condition D on the edge map that G saw, beyond eq. 3 and 5."""
+    discriminator: DiscriminatorSettings = DiscriminatorSettings()
+    dned_side_weights: tuple[Weight, Weight, Weight, Weight, Weight, Weight] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+    """The constants a_0..a_5 of eq. 4, fine to coarse."""
+    perceptual: Literal["bundle", "vgg19"] = "bundle"
+    """Whose features train: of a segmenter's bundle, or of torchvision's VGG19 with its published weights."""
     perceptual_bundle: str | None = None
-    """Bundle whose features train; must be given where a stage weighs ``perceptual``. Never random weights."""
+    """That bundle; must be given where a stage weighs ``perceptual``. Never random weights."""
+    perceptual_weights: Path | None = None
+    """A copy of VGG19's published weights on this machine; None for torch hub's folder."""
+    perceptual_slices: Literal["equal", "pix2pixhd"] = "equal"
+    """Factors of the slices: 1/P each (eq. 6), or pix2pixHD's 1/32, 1/16, 1/8, 1/4, 1 (an extension)."""
     perceptual_blur: bool = True
     """Blur both pictures before the frozen network (an extension of eq. 6)."""
     perceptual_normalise: bool = True
@@ -124,6 +131,38 @@ class ImageRecipe(_Section):
     sample_every: Annotated[int, Field(gt=0)] = 500
     checkpoint_every: Annotated[int, Field(gt=0)] = 500
     report_every: Annotated[int, Field(gt=0)] = 50
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_former_keys(cls, raw: Any) -> Any:
+        """Recipes written before there was a section ``discriminator`` (of runs, on bundles' cards) go on working."""
+        former = {f"discriminator_{key}": key for key in ("width", "sees_edges")}
+        if not isinstance(raw, dict) or not (found := former.keys() & raw.keys()):
+            return raw
+        if "discriminator" in raw:
+            raise ValueError(f"{min(found)} is the former name of a key of the section discriminator: give it there")
+        kept = {k: v for k, v in raw.items() if k not in former}
+        return kept | {"discriminator": {former[k]: raw[k] for k in found}}
+
+    @model_validator(mode="after")
+    def _networks_fit(self) -> Self:
+        """No network without its weights or its input, and no key that has no effect."""
+        if self.discriminator.sees_instance_edges:
+            raise ValueError(
+                f"discriminator.sees_instance_edges needs instance ids, and data of kind {self.data.kind!r} give"
+                " training none: leave it out"
+            )
+        if self.perceptual == "vgg19" and self.perceptual_bundle is not None:
+            raise ValueError(
+                f"perceptual is vgg19 and perceptual_bundle is {self.perceptual_bundle!r}: give one of them"
+            )
+        if self.perceptual == "bundle" and self.perceptual_weights is not None:
+            raise ValueError(
+                f"perceptual_weights names {self.perceptual_weights}, which only perceptual vgg19 reads: set it"
+            )
+        if any(s.weights.dned for s in self.stages) and not any(self.dned_side_weights):
+            raise ValueError("dned_side_weights are all 0, but stages weigh dned: give one above 0")
+        return self
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -167,8 +206,12 @@ class SegmenterRecipe(_Section):
 
     name: str
     data: DataRecipe = DataRecipe()
-    arch: Literal["unet-segmenter", "pyramid-segmenter"]
+    arch: Literal["unet-segmenter", "pyramid-segmenter", "pspnet-segmenter"]
     width: Annotated[int, Field(gt=0)]
+    backbone: Literal["resnet18", "resnet34", "resnet50", "mobilenet_v3_small", "mobilenet_v3_large"] | None = None
+    """Of ``pspnet-segmenter``, which begins with its published ImageNet weights, never with random ones."""
+    backbone_weights: Path | None = None
+    """A copy of these weights on this machine; None for torch hub's folder."""
     steps: Annotated[int, Field(gt=0)]
     batch: Annotated[int, Field(gt=0)] = 6
     lr: Positive = 3e-3
@@ -178,6 +221,18 @@ class SegmenterRecipe(_Section):
     precision: Literal["fp32", "bf16"] = "bf16"
     seed: int = 0
     report_every: Annotated[int, Field(gt=0)] = 50
+
+    @model_validator(mode="after")
+    def _has_its_backbone(self) -> Self:
+        """A backbone for the network that has one, and for no other."""
+        if (self.arch == "pspnet-segmenter") is not (self.backbone is not None):
+            raise ValueError(
+                f"arch is {self.arch} and backbone is {self.backbone or 'missing'}: pspnet-segmenter needs one, the"
+                " other networks have none"
+            )
+        if self.backbone_weights is not None and self.backbone is None:
+            raise ValueError(f"backbone_weights names {self.backbone_weights}, but there is no backbone: leave it out")
+        return self
 
 
 RecipeT = TypeVar("RecipeT", bound=BaseModel)

@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel
 
 from sim_bridge.errors import UsageError
-from trainers.recipe import dump_recipe
+from trainers.recipe import dump_recipe, load_recipe
 
 RECIPE: Final = "recipe.yaml"
 
@@ -42,7 +42,8 @@ class RunFolder:
             UsageError: The run has another one, and ``may_differ`` was not given.
         """
         file, text = self.path / RECIPE, dump_recipe(recipe)
-        if file.is_file() and (before := file.read_text(encoding="utf-8")) != text:
+        if file.is_file() and not self._holds(recipe):
+            before = file.read_text(encoding="utf-8")
             if not may_differ:
                 raise UsageError(
                     f"run {self.path} was begun with another recipe than this one: give {file} as --recipe,"
@@ -50,6 +51,13 @@ class RunFolder:
                 )
             (self.path / f"recipe-until-{step:06d}.yaml").write_text(before, encoding="utf-8")
         file.write_text(text, encoding="utf-8")
+
+    def _holds(self, recipe: BaseModel) -> bool:
+        """Whether the run's recipe is this one; keys that it was written without have their defaults."""
+        try:
+            return load_recipe(type(recipe), str(self.path / RECIPE)) == recipe
+        except UsageError:
+            return False
 
     def recipe_changes(self) -> list[int]:
         """Steps at which the recipe was changed."""

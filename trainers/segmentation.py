@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.bundle import Bundle, Card, load_bundle, save_bundle
-from models.segmenter import SEGMENTERS, Segmenter
+from models.published import WeightsError
+from models.segmenter import SEGMENTERS, PSPNetSegmenter, Segmenter, backbone_file, load_backbone
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import ByteArray
 from sim_bridge.labels import LabelMap, Taxonomy
@@ -24,20 +25,27 @@ from trainers.device import pick_device
 from trainers.recipe import SegmenterRecipe
 from trainers.report import Collector, Progress, check_finite
 
+IGNORE_RULE: Final = (
+    "pixels labelled {void!r} count nowhere; {void!r} predicted elsewhere is wrong; one confusion matrix for all"
+    " pictures; the mean is over the classes that occur in the labels"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class SegmentationScore:
-    """Agreement with the labels; pixels labelled as ``void`` are left out of everything.
+    """Agreement with the labels under one rule for what is ignored, :data:`IGNORE_RULE`.
 
     Attributes:
-        pixel_accuracy: Share of the other pixels whose class is right.
-        mean_iou: Mean intersection over union of the classes that occur in the labels.
+        pixel_accuracy: Share of the counted pixels whose class is right.
+        mean_iou: Mean intersection over union of the classes that occur in the labels; NaN where none does.
         iou: By class; NaN where the class does not occur.
+        ignored: Share of all pixels that is ignored.
     """
 
     pixel_accuracy: float
     mean_iou: float
     iou: tuple[float, ...]
+    ignored: float
 
     def by_name(self, classes: Sequence[str]) -> dict[str, float]:
         """IoU of the classes that occur, three digits, by name."""
@@ -45,17 +53,32 @@ class SegmentationScore:
 
 
 def score(predicted: Iterable[ByteArray], labels: Iterable[ByteArray], classes: int, void: int) -> SegmentationScore:
-    """Scores pictures together, one confusion matrix for all."""
+    """Scores pictures together, one confusion matrix for all.
+
+    Args:
+        predicted: Class ids, uint8 ``(H, W)``.
+        labels: The true ones, likewise.
+        classes: Number of classes.
+        void: The class whose pixels are ignored.
+    """
     confusion: npt.NDArray[np.int64] = np.zeros((classes, classes), np.int64)
+    pixels = 0
     for p, truth in zip(predicted, labels, strict=True):
         counted = truth != void
+        pixels += truth.size
         index = truth[counted].astype(np.int64) * classes + p[counted]
         confusion += np.bincount(index, minlength=classes * classes).reshape(classes, classes)
     right = np.diag(confusion).astype(float)
     occurs = confusion.sum(1) > 0
     union = confusion.sum(0) + confusion.sum(1) - np.diag(confusion)
     iou = np.where(occurs, right / np.maximum(union, 1), np.nan)
-    return SegmentationScore(float(right.sum() / max(1, confusion.sum())), float(np.nanmean(iou)), tuple(iou.tolist()))
+    counted_pixels = int(confusion.sum())
+    return SegmentationScore(
+        pixel_accuracy=float(right.sum() / max(1, counted_pixels)),
+        mean_iou=float(iou[occurs].mean()) if occurs.any() else float("nan"),
+        iou=tuple(iou.tolist()),
+        ignored=1 - counted_pixels / max(1, pixels),
+    )
 
 
 def predict(network: Segmenter, pictures: Sequence[ByteArray]) -> list[ByteArray]:
@@ -158,7 +181,7 @@ def train_segmenter(recipe: SegmenterRecipe, root: Path, folder: Path, command: 
     data = open_data(recipe.data, root, "train")
     samples = list(data)
     device = pick_device()
-    network = SEGMENTERS[recipe.arch](len(data.classes), recipe.width).to(device).to(memory_format=torch.channels_last)
+    network = _build(recipe, len(data.classes)).to(device).to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(network.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
     weights = _class_weights(samples, len(data.classes), data.void).to(device)
     collector, progress = Collector(), Progress(folder, recipe.steps)
@@ -180,6 +203,18 @@ def train_segmenter(recipe: SegmenterRecipe, root: Path, folder: Path, command: 
     return _finish(recipe, network.eval().cpu(), data, open_data(recipe.data, root, "val"), folder, command)
 
 
+def _build(recipe: SegmenterRecipe, classes: int) -> Segmenter:
+    """The network to train; a backbone begins with its published weights."""
+    if recipe.backbone is None:
+        return SEGMENTERS[recipe.arch](classes, recipe.width)
+    try:
+        network = PSPNetSegmenter(classes, recipe.width, recipe.backbone)
+        network.fill_backbone(load_backbone(recipe.backbone, recipe.backbone_weights))
+    except WeightsError as e:
+        raise UsageError(f"recipe {recipe.name!r}: {e}") from e
+    return network
+
+
 def _finish(
     recipe: SegmenterRecipe, network: Segmenter, data: DataSet, val: DataSet, folder: Path, command: str
 ) -> Bundle:
@@ -191,13 +226,16 @@ def _finish(
         "val_pixel_accuracy": round(result.pixel_accuracy, 4),
         "val_mean_iou": round(result.mean_iou, 4),
         "val_iou": result.by_name(val.classes),
+        "val_ignored": round(result.ignored, 4),
+        "ignore_rule": IGNORE_RULE.format(void=val.classes[val.void]),
     }
+    backbone = None if recipe.backbone is None else backbone_file(recipe.backbone, recipe.backbone_weights).name
     card = Card(
         arch=recipe.arch,
         args=network.args,
         classes=list(val.classes),
         size=list(recipe.data.crop),
-        data=data.description,
+        data=data.description + (f"; backbone trained on ImageNet, {backbone}" if backbone else ""),
         command=command,
         steps=recipe.steps,
         metrics=metrics,

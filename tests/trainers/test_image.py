@@ -20,7 +20,7 @@ from trainers.camvid import CamVid
 from trainers.data import load_all
 from trainers.export import export_run
 from trainers.image import ImageTrainer
-from trainers.recipe import ImageRecipe, load_recipe
+from trainers.recipe import ImageRecipe, Stage, load_recipe
 from trainers.report import TrainingError
 from trainers.run_folder import RunFolder
 from trainers.sheets import SampleSheet
@@ -187,6 +187,104 @@ def test_hints_reach_the_exported_network_and_unknown_classes_are_named(
 def test_perceptual_weight_without_a_network_is_refused(recipe: Path, camvid: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="names no 'perceptual_bundle'"):
         trainer(recipe, camvid, tmp_path / "run", perceptual_bundle=None)
+
+
+@pytest.mark.parametrize("arch", ["space-to-depth", "patch70"])
+def test_adversarial_losses_train_d_and_g_each_by_its_own(
+    recipe: Path, camvid: Path, tmp_path: Path, arch: str
+) -> None:
+    scales = 3 if arch == "patch70" else 1
+    run = trainer_with_discriminator(recipe, camvid, tmp_path, arch=arch, scales=scales)
+    stage, checked = run.recipe.stages[-1], []
+    adversarial_terms = run._adversarial_terms
+
+    def check(stage: Stage, s: torch.Tensor, x: torch.Tensor, fake: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
+        run.discriminator.zero_grad()
+        loss = adversarial_terms(stage, s, x, fake, e)
+        of_d = [p.grad.clone() for p in run.discriminator.parameters() if p.grad is not None]
+        assert len(of_d) == len(list(run.discriminator.parameters())) and all(g.abs().sum() > 0 for g in of_d)
+        assert all(p.grad is None for p in run.network.parameters())
+        loss.backward(retain_graph=True)
+        assert all(torch.equal(g, p.grad) for g, p in zip(of_d, run.discriminator.parameters(), strict=True))
+        assert any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in run.network.generator.parameters())
+        # Eq. 7: every one of the k discriminators adds its L_GAN and its L_FM.
+        with torch.no_grad():
+            judged, real = (run.discriminator(s, picture, None) for picture in (fake, x))
+            L_GAN = sum(run.L_GAN.generator(j.patches) for j in judged)
+            L_FM = sum(run.L_FM(r.features, j.features) for r, j in zip(real, judged, strict=True))
+        assert len(judged) == scales
+        assert loss.item() == pytest.approx(float(L_GAN + 2.5 * L_FM), rel=1e-4)
+        checked.append(True)
+        return loss
+
+    run._adversarial_terms = check  # type: ignore[method-assign]
+    run.train_step(stage)
+    assert checked
+
+
+def trainer_with_discriminator(recipe: Path, camvid: Path, folder: Path, **settings: object) -> ImageTrainer:
+    """The fixture's recipe, rewritten with the section that has replaced ``discriminator_*``."""
+    raw = yaml.safe_load(recipe.read_text())
+    kept = {k: v for k, v in raw.items() if not k.startswith("discriminator")}
+    path = folder / "sections.yaml"
+    path.write_text(yaml.safe_dump(kept | {"discriminator": {"width": 4} | settings}))
+    return trainer(path, camvid, folder / "run")
+
+
+def test_spectral_norm_survives_a_checkpoint(recipe: Path, camvid: Path, tmp_path: Path) -> None:
+    run = trainer_with_discriminator(recipe, camvid, tmp_path, spectral_norm=True)
+    stop_at_step(run, 4)
+    assert not run.train()
+    again = trainer(tmp_path / "sections.yaml", camvid, tmp_path / "run", resume=True)
+    expected, found = run.discriminator.state_dict(), again.discriminator.state_dict()
+    assert expected.keys() == found.keys() and any(k.endswith("_u") for k in found)
+    assert all(torch.equal(expected[k], found[k]) for k in expected)
+    assert again.train()
+
+
+def test_recipes_with_the_former_keys_of_the_discriminator_go_on_working(recipe: Path) -> None:
+    resolved = load_recipe(ImageRecipe, str(recipe))
+    assert (resolved.discriminator.width, resolved.discriminator.sees_edges) == (8, True)
+    assert resolved.discriminator.arch == "space-to-depth"
+    for name in ("camvid-lite", "toytown-lite"):
+        stored = ImageRecipe.model_validate(load_bundle(name).card.recipe)
+        assert (stored.discriminator.width, stored.discriminator.sees_edges) == (48, True)
+    with pytest.raises(UsageError, match="discriminator_sees_edges is the former name"):
+        load_recipe(ImageRecipe, str(recipe), {"discriminator": {"width": 8}})
+
+
+def test_a_run_begun_before_a_key_existed_goes_on(recipe: Path, camvid: Path, tmp_path: Path) -> None:
+    run = trainer(recipe, camvid, tmp_path / "run")
+    old = recipe.read_text()
+    (tmp_path / "run" / "recipe.yaml").write_text(old)
+    run.folder.save_recipe(run.recipe)
+    assert run.folder.recipe_changes() == []
+    (tmp_path / "run" / "recipe.yaml").write_text(old + "no_such_key: 1\n")
+    with pytest.raises(UsageError, match="--recipe-changed"):
+        run.folder.save_recipe(run.recipe)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"discriminator": {"sees_instance_edges": True}}, "needs instance ids, and data of kind 'camvid' give"),
+        ({"discriminator": {"scales": 3}}, "has one scale"),
+        ({"discriminator": {"heads": 3}}, "discriminator.heads"),
+        ({"perceptual": "vgg19"}, "perceptual is vgg19 and perceptual_bundle is"),
+        ({"perceptual": "vgg16"}, "perceptual: Input should be 'bundle' or 'vgg19'"),
+        ({"perceptual_weights": "vgg.pth"}, "which only perceptual vgg19 reads"),
+        ({"dned_side_weights": [0] * 6}, "are all 0"),
+        ({"dned_side_weights": [1] * 5}, "dned_side_weights"),
+    ],
+)
+def test_networks_that_cannot_be_had_are_refused_by_the_recipe(
+    recipe: Path, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    raw = {k: v for k, v in yaml.safe_load(recipe.read_text()).items() if not k.startswith("discriminator")}
+    path = tmp_path / "changed.yaml"
+    path.write_text(yaml.safe_dump(raw | changes))
+    with pytest.raises(UsageError, match=message):
+        load_recipe(ImageRecipe, str(path))
 
 
 def run_cli(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -1,13 +1,23 @@
 """Segmenters are trained, scored and written by one command."""
 
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.error import URLError
 
+import numpy as np
+import pytest
+import torch
 import yaml
+from torchvision.models import mobilenet_v3_small
 
 from models.bundle import load_bundle
+from models.segmenter import PSPNetSegmenter
+from sim_bridge.errors import UsageError
+from trainers.recipe import SegmenterRecipe
+from trainers.segmentation import score, train_segmenter
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,3 +42,76 @@ def test_command_line_trains_a_segmenter(camvid: Path, tmp_path: Path) -> None:
     assert bundle.card.arch == "unet-segmenter" and bundle.card.steps == 150
     # 150 steps on a drawn scene of five flat colours are enough to beat one class everywhere
     assert bundle.card.metrics["val_pixel_accuracy"] > 0.5
+    assert set(bundle.card.metrics["val_iou"]) == {"sky", "building", "road", "car"}
+    assert "pixels labelled 'unlabeled' count nowhere" in bundle.card.metrics["ignore_rule"]
+    assert 0 < bundle.card.metrics["val_ignored"] < 0.1
+
+
+def backbone_recipe(**changes: object) -> SegmenterRecipe:
+    plain = {
+        "name": "x", "arch": "pspnet-segmenter", "backbone": "mobilenet_v3_small", "width": 8, "steps": 2, "batch": 2,
+        "data": {"crop": [64, 32]},
+    }  # fmt: skip
+    return SegmenterRecipe.model_validate(plain | changes)
+
+
+def test_a_pspnet_begins_with_the_weights_that_are_named(camvid: Path, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    published = mobilenet_v3_small(weights=None).state_dict()
+    torch.save(published, tmp_path / "published.pth")
+    (tmp_path / "run").mkdir()
+    # A rate so low that the weights of the backbone stay what they were given to be.
+    recipe = backbone_recipe(backbone_weights=str(tmp_path / "published.pth"), lr=1e-12, weight_decay=0)
+    card = train_segmenter(recipe, camvid, tmp_path / "run", "none").card
+    network = load_bundle(tmp_path / "run" / "bundle").network
+    assert isinstance(network, PSPNetSegmenter)
+    first = network.stages[0][0][0].weight  # type: ignore[index]
+    torch.testing.assert_close(first, published["features.0.0.weight"], atol=1e-3, rtol=1e-2)
+    assert card.args == {"classes": 12, "width": 8, "backbone": "mobilenet_v3_small"}
+    assert card.data.endswith("; backbone trained on ImageNet, published.pth") and str(tmp_path) not in card.data
+
+
+def test_a_pspnet_without_published_weights_is_refused(
+    camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_arguments: object) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr(torch.hub, "urlopen", unreachable)
+    with pytest.raises(
+        UsageError, match=r"weights mobilenet_v3_small-047dcff4\.pth .*or name it with backbone_weights"
+    ):
+        train_segmenter(backbone_recipe(), camvid, tmp_path / "run", "none")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"backbone": None}, "backbone is missing: pspnet-segmenter needs one"),
+        ({"arch": "unet-segmenter"}, "the other networks have none"),
+        ({"arch": "unet-segmenter", "backbone": None, "backbone_weights": "x.pth"}, "there is no backbone"),
+        ({"backbone": "resnet1001"}, "Input should be 'resnet18'"),
+    ],
+)
+def test_backbones_and_networks_that_do_not_go_together(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        backbone_recipe(**changes)
+
+
+def test_the_ignore_rule_by_hand() -> None:
+    """Void labels count nowhere, a void prediction is wrong, classes without labels are not in the mean."""
+    labels = [np.array([[0, 0, 1, 3]], np.uint8), np.array([[1, 3, 3, 3]], np.uint8)]
+    predicted = [np.array([[0, 3, 1, 0]], np.uint8), np.array([[2, 2, 0, 3]], np.uint8)]
+    result = score(predicted, labels, classes=4, void=3)
+    # class 0: 1 of union 2 (one of its pixels was called void); class 1: 1 of union 2; class 2 is in no label
+    assert result.iou[:2] == pytest.approx((0.5, 0.5)) and math.isnan(result.iou[2]) and math.isnan(result.iou[3])
+    assert result.mean_iou == pytest.approx(0.5)
+    assert result.pixel_accuracy == pytest.approx(2 / 4)
+    assert result.ignored == pytest.approx(4 / 8)
+
+
+def test_nothing_but_void_has_no_score() -> None:
+    void = np.full((2, 2), 3, np.uint8)
+    result = score([np.zeros((2, 2), np.uint8)], [void], classes=4, void=3)
+    assert math.isnan(result.mean_iou) and result.ignored == 1 and result.pixel_accuracy == 0
