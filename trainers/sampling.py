@@ -35,6 +35,10 @@ class Batch(NamedTuple):
         moved[0] = moved[0].contiguous(memory_format=torch.channels_last)
         return Batch(*moved)
 
+    def part(self, samples: slice) -> Batch:
+        """Some of its samples."""
+        return Batch(*(t[samples] for t in self))
+
 
 class Sampler:
     """Draws crops: flipped at random, edges degraded as the recipe says. Its state is part of a checkpoint."""
@@ -54,10 +58,10 @@ class Sampler:
         self.rng.bit_generator.state = state
 
     def draw(self) -> Batch:
-        """The next batch."""
+        """All samples of the next step."""
         width, height = self._recipe.data.crop
         crops = []
-        for k in self.rng.integers(len(self._samples), size=self._recipe.batch):
+        for k in self.rng.integers(len(self._samples), size=self._recipe.step_batch):
             sample = self._samples[k]
             top = int(self.rng.integers(sample.labels.shape[0] - height + 1))
             left = int(self.rng.integers(sample.labels.shape[1] - width + 1))
