@@ -14,8 +14,8 @@ def pick_device() -> torch.device:
 
 
 def peak_memory(device: torch.device) -> float:
-    """The most memory this process has held so far, GiB: allocated by torch on CUDA, resident on a CPU."""
+    """The most memory this process has held so far, GB (1e9 bytes): allocated by torch on CUDA, resident on a CPU."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
+        return torch.cuda.max_memory_allocated(device) / 1e9
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

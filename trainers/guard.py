@@ -65,6 +65,25 @@ def bad_output(modules: Mapping[str, nn.Module], forward: Callable[[], object]) 
     return f"'{found[0]}'" if found else None
 
 
+def find_cause(modules: Mapping[str, nn.Module], samples: Mapping[str, Tensor], forward: Callable[[], object]) -> str:
+    """The place where a step stopped being numbers, as part of a sentence.
+
+    Args:
+        modules: The networks, their gradients still in them.
+        samples: What the step was given.
+        forward: Runs the step's forward passes once more.
+    """
+    if (weight := bad_weight(modules)) is not None:
+        return f"the weight {weight} is not finite"
+    if (sample := first_bad_value(samples)) is not None:
+        return f"the samples' {sample} is not finite"
+    if (output := bad_output(modules, forward)) is not None:
+        return f"the first output that is not finite is that of {output}"
+    if (gradient := bad_gradient(modules)) is not None:
+        return f"weights and outputs are finite, the gradient of {gradient} is not"
+    return "weights, outputs and gradients are finite, each for itself"
+
+
 @contextmanager
 def _hooks(
     modules: Mapping[str, nn.Module], watcher: Callable[[str], Callable[[nn.Module, Any, Any], None]]

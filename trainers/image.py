@@ -34,7 +34,7 @@ from sim_bridge.errors import UsageError
 from trainers.board import Board
 from trainers.data import Sample
 from trainers.device import peak_memory, pick_device
-from trainers.guard import ADVICE, bad_gradient, bad_output, bad_weight, first_bad_value, gradients, total_norm
+from trainers.guard import ADVICE, bad_weight, find_cause, first_bad_value, gradients, total_norm
 from trainers.processes import Group
 from trainers.recipe import ImageRecipe, Stage
 from trainers.relight import relight
@@ -136,7 +136,7 @@ class ImageTrainer:
         self.discriminator = discriminator.to(self.device).to(memory_format=torch.channels_last)
         self.optimiser_g = torch.optim.Adam(self.network.parameters(), recipe.stages[0].lr, betas=recipe.betas)
         self.optimiser_d = torch.optim.Adam(self.discriminator.parameters(), 1e-4, betas=recipe.betas)
-        self.sampler = Sampler(samples, recipe, len(classes))
+        self.sampler = Sampler(samples, recipe, len(classes), self.group.rank, self.group.size)
         self.style_rng = torch.Generator().manual_seed(recipe.seed)
         self.step = 0
         self.collector = Collector()
@@ -254,16 +254,15 @@ class ImageTrainer:
         self._update_average()
 
     def _draw_parts(self) -> list[Part]:
-        """Draws the next step, the same on every process, and cuts out what this one trains on, batch by batch."""
+        """Draws the next step, the same on every process, and cuts this one's share of it into batches."""
         recipe = self.recipe
-        whole, window = self.sampler.draw(), self.sampler.judge_window(*recipe.data.crop[::-1])
-        logits = self.network.dned.ensemble_logits.detach()
-        weights = draw_weights(
-            logits, recipe.step_batch, recipe.style_spread, recipe.style_learned_share, self.style_rng
-        )
-        share = self.group.share(recipe.batch)
-        own = [slice(i + share.start, i + share.stop) for i in range(0, recipe.step_batch, recipe.batch)]
-        return [Part(whole.part(samples).to(self.device), weights[samples], window) for samples in own]
+        own, window = self.sampler.draw(), self.sampler.judge_window(*recipe.data.crop[::-1])
+        logits, share = self.network.dned.ensemble_logits.detach(), recipe.style_learned_share
+        weights = draw_weights(logits, recipe.step_batch, recipe.style_spread, share, self.style_rng)
+        weights = weights[self.group.share(recipe.step_batch)]
+        size = recipe.batch // self.group.size
+        parts = [slice(i, i + size) for i in range(0, len(weights), size)]
+        return [Part(own.part(samples).to(self.device), weights[samples], window) for samples in parts]
 
     def _finish_gradients(self, stage: Stage, parts: Sequence[Part], loss: Tensor) -> None:
         """Means over parts and processes, checked and clipped; the loss goes with them, so that all decide alike."""
@@ -288,14 +287,8 @@ class ImageTrainer:
         losses = self.collector.latest(len(parts))
         loss = first_bad_value(losses)
         what = "all losses are finite but a gradient is not" if loss is None else f"the loss {loss!r} is {losses[loss]}"
-        if (where := bad_weight(modules)) is not None:
-            where = f"the weight {where} is not finite"
-        elif (where := bad_output(modules, forward)) is not None:
-            where = f"the first output that is not finite is that of {where}"
-        elif (where := bad_gradient(modules)) is not None:
-            where = f"weights and outputs are finite, the gradient of {where} is not"
-        else:
-            where = "each gradient is finite, but they are too large to sum"
+        samples = {f"{name} {i}": t for i, part in enumerate(parts) for name, t in part.batch._asdict().items()}
+        where = find_cause(modules, samples, forward)
         sentence = f"{what} at step {self.step + 1}; {where}: {ADVICE}"
         by_loss = self.group.first_sentence(sentence if loss is not None else None, "loss")
         return by_loss or self.group.first_sentence(sentence, "gradient") or sentence
@@ -313,7 +306,7 @@ class ImageTrainer:
         check_finite(means, self.step)
         if progress is not None:
             rates = {f"lr_{n}": o.param_groups[0]["lr"] for n, o in (("g", self.optimiser_g), ("d", self.optimiser_d))}
-            progress.report(self.step, stage.name, means | rates | {"memory_gib": peak_memory(self.device)})
+            progress.report(self.step, stage.name, means | rates | {"memory_gb": peak_memory(self.device)})
 
     def _save(self) -> None:
         """Writes the checkpoint, of weights that are numbers and the same on every process.

@@ -20,8 +20,10 @@ from trainers.image import ImageTrainer
 from trainers.processes import Group, joined
 from trainers.recipe import ImageRecipe, load_recipe
 from trainers.run_folder import RunFolder
+from trainers.sampling import Batch
 
 SIZE = 2
+Accident = Callable[[ImageTrainer], None]
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload([__name__])
 
@@ -51,32 +53,38 @@ def before_step(run: ImageTrainer, step: int, call: Callable[[], None]) -> None:
     run.train_step = call_then_train  # type: ignore[method-assign]
 
 
-def terminate() -> None:
+def terminate(_run: ImageTrainer) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def freeze() -> None:
+def freeze(_run: ImageTrainer) -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
-def vanish() -> None:
+def vanish(_run: ImageTrainer) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def refuse() -> None:
+def refuse(_run: ImageTrainer) -> None:
     raise UsageError("street_7.png cannot be read")
 
 
-def trip() -> None:
+def trip(_run: ImageTrainer) -> None:
     raise ZeroDivisionError("by nothing")
 
 
-def poison_a_discriminator_bias(run: ImageTrainer) -> None:
-    with torch.no_grad():
-        next(iter(run.discriminator.parameters())).view(-1)[0] = float("inf")
+def spoil_the_batch(run: ImageTrainer) -> None:
+    draw = run.sampler.draw
+
+    def draw_spoilt() -> Batch:
+        batch = draw()
+        batch.x[0, 0, 0, 0] = float("nan")
+        return batch
+
+    run.sampler.draw = draw_spoilt  # type: ignore[method-assign]
 
 
-def train_one(rank: int, port: int, run: Path, accident: Callable[[], None] | None, arguments: dict[str, Any]) -> None:
+def train_one(rank: int, port: int, run: Path, accident: Accident | None, arguments: dict[str, Any]) -> None:
     """What each process does; its outcome goes into ``outcome-RANK.json`` beside the run."""
     os.environ |= {
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(SIZE),
@@ -88,14 +96,14 @@ def train_one(rank: int, port: int, run: Path, accident: Callable[[], None] | No
         with joined(timedelta(seconds=20)) as group:
             made = make_trainer(run=run, group=group, **arguments)
             if accident is not None and rank == 1:
-                before_step(made, 3, accident)
+                before_step(made, 3, lambda: accident(made))
             outcome |= {"reached_end": made.train(), "step": made.step}
     except (SimBridgeError, ZeroDivisionError) as e:
         outcome |= {"error": type(e).__name__, "sentence": str(e)}
     run.with_name(f"{run.name}-outcome-{rank}.json").write_text(json.dumps(outcome))
 
 
-def train_on_two(run: Path, accident: Callable[[], None] | None = None, **arguments: Any) -> list[dict[str, Any]]:
+def train_on_two(run: Path, accident: Accident | None = None, **arguments: Any) -> list[dict[str, Any]]:
     """Trains; ``accident`` befalls process 1 when step 3 begins. Outcomes by process, empty for one that left none."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

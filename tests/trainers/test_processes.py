@@ -118,7 +118,7 @@ def test_a_batch_that_processes_cannot_share_is_refused(recipe: Path, camvid: Pa
 
 
 def test_torchrun_trains_on_two_processes(recipe: Path, camvid: Path, tmp_path: Path) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--"]
     train = ["trainers/run.py", "image", "--recipe", str(recipe), "--root", str(camvid), "--run", str(tmp_path / "run")]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     common: dict[str, Any] = {"capture_output": True, "text": True, "cwd": ROOT, "env": environment, "check": False}
