@@ -37,22 +37,32 @@ def colour_hints(rgb: Tensor, labels: Tensor, hinted: Tensor) -> Tensor:
     return torch.cat([pooled[:, :3] / share.clamp_min(1 / STRIDE**2), share], 1)
 
 
-def vary_hints(hints: Tensor, jitter: float, dropout: float, generator: torch.Generator) -> Tensor:
+def draw_variations(count: int, jitter: float, dropout: float, generator: torch.Generator) -> Tensor:
+    """What :func:`vary_hints` does to a batch, float32 ``(N, 3)``: gains of brightness and saturation, 1 or 0 to keep.
+
+    Args:
+        count: N.
+        jitter: Standard deviation of the gains' logarithms.
+        dropout: Share of the samples that get no hints, so that the network can do without.
+        generator: A CPU generator.
+    """
+    gains = torch.randn(count, 2, generator=generator).mul_(jitter).exp_()
+    kept = torch.rand(count, 1, generator=generator) >= dropout
+    return torch.cat([gains, kept.float()], 1)
+
+
+def vary_hints(hints: Tensor, variations: Tensor) -> Tensor:
     """Hints as a render of the same scene could give them, for training on photographs.
 
     Args:
         hints: ``(N, 4, h, w)``.
-        jitter: Standard deviation of the logarithms of the gains of brightness and of saturation, by sample.
-        dropout: Share of the samples that get none, so that the network can do without.
-        generator: A CPU generator.
+        variations: ``(N, 3)``, see :func:`draw_variations`.
 
     Returns:
         The same shape.
     """
-    count = len(hints)
-    gains = torch.randn(2, count, 1, 1, 1, generator=generator).mul_(jitter).exp_().to(hints)
-    kept = (torch.rand(count, 1, 1, 1, generator=generator) >= dropout).to(hints)
+    brightness, saturation, kept = variations.to(hints)[:, :, None, None, None].unbind(1)
     light, share = (hints[:, :3] + 1) / 2, hints[:, 3:]
     grey = light.mean(1, keepdim=True)
-    varied = ((grey + (light - grey) * gains[1]) * gains[0]).clamp(0, 1) * 2 - 1
+    varied = ((grey + (light - grey) * saturation) * brightness).clamp(0, 1) * 2 - 1
     return torch.cat([torch.where(share > 0, varied, 0.0), share], 1) * kept

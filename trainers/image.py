@@ -2,17 +2,24 @@
 
 One flat loop. ONE discriminator is kept through all stages and resumes: a fresh one teaches nothing for its first
 thousand steps.
+
+A step is drawn whole (samples, style, window) and then trained on in parts: batch after batch where gradients are
+accumulated, and each process its share. The gradients are averaged by hand, not by ``DistributedDataParallel``: its
+hooks want one forward pass per backward pass through a module's ``forward``, while a step here calls DNED by its sides
+and D three times with and without gradients, and leaves out other weights in every phase. One sum over all gradients
+at the end of a step is exact for any of this, and takes less time than a step's smallest layer costs.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,21 +28,27 @@ from models.bundle import TRAINING, load_bundle, load_tensors
 from models.discriminator import build_discriminator
 from models.dned import fuse_sides
 from models.features import PIX2PIXHD_WEIGHTS, FeatureNetwork, VGG19Features
-from models.hints import vary_hints
+from models.hints import draw_variations, vary_hints
 from models.losses import ADVERSARIAL, EdgeLoss, FeatureMatching, FusedEdgeLoss, Perceptual, Pixel, Tone
 from models.network import SFlowNetwork
 from models.published import WeightsError
 from models.style import draw_weights, style_offsets
 from sim_bridge.errors import UsageError
+from trainers.board import Board
 from trainers.data import VOID, Sample
-from trainers.device import pick_device
+from trainers.device import peak_memory, pick_device
+from trainers.guard import ADVICE, bad_weight, find_cause, first_bad_value, gradients, total_norm
+from trainers.processes import Group
 from trainers.recipe import ImageRecipe, Stage
 from trainers.relight import relight
-from trainers.report import Collector, Progress, check_finite
+from trainers.report import Collector, Progress, TrainingError, check_finite
 from trainers.run_folder import RunFolder
 from trainers.sampling import Batch, Sampler
 from trainers.segmentation import load_segmenter
 from trainers.sheets import SampleSheet
+
+SAME: Final = 1e-6
+"""Processes have the same weights when their norms differ by no larger share."""
 
 
 def load_perceptual(recipe: ImageRecipe, device: torch.device) -> Perceptual | None:
@@ -98,6 +111,22 @@ def build_network(recipe: ImageRecipe, classes: Sequence[str], style_reach: Sequ
     )
 
 
+class Part(NamedTuple):
+    """What one forward and backward pass of a step works on.
+
+    Attributes:
+        batch: The samples.
+        weights: Their drawn ensemble weights ``(N, 6)``.
+        window: Rows and columns that the losses' networks see.
+        variations: What is done to the colour hints, ``(N, 3)``; None where the recipe has none.
+    """
+
+    batch: Batch
+    weights: Tensor
+    window: tuple[slice, slice]
+    variations: Tensor | None
+
+
 class Drawn(NamedTuple):
     """What DNED and G made of a batch.
 
@@ -124,13 +153,28 @@ class ImageTrainer:
         samples: The photographs.
         classes: Class names by id.
         folder: Where checkpoints and statistics go.
+        group: The processes that train together; None for this one alone.
+
+    Raises:
+        UsageError: The processes cannot share a batch evenly.
     """
 
     def __init__(
-        self, recipe: ImageRecipe, samples: Sequence[Sample], classes: Sequence[str], folder: RunFolder
+        self,
+        recipe: ImageRecipe,
+        samples: Sequence[Sample],
+        classes: Sequence[str],
+        folder: RunFolder,
+        group: Group | None = None,
     ) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.classes, self.folder = recipe, tuple(classes), folder
+        self.group = Group() if group is None else group
+        if recipe.batch % self.group.size:
+            raise UsageError(
+                f"batch of recipe {recipe.name!r} is {recipe.batch}, which {self.group.size} processes cannot share"
+                f" evenly: give a multiple of {self.group.size}, it is the batch of all together"
+            )
         self.device = pick_device()
         network = build_network(recipe, classes)
         self.network = network.to(self.device).to(memory_format=torch.channels_last)
@@ -139,10 +183,12 @@ class ImageTrainer:
         self.discriminator = discriminator.to(self.device).to(memory_format=torch.channels_last)
         self.optimiser_g = torch.optim.Adam(self.network.parameters(), recipe.stages[0].lr, betas=recipe.betas)
         self.optimiser_d = torch.optim.Adam(self.discriminator.parameters(), 1e-4, betas=recipe.betas)
-        self.sampler = Sampler(samples, recipe, len(classes))
+        self.sampler = Sampler(samples, recipe, len(classes), self.group.rank, self.group.size)
         self.style_rng = torch.Generator().manual_seed(recipe.seed)
         self.step = 0
         self.collector = Collector()
+        self.scores = Collector()
+        """What sample sheets are scored; apart, for only the first process makes sheets."""
         self.L_GAN, self.L_FM, self.L_pixel = ADVERSARIAL[recipe.adversarial](), FeatureMatching(), Pixel()
         self.L_DNED, self.L_fused, self.L_tone = EdgeLoss(recipe.dned_side_weights), FusedEdgeLoss(), Tone()
         self.L_percep = load_perceptual(recipe, self.device)
@@ -197,75 +243,166 @@ class ImageTrainer:
 
     # The loop
 
-    def train(self, sheet: SampleSheet | None = None) -> bool:
-        """Trains to the recipe's end; SIGTERM and Ctrl-C save and stop.
+    def train(self, sheet: SampleSheet | None = None, board: Board | None = None) -> bool:
+        """Trains to the recipe's end; SIGTERM and Ctrl-C to any process save and stop all.
+
+        Args:
+            sheet: Where sample sheets are wanted; on the first process.
+            board: Where TensorBoard is wanted; likewise.
 
         Returns:
             Whether the end was reached.
 
         Raises:
-            TrainingError: A loss is no number any more; the last checkpoint is kept.
+            TrainingError: A loss, gradient or weight is no number any more; the last checkpoint is kept.
+            LostProcessError: Another process failed.
         """
-        recipe, progress = self.recipe, Progress(self.folder.path, self.recipe.steps, self.step)
+        recipe, stopping, progress = self.recipe, self.group.any(self._stop), self._progress(board)
         with self._signals():
-            while self.step < recipe.steps and not self._stop:
+            while self.step < recipe.steps and not stopping:
                 stage = recipe.stage_at(self.step)
                 self.train_step(stage)
                 self.step += 1
                 # Maintenance: sample, report, save. Nothing is saved that was not looked at first.
-                save = self.step == recipe.steps or self.step % recipe.checkpoint_every == 0
-                if sheet is not None and (self.step == recipe.steps or self.step % recipe.sample_every == 0):
-                    sheet.write(self.average, self.step)
-                if save or self._stop or self.step % recipe.report_every == 0:
-                    means = self.collector.collect()
-                    check_finite(means, self.step)
-                    progress.report(self.step, stage.name, means)
-                if save or self._stop:
-                    self.folder.save(self.state())
+                last = self.step == recipe.steps
+                if sheet is not None and (last or self.step % recipe.sample_every == 0):
+                    path = sheet.write(self.average, self.step)
+                    if board is not None:
+                        board.sheet(self.step, path)
+                stopping = self.group.any(self._stop)
+                save = last or stopping or self.step % recipe.checkpoint_every == 0
+                if save or self.step % recipe.report_every == 0:
+                    self._report(stage, progress)
+                if save:
+                    self._save()
         return self.step >= recipe.steps
 
     def train_step(self, stage: Stage) -> None:
-        """One step of G, DNED and D on one batch."""
+        """One step of G, DNED and D.
+
+        Raises:
+            TrainingError: A loss or gradient is not finite; no weight was touched.
+        """
         self._set_learning_rates(stage)
-        batch = self.sampler.draw().to(self.device)
-        drawn = self._render(batch, stage)
-        loss = self._edge_terms(stage, drawn, batch.e) + self._picture_terms(stage, batch.s, drawn)
-        # Update G and DNED, then D: both losses were taken from the same two networks.
+        parts = self._draw_parts()
         self.optimiser_g.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
+        self.optimiser_d.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.device)
+        for part in parts:
+            drawn = self._render(part, stage)
+            loss = self._edge_terms(stage, drawn, part.batch.e) + self._picture_terms(stage, part, drawn)
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        self._finish_gradients(stage, parts, total)
+        # Update G and DNED, then D: both losses were taken from the same two networks.
         self.optimiser_g.step()
         if stage.weights.gan:
             self.optimiser_d.step()
         self._update_average()
 
+    def _draw_parts(self) -> list[Part]:
+        """Draws the next step, the same on every process, and cuts this one's share of it into batches."""
+        recipe = self.recipe
+        own, window = self.sampler.draw(), self.sampler.judge_window(*recipe.data.crop[::-1])
+        logits, share = self.network.dned.ensemble_logits.detach(), recipe.style_learned_share
+        weights = draw_weights(logits, recipe.step_batch, recipe.style_spread, share, self.style_rng)
+        hints, varied = recipe.hints, None
+        if hints is not None:
+            varied = draw_variations(recipe.step_batch, hints.jitter, hints.dropout, self.style_rng)
+        mine = self.group.share(recipe.step_batch)
+        weights, varied = weights[mine], None if varied is None else varied[mine]
+        size = recipe.batch // self.group.size
+        parts = [slice(i, i + size) for i in range(0, len(weights), size)]
+        return [
+            Part(own.part(k).to(self.device), weights[k], window, None if varied is None else varied[k]) for k in parts
+        ]
+
+    def _finish_gradients(self, stage: Stage, parts: Sequence[Part], loss: Tensor) -> None:
+        """Means over parts and processes, checked and clipped; the loss goes with them, so that all decide alike."""
+        of_g, of_d = gradients(self.network), gradients(self.discriminator)
+        self.group.average([*of_g, *of_d, loss], len(parts))
+        norm = total_norm(of_g)
+        if not torch.isfinite(norm + total_norm(of_d) + loss):
+            raise TrainingError(self._explain(stage, parts))
+        nn.utils.clip_grads_with_norm_(self.network.parameters(), self.recipe.clip, norm)
+        self.collector.add(gradient=norm)
+
+    def _explain(self, stage: Stage, parts: Sequence[Part]) -> str:
+        """Where the step in hand stopped being numbers, by the first process that has such a loss."""
+        modules = {"network": self.network, "discriminator": self.discriminator}
+
+        def forward() -> None:
+            for part in parts:
+                drawn = self._render(part, stage)
+                if stage.weights.gan:
+                    self.discriminator(part.batch.s, drawn.fake, drawn.e if self.discriminator.planes else None)
+
+        losses = self.collector.latest(len(parts))
+        loss = first_bad_value(losses)
+        what = "all losses are finite but a gradient is not" if loss is None else f"the loss {loss!r} is {losses[loss]}"
+        samples = {f"{name} {i}": t for i, part in enumerate(parts) for name, t in part.batch._asdict().items()}
+        where = find_cause(modules, samples, forward)
+        sentence = f"{what} at step {self.step + 1}; {where}: {ADVICE}"
+        by_loss = self.group.first_sentence(sentence if loss is not None else None, "loss")
+        return by_loss or self.group.first_sentence(sentence, "gradient") or sentence
+
+    # Maintenance
+
+    def _progress(self, board: Board | None) -> Progress | None:
+        """What reports go through, on the process that writes."""
+        if not self.folder.writes:
+            return None
+        return Progress(self.folder.path, self.recipe.steps, self.step, self.recipe.step_batch, board=board)
+
+    def _report(self, stage: Stage, progress: Progress | None) -> None:
+        means = self.group.mean(self.collector.collect()) | self.scores.collect()
+        check_finite(means, self.step)
+        if progress is not None:
+            rates = {f"lr_{n}": o.param_groups[0]["lr"] for n, o in (("g", self.optimiser_g), ("d", self.optimiser_d))}
+            progress.report(self.step, stage.name, means | rates | {"memory_gb": peak_memory(self.device)})
+
+    def _save(self) -> None:
+        """Writes the checkpoint, of weights that are numbers and the same on every process.
+
+        Raises:
+            TrainingError: They are not.
+        """
+        modules = {"network": self.network, "average": self.average, "discriminator": self.discriminator}
+        norm = float(total_norm([p.detach() for m in modules.values() for p in m.parameters()]))
+        if not math.isfinite(norm):
+            raise TrainingError(f"the weight {bad_weight(modules)} is not finite after step {self.step}: {ADVICE}")
+        if (apart := self.group.spread(norm)) > SAME * norm:
+            raise TrainingError(
+                f"the weights' norm {norm:.6g} differs by {apart:.2g} between processes after step {self.step}: start"
+                " all from the same code, data and checkpoint"
+            )
+        self.folder.save(self.state())
+
+    # The losses
+
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
 
-    def _render(self, batch: Batch, stage: Stage) -> Drawn:
+    def _render(self, part: Part, stage: Stage) -> Drawn:
         """Runs DNED and G as the stage's phase says."""
-        recipe, x = self.recipe, batch.x
+        recipe, batch, weights, x = self.recipe, part.batch, part.weights, part.batch.x
         dned = self.network.dned
         with self._autocast():
             sides = dned.sides(batch.e_degraded)
             fused = fuse_sides([d.detach() for d in sides], dned.learned_weights().expand(len(batch.s), -1))
-            logits, spread = dned.ensemble_logits.detach(), recipe.style_spread
-            weights = draw_weights(logits, len(batch.s), spread, recipe.style_learned_share, self.style_rng)
             style = self.network.style_vector(weights)
             if recipe.style_relight:
-                x = relight(x, style_offsets(weights, logits), spread)
+                x = relight(x, style_offsets(weights, dned.ensemble_logits), recipe.style_spread)
             seen = batch.e if stage.edges == "laplacian" else torch.sigmoid(fuse_sides(sides, weights))
             if stage.edges == "dned_detached":
                 seen = seen.detach()
-            image = self.network.generator(batch.s, seen, style, self._hints(batch))
+            image = self.network.generator(batch.s, seen, style, self._hints(part))
         return Drawn(image.float(), x, seen.detach().float(), sides, fused)
 
-    def _hints(self, batch: Batch) -> Tensor | None:
+    def _hints(self, part: Part) -> Tensor | None:
         """Colour hints of the pictures that are seen, as the recipe varies them."""
-        hints = self.network.hints_of(batch.seen, batch.s)
-        if hints is None or self.recipe.hints is None:
-            return None
-        return vary_hints(hints, self.recipe.hints.jitter, self.recipe.hints.dropout, self.style_rng)
+        hints = self.network.hints_of(part.batch.seen, part.batch.s)
+        return None if hints is None or part.variations is None else vary_hints(hints, part.variations)
 
     def _edge_terms(self, stage: Stage, drawn: Drawn, e: Tensor) -> Tensor:
         """lambda_3 L_DNED, eq. 4 and 7, and the loss of the ensemble's weights."""
@@ -273,14 +410,14 @@ class ImageTrainer:
         self.collector.add(dned=L_DNED, fused=L_fused)
         return stage.weights.dned * L_DNED + stage.weights.dned_fused * L_fused
 
-    def _picture_terms(self, stage: Stage, s: Tensor, drawn: Drawn) -> Tensor:
+    def _picture_terms(self, stage: Stage, part: Part, drawn: Drawn) -> Tensor:
         """The other terms of eq. 7; D's gradients are left in D."""
         w = stage.weights
         L_pixel, L_tone = self.L_pixel(drawn.x, drawn.fake), self.L_tone(drawn.x, drawn.fake)
         self.collector.add(pixel=L_pixel, tone=L_tone)
         total = w.pixel * L_pixel + w.tone * L_tone
-        rows, columns = self.sampler.judge_window(*s.shape[1:])
-        s, x, e = s[:, rows, columns], drawn.x[..., rows, columns], drawn.e[..., rows, columns]
+        rows, columns = part.window
+        s, x, e = part.batch.s[:, rows, columns], drawn.x[..., rows, columns], drawn.e[..., rows, columns]
         fake = drawn.fake[..., rows, columns].contiguous(memory_format=torch.channels_last)
         if w.perceptual and self.L_percep is not None:
             with self._autocast():
@@ -298,7 +435,6 @@ class ImageTrainer:
         """
         D = self.discriminator
         condition = e if D.planes else None
-        self.optimiser_d.zero_grad(set_to_none=True)
         with self._autocast():
             on_real, on_fake = D(s, x, condition), D(s, fake.detach(), condition)
         pairs = zip(on_real, on_fake, strict=True)

@@ -119,6 +119,9 @@ class ImageRecipe(_Section):
     """Width and height of the randomly shifted window that the losses' networks see; None for the whole crop."""
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     batch: Annotated[int, Field(gt=0)] = 4
+    """Samples that are in memory at once, those of all processes together."""
+    accumulate: Annotated[int, Field(gt=0)] = 1
+    """Batches whose mean gradient makes one step."""
     betas: tuple[float, float] = (0.5, 0.999)
     clip: Positive = 10.0
     warmup: Annotated[int, Field(ge=0)] = 20
@@ -186,6 +189,11 @@ class ImageRecipe(_Section):
             if stage.weights.feature_matching and not stage.weights.gan:
                 raise ValueError(f"stage {stage.name!r} weighs feature_matching without gan: there is no D to match")
         return self
+
+    @property
+    def step_batch(self) -> int:
+        """Samples of one step."""
+        return self.batch * self.accumulate
 
     @property
     def steps(self) -> int:

@@ -6,12 +6,15 @@ import json
 import math
 import sys
 import time
+from collections import deque
 from pathlib import Path
 from typing import TextIO
 
 from torch import Tensor
 
 from sim_bridge.errors import SimBridgeError
+from trainers.board import Board
+from trainers.guard import ADVICE
 
 
 class Collector:
@@ -24,6 +27,10 @@ class Collector:
         """Notes one value each."""
         for name, value in values.items():
             self._values.setdefault(name, []).append(value.detach() if isinstance(value, Tensor) else value)
+
+    def latest(self, count: int) -> dict[str, float]:
+        """Sums of the last ``count`` values of each name, in the order in which the names were first added."""
+        return {k: sum(float(v) for v in values[-count:]) for k, values in self._values.items()}
 
     def collect(self) -> dict[str, float]:
         """Means since the last call."""
@@ -40,10 +47,7 @@ def check_finite(means: dict[str, float], step: int) -> None:
     """
     for name, value in means.items():
         if not math.isfinite(value):
-            raise TrainingError(
-                f"the loss {name!r} is {value} at step {step}: go on from the last checkpoint with --resume, and if it"
-                " comes again lower the learning rates"
-            )
+            raise TrainingError(f"the loss {name!r} is {value} at step {step}: {ADVICE}")
 
 
 class TrainingError(SimBridgeError):
@@ -51,35 +55,75 @@ class TrainingError(SimBridgeError):
 
 
 class Progress:
-    """One status line on a terminal, a line a report elsewhere; every report goes into ``stats.jsonl``."""
+    """One status line on a terminal, a line a report elsewhere; every report goes into ``stats.jsonl``.
 
-    def __init__(self, folder: Path, steps: int, start: int = 0, stream: TextIO = sys.stderr) -> None:
+    Rates are those of the last ten reports.
+
+    Args:
+        folder: The run's.
+        steps: Of the whole training.
+        start: Steps done so far; rows of later ones, which an earlier run made after its checkpoint, are dropped.
+        images: How many a step trains on.
+        stream: Where the lines go.
+        board: TensorBoard, where it was asked for.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        steps: int,
+        start: int = 0,
+        images: int = 1,
+        stream: TextIO = sys.stderr,
+        board: Board | None = None,
+    ) -> None:
         self._file = folder / "stats.jsonl"
         self._forget_after(start)
-        self._steps = steps
-        self._first = start
+        self._steps, self._images = steps, images
         self._began = time.perf_counter()
-        self._stream = stream
+        self._recent = deque([(start, self._began)], maxlen=11)
+        self._stream, self._board = stream, board
 
     def _forget_after(self, start: int) -> None:
-        """Drops the rows of steps that an earlier run made after the checkpoint that this one goes on from."""
         if not self._file.is_file():
             return
         rows = self._file.read_text(encoding="utf-8").splitlines(keepends=True)
         self._file.write_text("".join(r for r in rows if json.loads(r)["step"] <= start), encoding="utf-8")
 
-    def report(self, step: int, stage: str, means: dict[str, float]) -> None:
-        """Writes one report, ``step`` steps being done."""
-        seconds = time.perf_counter() - self._began
-        rate = (step - self._first) / max(seconds, 1e-9)
-        row = {"step": step, "stage": stage, "seconds": round(seconds, 1), "steps_per_s": round(rate, 3)}
+    def _rate(self, step: int) -> float:
+        """Steps per second."""
+        now = time.perf_counter()
+        self._recent.append((step, now))
+        first, began = self._recent[0]
+        return (step - first) / max(now - began, 1e-9)
+
+    def report(self, step: int, stage: str, values: dict[str, float]) -> None:
+        """Writes one report.
+
+        Args:
+            step: Steps done.
+            stage: Name of the part of the schedule.
+            values: Losses and whatever else is to be told, by name.
+        """
+        rate = self._rate(step)
+        numbers = {
+            "seconds": round(time.perf_counter() - self._began, 1),
+            "steps_per_s": round(rate, 3),
+            "images_per_s": round(rate * self._images, 3),
+            **{k: float(f"{v:.6g}") for k, v in values.items()},
+        }
         with self._file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row | {k: round(v, 5) for k, v in means.items()}) + "\n")
+            file.write(json.dumps({"step": step, "stage": stage, **numbers}) + "\n")
+        if self._board is not None:
+            self._board.report(step, numbers)
+        self._say(step, stage, rate, values)
+
+    def _say(self, step: int, stage: str, rate: float, values: dict[str, float]) -> None:
         left = (self._steps - step) / rate if rate else 0.0
-        losses = " ".join(f"{k} {v:.3f}" for k, v in means.items())
+        told = " ".join(f"{k} {v:.3g}" for k, v in values.items())
         filled = 20 * step // self._steps
         bar = "#" * filled + "." * (20 - filled)
-        line = f"[{bar}] {step}/{self._steps} {stage} {rate:.2f} steps/s, {left / 60:.0f} min left  {losses}"
+        speed = f"{rate:.2f} steps/s, {rate * self._images:.1f} images/s, {left / 60:.0f} min left"
         end = "\r" if self._stream.isatty() and step < self._steps else "\n"
-        self._stream.write(line + end)
+        self._stream.write(f"[{bar}] {step}/{self._steps} {stage} {speed}  {told}{end}")
         self._stream.flush()

@@ -18,6 +18,7 @@ import typer
 from models.bundle import BundleError, find_bundle
 from models.edges import LaplacianEdges
 from sim_bridge.errors import SimBridgeError, UsageError
+from trainers.processes import joined, launched
 from trainers.recipe import ImageRecipe, SegmenterRecipe, dump_recipe, load_recipe
 from trainers.run_folder import RunFolder
 
@@ -25,8 +26,10 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 
 @app.callback()
-def _trainers() -> None:
+def _trainers(context: typer.Context) -> None:
     """Train and score the networks."""
+    if context.invoked_subcommand != "image" and launched() > 1:
+        raise UsageError(f"{context.invoked_subcommand!r} runs on one process: start it with python, not torchrun")
 
 
 Recipe = Annotated[str, typer.Option(help="A recipe's name or path.")]
@@ -49,6 +52,7 @@ RecipeChanged = Annotated[
 StartFrom = Annotated[
     str | None, typer.Option("--from", help="Begin with the networks of a bundle that has its training.safetensors.")
 ]
+TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write curves and sample sheets for TensorBoard.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")]
 
 
@@ -96,8 +100,10 @@ def image(
     recipe_changed: RecipeChanged = False,
     threads: Threads = 0,
     dry_run: DryRun = False,
+    tensorboard: TensorBoard = False,
 ) -> None:
-    """Train the generator and DNED on photographs (eq. 1 to 7)."""
+    """Train the generator and DNED on photographs (eq. 1 to 7); on several GPUs under torchrun."""
+    from trainers.board import Board, summary_writer
     from trainers.data import load_all
     from trainers.data_sets import open_data
     from trainers.evaluate import validation_photographs
@@ -105,23 +111,34 @@ def image(
     from trainers.sheets import SampleSheet
 
     resolved = load_recipe(ImageRecipe, recipe)
-    print(dump_recipe(resolved), end="")
-    if dry_run:
-        return
-    _set_threads(threads)
-    folder = RunFolder(run, resume=resume)
-    data, val = (open_data(resolved.data, root, split) for split in ("train", "val"))
-    samples = load_all(data, LaplacianEdges(resolved.edge))
-    trainer = ImageTrainer(resolved, samples, data.classes, folder)
-    if resume:
-        trainer.restore(folder.load())
-    elif start is not None:
-        trainer.start_from(find_bundle(start))
-    folder.save_recipe(resolved, trainer.step, may_differ=recipe_changed)
-    folder.save_command(_command())
-    sheet = SampleSheet(folder.samples, validation_photographs(val, max(1, len(val) // 5)), trainer.collector)
-    if not trainer.train(sheet):
-        print(f"stopped and saved at step {trainer.step}: go on with --resume", file=sys.stderr)
+    with joined() as group:
+        if group.is_first:
+            print(dump_recipe(resolved), end="", flush=True)
+        if dry_run:
+            return
+        _set_threads(threads)
+        if tensorboard:
+            summary_writer()  # where it is missing, before there is a folder
+        folder = RunFolder(run, resume=resume, writes=group.is_first)
+        board, sheet = None, None
+        data, val = (open_data(resolved.data, root, split) for split in ("train", "val"))
+        samples = load_all(data, LaplacianEdges(resolved.edge))
+        trainer = ImageTrainer(resolved, samples, data.classes, folder, group)
+        if resume:
+            trainer.restore(folder.load())
+        elif start is not None:
+            trainer.start_from(find_bundle(start))
+        folder.save_recipe(resolved, trainer.step, may_differ=recipe_changed)
+        folder.save_command(_command())
+        if group.is_first:
+            photographs = validation_photographs(val, max(1, len(val) // 5))
+            sheet = SampleSheet(folder.samples, photographs, trainer.scores)
+            board = Board(folder.path, trainer.step) if tensorboard else None
+        reached_end = trainer.train(sheet, board)
+        if board is not None:
+            board.close()
+        if not reached_end and group.is_first:
+            print(f"stopped and saved at step {trainer.step}: go on with --resume", file=sys.stderr)
 
 
 @app.command()

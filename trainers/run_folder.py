@@ -20,15 +20,19 @@ class RunFolder:
     Args:
         path: The folder.
         resume: Go on with what is there; otherwise the folder must be new or empty.
+        writes: Whether this process does; of several that train together the first one alone, and the others' calls
+            of what saves do nothing.
 
     Raises:
         UsageError: It holds a run and ``resume`` was not asked for, or the other way round.
     """
 
-    def __init__(self, path: Path, *, resume: bool) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, resume: bool, writes: bool = True) -> None:
+        self.path, self.writes = path, writes
         self.checkpoint = path / "checkpoint.pt"
         self.samples = path / "samples"
+        if not writes:
+            return
         if resume and not self.checkpoint.is_file():
             raise UsageError(f"run {path} has no {self.checkpoint.name}: train it first")
         if not resume and path.is_dir() and any(path.iterdir()):
@@ -41,6 +45,8 @@ class RunFolder:
         Raises:
             UsageError: The run has another one, and ``may_differ`` was not given.
         """
+        if not self.writes:
+            return
         file, text = self.path / RECIPE, dump_recipe(recipe)
         if file.is_file() and not self._holds(recipe):
             before = file.read_text(encoding="utf-8")
@@ -65,6 +71,8 @@ class RunFolder:
 
     def save_command(self, command: str) -> None:
         """Adds a command line to the run's history; the bundle's card tells it."""
+        if not self.writes:
+            return
         with (self.path / "commands.txt").open("a", encoding="utf-8") as file:
             file.write(command + "\n")
 
@@ -75,6 +83,8 @@ class RunFolder:
 
     def save(self, state: dict[str, Any]) -> None:
         """Writes the checkpoint; a crash while writing leaves the last one whole."""
+        if not self.writes:
+            return
         temporary = self.checkpoint.with_suffix(".tmp")
         torch.save(state, temporary)
         temporary.replace(self.checkpoint)

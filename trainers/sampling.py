@@ -39,14 +39,30 @@ class Batch(NamedTuple):
             moved[i] = moved[i].contiguous(memory_format=torch.channels_last)
         return Batch(*moved)
 
+    def part(self, samples: slice) -> Batch:
+        """Some of its samples."""
+        return Batch(*(t[samples] for t in self))
+
 
 class Sampler:
-    """Draws crops: flipped at random, edges degraded as the recipe says. Its state is part of a checkpoint."""
+    """Draws crops: flipped at random, edges degraded as the recipe says. Its state is part of a checkpoint.
 
-    def __init__(self, samples: Sequence[Sample], recipe: ImageRecipe, classes: int) -> None:
+    Args:
+        samples: What crops are cut from.
+        recipe: How.
+        classes: How many there are.
+        rank: Number of this process in the training.
+        world_size: How many train; all draw the same, and each gets its share.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], recipe: ImageRecipe, classes: int, rank: int = 0, world_size: int = 1
+    ) -> None:
         self._samples = samples
         self._recipe = recipe
         self._classes = classes
+        size = recipe.step_batch // world_size
+        self._share = slice(rank * size, (rank + 1) * size)
         self.rng = np.random.default_rng(recipe.seed)
 
     def state(self) -> dict[str, Any]:
@@ -58,23 +74,24 @@ class Sampler:
         self.rng.bit_generator.state = state
 
     def draw(self) -> Batch:
-        """The next batch."""
+        """The next step's samples, or this process's share of them."""
         width, height = self._recipe.data.crop
         crops = []
-        for k in self.rng.integers(len(self._samples), size=self._recipe.batch):
+        for k in self.rng.integers(len(self._samples), size=self._recipe.step_batch):
             sample = self._samples[k]
             top = int(self.rng.integers(sample.labels.shape[0] - height + 1))
             left = int(self.rng.integers(sample.labels.shape[1] - width + 1))
             crops.append(sample.crop(top, left, height, width, flip=bool(self.rng.random() < 0.5)))
         augmentation = self._recipe.edge_augmentation
         shown = [c.shown if augmentation is None else degrade(c, augmentation, self._classes, self.rng) for c in crops]
-        return Batch(
+        whole = Batch(
             _as_pictures([c.rgb for c in crops]),
             torch.from_numpy(np.stack([c.labels for c in crops])),
             torch.from_numpy(np.stack([c.edges for c in crops])).float(),
             torch.from_numpy(np.stack(shown)).float(),
             _as_pictures([c.seen for c in crops]),
         )
+        return whole.part(self._share)
 
     def judge_window(self, height: int, width: int) -> tuple[slice, slice]:
         """Rows and columns of a crop that the losses' networks see.

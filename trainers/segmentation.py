@@ -184,7 +184,7 @@ def train_segmenter(recipe: SegmenterRecipe, root: Path, folder: Path, command: 
     network = _build(recipe, len(data.classes)).to(device).to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(network.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
     weights = _class_weights(samples, len(data.classes), data.void).to(device)
-    collector, progress = Collector(), Progress(folder, recipe.steps)
+    collector, progress = Collector(), Progress(folder, recipe.steps, images=recipe.batch)
     for step in range(recipe.steps):
         x, y = (t.to(device) for t in _batch(samples, recipe, rng))
         for group in optimiser.param_groups:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.edges import EdgeSettings
-from models.hints import colour_hints, vary_hints
+from models.hints import colour_hints, draw_variations, vary_hints
 from models.network import SFlowNetwork
 
 ROAD, CAR = 0, 1
@@ -37,12 +37,12 @@ def test_one_pixel_gives_its_own_colour() -> None:
 def test_variation_keeps_what_is_empty_and_drops_whole_samples() -> None:
     hints = torch.rand(400, 4, 2, 2)
     hints[:, :, 0, 0] = 0
-    varied = vary_hints(hints, 0.3, 0.25, torch.Generator().manual_seed(1))
+    varied = vary_hints(hints, draw_variations(400, 0.3, 0.25, torch.Generator().manual_seed(1)))
     assert varied[:, :, 0, 0].abs().sum() == 0
     dropped = (varied == 0).flatten(1).all(1)
     assert dropped.float().mean() == pytest.approx(0.25, abs=0.07)
     assert not torch.equal(varied[~dropped], hints[~dropped]) and varied[:, :3].abs().max() <= 1
-    same = vary_hints(hints, 0.0, 0.0, torch.Generator().manual_seed(1))
+    same = vary_hints(hints, draw_variations(400, 0.0, 0.0, torch.Generator().manual_seed(1)))
     assert torch.allclose(same, hints, atol=1e-6)
 
 

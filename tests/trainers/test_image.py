@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -16,6 +18,7 @@ from models.bundle import load_bundle
 from models.edges import LaplacianEdges
 from models.network import SFlowNetwork
 from sim_bridge.errors import UsageError
+from trainers.board import Board
 from trainers.camvid import CamVid
 from trainers.data import load_all
 from trainers.export import export_run
@@ -72,7 +75,7 @@ def test_pictures_train_dned_in_phase_3_only(
     recipe: Path, camvid: Path, tmp_path: Path, phase: int, reaches_dned: bool
 ) -> None:
     run = trainer(recipe, camvid, tmp_path / "run")
-    drawn = run._render(run.sampler.draw(), run.recipe.stages[phase])
+    drawn = run._render(run._draw_parts()[0], run.recipe.stages[phase])
     drawn.fake.square().mean().backward()
     gradients = [p.grad for p in run.network.dned.stages.parameters()]
     assert any(g is not None and bool(g.abs().sum() > 0) for g in gradients) is reaches_dned
@@ -153,6 +156,63 @@ def test_a_run_goes_on_with_another_recipe_only_when_told_so(recipe: Path, camvi
     assert run.folder.recipe_changes() == [3]
     assert load_recipe(ImageRecipe, str(tmp_path / "run" / "recipe.yaml")) == other
     assert load_recipe(ImageRecipe, str(tmp_path / "run" / "recipe-until-000003.yaml")) == run.recipe
+
+
+def test_the_recipe_is_saved_before_the_first_step(recipe: Path, camvid: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    wide = yaml.safe_load(recipe.read_text()) | {"data": {"crop": [640, 32]}}  # wider than the pictures: step 1 fails
+    recipe.write_text(yaml.safe_dump(wide))
+    failed = run_cli("image", "--recipe", str(recipe), "--root", str(camvid), "--run", str(run))
+    assert failed.returncode != 0 and not (run / "stats.jsonl").exists() and not (run / "checkpoint.pt").exists()
+    assert load_recipe(ImageRecipe, str(run / "recipe.yaml")).data.crop == (640, 32)
+
+
+def test_reports_tell_rates_and_memory(recipe: Path, camvid: Path, tmp_path: Path) -> None:
+    run = trainer(recipe, camvid, tmp_path / "run", accumulate=3, report_every=2)
+    assert run.train()
+    rows = [json.loads(line) for line in (tmp_path / "run" / "stats.jsonl").read_text().splitlines()]
+    for row in rows:
+        assert row["images_per_s"] == pytest.approx(6 * row["steps_per_s"], abs=0.01)
+        assert 0.1 < row["memory_gb"] < 64 and row["gradient"] > 0
+    # 20 steps of warm-up, and from half of the way a linear fall: see the recipe's defaults
+    assert [row["lr_g"] for row in rows] == pytest.approx([1e-3 * 2 / 20, 3e-4 * 4 / 20, 3e-4 * 6 / 20 / 3], rel=1e-5)
+    assert [row["lr_d"] for row in rows] == pytest.approx([5e-4 * 2 / 20, 5e-4 * 4 / 20, 5e-4 * 6 / 20 / 3], rel=1e-5)
+
+
+def test_tensorboard_shows_what_the_statistics_hold(recipe: Path, camvid: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = trainer(recipe, camvid, tmp_path / "run", sample_every=3)
+    photographs = [p.crop_to_stride() for p in CamVid(camvid, "val")]
+    board = Board(run.folder.path)
+    assert run.train(SampleSheet(run.folder.samples, photographs, run.scores), board)
+    board.close()
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    rows = [json.loads(line) for line in (tmp_path / "run" / "stats.jsonl").read_text().splitlines()]
+    told = {name for row in rows for name in row} - {"step", "stage"}
+    assert set(events.Tags()["scalars"]) == told and {"pixel", "lr_g", "images_per_s", "val_sharpness"} <= told
+    assert [(e.step, e.value) for e in events.Scalars("pixel")] == [
+        (row["step"], pytest.approx(row["pixel"])) for row in rows
+    ]
+    assert [e.step for e in events.Images("samples")] == [3, 6]
+    sheet = cv2.imdecode(np.frombuffer(events.Images("samples")[1].encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
+    assert np.array_equal(sheet, cv2.imread(str(run.folder.samples / "000006.png")))
+
+
+def test_tensorboard_is_asked_for_only_by_its_option(recipe: Path, camvid: Path, tmp_path: Path) -> None:
+    """Where it is missing, only the option fails, and leaves no folder behind that would stand in the way."""
+    without = "import sys; sys.modules['tensorboard'] = None; from trainers.run import main; main()"
+    arguments = ["image", "--recipe", str(recipe), "--root", str(camvid), "--run", str(tmp_path / "run")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    for extra, code in ((["--tensorboard"], 2), ([], 0)):
+        done = subprocess.run(
+            [sys.executable, "-c", without, *arguments, *extra],
+            capture_output=True, text=True, cwd=ROOT, env=environment, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr
+        if extra:
+            assert "run pip install '.[train]'" in done.stderr and not (tmp_path / "run").exists()
 
 
 def test_bf16_training_runs(recipe: Path, camvid: Path, tmp_path: Path) -> None:

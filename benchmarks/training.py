@@ -1,0 +1,180 @@
+"""Times the image training, case by case: ``python benchmarks/training.py [--json FILE]``.
+
+Samples are made up, of the right shape: their content changes neither speed nor memory. A step is one of the last
+stage of the recipe ``camvid_lite`` (phase 3, all losses, the losses' networks on the whole crop), bf16. Every case
+runs in a process of its own. The machine should be idle: the load average is written beside the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import torch
+
+from models.edges import LaplacianEdges
+from sim_bridge.settings import parse_size
+from trainers.camvid import CAMVID_CLASSES
+from trainers.data import Photograph, Sample, prepare
+from trainers.device import peak_memory
+from trainers.image import ImageTrainer
+from trainers.recipe import ImageRecipe, load_recipe
+from trainers.run_folder import RunFolder
+
+MARGIN = 1.25
+"""Sides of a made-up photograph over those of its crops."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is trained.
+
+    Attributes:
+        tier: Of the generator.
+        size: Width and height of a crop.
+        batch: Crops a step.
+    """
+
+    tier: str
+    size: tuple[int, int]
+    batch: int
+
+    @classmethod
+    def parse(cls, text: str) -> Case:
+        """Reads ``lite:512x256:4``."""
+        tier, size, batch = text.split(":")
+        return cls(tier, parse_size(size), int(batch))
+
+    def __str__(self) -> str:
+        return f"{self.tier}:{self.size[0]}x{self.size[1]}:{self.batch}"
+
+
+CASES = (
+    Case("lite", (256, 128), 4),
+    Case("lite", (512, 256), 4),
+    Case("base", (512, 256), 1),
+    Case("full", (768, 384), 1),
+)
+MEMORY_GB = {"lite:512x256:4": 8.0}
+"""What a case may take at most, by its name."""
+
+
+def made_up_samples(recipe: ImageRecipe, count: int = 8) -> list[Sample]:
+    """Blocks of classes with noise on them, larger than a crop."""
+    rng, operator = np.random.default_rng(0), LaplacianEdges(recipe.edge)
+    width, height = (int(side * MARGIN) for side in recipe.data.crop)
+    colours = rng.integers(30, 220, (len(CAMVID_CLASSES), 3))
+    samples = []
+    for number in range(count):
+        blocks = rng.integers(0, len(CAMVID_CLASSES), (height // 32 + 1, width // 32 + 1)).astype(np.uint8)
+        labels = np.ascontiguousarray(blocks.repeat(32, 0).repeat(32, 1)[:height, :width])
+        rgb = np.clip(colours[labels] + rng.normal(0, 10, (height, width, 3)), 0, 255).astype(np.uint8)
+        samples.append(prepare(Photograph(f"{number}", rgb, labels), operator))
+    return samples
+
+
+def measure(case: Case, steps: int) -> dict[str, object]:
+    """Figures of a case, in this process."""
+    crop = {"data": {"kind": "camvid", "crop": case.size}, "judge_crop": None}
+    recipe = load_recipe(ImageRecipe, "camvid_lite", {"tier": case.tier, "batch": case.batch, **crop})
+    load_before = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = ImageTrainer(recipe, made_up_samples(recipe), CAMVID_CLASSES, RunFolder(Path(folder), resume=False))
+    waits: list[float] = []
+    draw = trainer.sampler.draw
+
+    def timed_draw() -> object:
+        begun = time.perf_counter()
+        batch = draw()
+        waits.append(time.perf_counter() - begun)
+        return batch
+
+    trainer.sampler.draw = timed_draw
+    times = []
+    for _ in range(steps + 1):
+        begun = time.perf_counter()
+        trainer.train_step(recipe.stages[-1])
+        if trainer.device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - begun)
+    times, waits = times[1:], waits[1:]  # the first step allocates
+    return {
+        "case": str(case),
+        "images_per_s": round(case.batch * steps / sum(times), 3),
+        "step_ms": {f"p{p}": round(1000 * float(np.percentile(times, p)), 1) for p in (50, 95)},
+        "wait_share": round(sum(waits) / sum(times), 4),
+        "memory_gb": round(peak_memory(trainer.device), 2),
+        "steps": steps,
+        "device": torch.cuda.get_device_name() if trainer.device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "load_average": [round(load_before, 2), round(os.getloadavg()[0], 2)],
+    }
+
+
+def measure_apart(case: Case, steps: int, threads: int) -> dict[str, object]:
+    """Figures of a case, from a process that did nothing else."""
+    command = [sys.executable, __file__, "--one", str(case), "--steps", str(steps), "--threads", str(threads)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    figures: dict[str, object] = json.loads(done.stdout)
+    return figures
+
+
+def broken_limits(results: list[dict[str, object]]) -> list[str]:
+    """A sentence for every case that takes more memory than it may."""
+    return [
+        f"training {r['case']} took {r['memory_gb']} GB, promised is at most {MEMORY_GB[str(r['case'])]:g} GB"
+        for r in results
+        if float(str(r["memory_gb"])) > MEMORY_GB.get(str(r["case"]), float("inf"))
+    ]
+
+
+def as_table(results: list[dict[str, object]]) -> str:
+    """The figures as lines of text."""
+    lines = [f"{'case':<18} {'images/s':>9} {'step ms p50':>12} {'p95':>9} {'waiting':>8} {'memory GB':>10}"]
+    for r in results:
+        step = r["step_ms"]
+        assert isinstance(step, dict)
+        lines.append(
+            f"{r['case']:<18} {r['images_per_s']:>9.2f} {step['p50']:>12.0f} {step['p95']:>9.0f}"
+            f" {100 * r['wait_share']:>7.1f}% {r['memory_gb']:>10.2f}"
+        )
+    first = results[0]
+    loads = "; ".join("{} to {}".format(*r["load_average"]) for r in results)
+    lines.append(f"{first['device']}, {first['threads']} threads of {os.cpu_count()} cores; load average {loads}")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Measures and prints; 1 where a limit is broken."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", nargs="+", type=Case.parse, default=list(CASES), help="tier:WIDTHxHEIGHT:batch")
+    parser.add_argument("--steps", type=int, default=10, help="how many are timed, after one that is not")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves it to torch")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--one", type=Case.parse, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.one is not None:
+        if asked.threads:
+            torch.set_num_threads(asked.threads)
+        sys.stdout.write(json.dumps(measure(asked.one, asked.steps)) + "\n")
+        return 0
+    results = [measure_apart(case, asked.steps, asked.threads) for case in asked.cases]
+    broken = broken_limits(results)
+    sys.stdout.write("\n".join([as_table(results), *broken]) + "\n")
+    if asked.json:
+        asked.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
