@@ -107,10 +107,10 @@ class Group:
         if sentence is not None:
             self._store.set(f"{key}/{self.rank}", sentence)
         self.any(False)  # by now every process has written what it has
-        for rank in range(self.size):
-            if self._store.check([f"{key}/{rank}"]):
-                return self._store.get(f"{key}/{rank}").decode()
-        return None
+        written = [rank for rank in range(self.size) if self._store.check([f"{key}/{rank}"])]
+        first = self._store.get(f"{key}/{written[0]}").decode() if written else None
+        self.any(False)  # and read it: the store ends with the process that holds it, which may be about to
+        return first
 
     def leave(self, sentence: str) -> str:
         """Leaves why this process ends, unless another one was first; returns what the first one left."""
