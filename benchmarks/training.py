@@ -138,20 +138,17 @@ def broken_limits(results: list[dict[str, object]]) -> list[str]:
     ]
 
 
-def as_table(results: list[dict[str, object]]) -> str:
-    """The figures as lines of text."""
-    lines = [f"{'case':<18} {'images/s':>9} {'step ms p50':>12} {'p95':>9} {'waiting':>8} {'memory GB':>10}"]
-    for r in results:
-        step = r["step_ms"]
-        assert isinstance(step, dict)
-        lines.append(
-            f"{r['case']:<18} {r['images_per_s']:>9.2f} {step['p50']:>12.0f} {step['p95']:>9.0f}"
-            f" {100 * r['wait_share']:>7.1f}% {r['memory_gb']:>10.2f}"
-        )
-    first = results[0]
-    loads = "; ".join("{} to {}".format(*r["load_average"]) for r in results)
-    lines.append(f"{first['device']}, {first['threads']} threads of {os.cpu_count()} cores; load average {loads}")
-    return "\n".join(lines)
+HEAD = f"{'case':<18} {'images/s':>9} {'step ms p50':>12} {'p95':>9} {'waiting':>8} {'memory GB':>10}  load average"
+
+
+def as_row(figures: dict[str, object]) -> str:
+    """A case's figures as a line below :data:`HEAD`."""
+    step, load = figures["step_ms"], figures["load_average"]
+    assert isinstance(step, dict) and isinstance(load, list)
+    return (
+        f"{figures['case']:<18} {figures['images_per_s']:>9.2f} {step['p50']:>12.0f} {step['p95']:>9.0f}"
+        f" {100 * figures['wait_share']:>7.1f}% {figures['memory_gb']:>10.2f}  {load[0]} to {load[1]}"
+    )
 
 
 def main() -> int:
@@ -168,9 +165,15 @@ def main() -> int:
             torch.set_num_threads(asked.threads)
         sys.stdout.write(json.dumps(measure(asked.one, asked.steps)) + "\n")
         return 0
-    results = [measure_apart(case, asked.steps, asked.threads) for case in asked.cases]
+    sys.stdout.write(HEAD + "\n")
+    results = []
+    for case in asked.cases:
+        results.append(measure_apart(case, asked.steps, asked.threads))
+        sys.stdout.write(as_row(results[-1]) + "\n")
+        sys.stdout.flush()
     broken = broken_limits(results)
-    sys.stdout.write("\n".join([as_table(results), *broken]) + "\n")
+    device = f"{results[0]['device']}, {results[0]['threads']} threads of {os.cpu_count()} cores"
+    sys.stdout.write("\n".join([device, *broken]) + "\n")
     if asked.json:
         asked.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     return 1 if broken else 0

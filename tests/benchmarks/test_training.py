@@ -30,7 +30,7 @@ def test_a_case_is_measured(training: ModuleType) -> None:
     assert 0.1 < figures["memory_gb"] < 8
     if figures["device"] == "cpu":
         assert figures["threads"] == 1
-    assert "lite:128x64:1" in training.as_table([figures]) and training.broken_limits([figures]) == []
+    assert "lite:128x64:1" in training.as_row(figures) and training.broken_limits([figures]) == []
 
 
 def test_too_much_memory_is_named(training: ModuleType) -> None:

@@ -108,17 +108,17 @@ def train_on_two(run: Path, accident: Accident | None = None, **arguments: Any) 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    started = [
-        _SERVER.Process(target=train_one, args=(rank, port, run, accident, arguments), daemon=True)
-        for rank in range(SIZE)
-    ]
+    started = [_SERVER.Process(target=train_one, args=(rank, port, run, accident, arguments)) for rank in range(SIZE)]
     for process in started:
         process.start()
-    started[0].join(120)
-    assert not started[0].is_alive(), "process 0 hangs"
-    if accident is freeze:
-        started[1].kill()
-    started[1].join(120)
-    assert not started[1].is_alive(), "process 1 hangs"
+    try:
+        for rank, process in enumerate(started):
+            process.join(120)
+            assert not process.is_alive(), f"process {rank} hangs"
+            if accident is freeze:
+                started[1].kill()
+    finally:
+        for process in started:
+            process.kill()
     files = [run.with_name(f"{run.name}-outcome-{rank}.json") for rank in range(SIZE)]
     return [json.loads(f.read_text()) if f.exists() else {} for f in files]
