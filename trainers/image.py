@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -24,15 +24,16 @@ from models.losses import ADVERSARIAL, EdgeLoss, FeatureMatching, FusedEdgeLoss,
 from models.network import SFlowNetwork
 from models.style import draw_weights, style_offsets
 from sim_bridge.errors import UsageError
-from trainers.data import Sample
 from trainers.device import pick_device
+from trainers.loading import Croppable
 from trainers.recipe import ImageRecipe, Stage
 from trainers.relight import relight
 from trainers.report import Collector, Progress, check_finite
 from trainers.run_folder import RunFolder
-from trainers.sampling import Batch, Sampler
+from trainers.sampling import Batch
 from trainers.segmentation import load_segmenter
 from trainers.sheets import SampleSheet
+from trainers.streaming import make_sampler
 
 
 def load_perceptual(recipe: ImageRecipe, device: torch.device) -> Perceptual | None:
@@ -81,7 +82,7 @@ class ImageTrainer:
     """
 
     def __init__(
-        self, recipe: ImageRecipe, samples: Sequence[Sample], classes: Sequence[str], folder: RunFolder
+        self, recipe: ImageRecipe, samples: Sequence[Croppable], classes: Sequence[str], folder: RunFolder
     ) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.classes, self.folder = recipe, tuple(classes), folder
@@ -94,7 +95,7 @@ class ImageTrainer:
         self.discriminator = discriminator.to(self.device).to(memory_format=torch.channels_last)
         self.optimiser_g = torch.optim.Adam(self.network.parameters(), recipe.stages[0].lr, betas=recipe.betas)
         self.optimiser_d = torch.optim.Adam(self.discriminator.parameters(), 1e-4, betas=recipe.betas)
-        self.sampler = Sampler(samples, recipe, len(classes))
+        self.sampler = make_sampler(samples, recipe, len(classes))
         self.style_rng = torch.Generator().manual_seed(recipe.seed)
         self.step = 0
         self.collector = Collector()
@@ -162,7 +163,7 @@ class ImageTrainer:
             TrainingError: A loss is no number any more; the last checkpoint is kept.
         """
         recipe, progress = self.recipe, Progress(self.folder.path, self.recipe.steps, self.step)
-        with self._signals():
+        with self._signals(), closing(self.sampler):
             while self.step < recipe.steps and not self._stop:
                 stage = recipe.stage_at(self.step)
                 self.train_step(stage)
@@ -172,7 +173,7 @@ class ImageTrainer:
                 if sheet is not None and (self.step == recipe.steps or self.step % recipe.sample_every == 0):
                     sheet.write(self.average, self.step)
                 if save or self._stop or self.step % recipe.report_every == 0:
-                    means = self.collector.collect()
+                    means = self.collector.collect() | {"wait": self.sampler.wait_share()}
                     check_finite(means, self.step)
                     progress.report(self.step, stage.name, means)
                 if save or self._stop:

@@ -1,4 +1,4 @@
-"""Trains networks: ``python trainers/run.py image|segmenter|evaluate|export --help``."""
+"""Trains networks: ``python trainers/run.py image|segmenter|evaluate|export|data --help``."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ import typer
 from models.bundle import BundleError, find_bundle
 from models.edges import LaplacianEdges
 from sim_bridge.errors import SimBridgeError, UsageError
-from trainers.recipe import ImageRecipe, SegmenterRecipe, dump_recipe, load_recipe
+from trainers.recipe import ImageRecipe, SegmenterRecipe, dump_recipe, load_any_recipe, load_recipe
 from trainers.run_folder import RunFolder
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+data_app = typer.Typer(no_args_is_help=True)
+app.add_typer(data_app, name="data")
 
 
 @app.callback()
@@ -49,6 +52,7 @@ RecipeChanged = Annotated[
 StartFrom = Annotated[
     str | None, typer.Option("--from", help="Begin with the networks of a bundle that has its training.safetensors.")
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")]
 
 
@@ -98,10 +102,10 @@ def image(
     dry_run: DryRun = False,
 ) -> None:
     """Train the generator and DNED on photographs (eq. 1 to 7)."""
-    from trainers.data import load_all
     from trainers.data_sets import open_data
     from trainers.evaluate import validation_photographs
     from trainers.image import ImageTrainer
+    from trainers.loading import open_samples
     from trainers.sheets import SampleSheet
 
     resolved = load_recipe(ImageRecipe, recipe)
@@ -111,7 +115,7 @@ def image(
     _set_threads(threads)
     folder = RunFolder(run, resume=resume)
     data, val = (open_data(resolved.data, root, split) for split in ("train", "val"))
-    samples = load_all(data, LaplacianEdges(resolved.edge))
+    samples = open_samples(data, LaplacianEdges(resolved.edge), resolved.data)
     trainer = ImageTrainer(resolved, samples, data.classes, folder)
     if resume:
         trainer.restore(folder.load())
@@ -149,6 +153,23 @@ def evaluate(
 
     _set_threads(threads)
     print(json.dumps(score_bundle(bundle, root, judge, _parse_seeds(seeds), every, edges), indent=2))
+
+
+@data_app.callback()
+def _data() -> None:
+    """Look at a data set."""
+
+
+@data_app.command()
+def check(recipe: Recipe, root: Root, threads: Threads = 0, as_json: AsJson = False) -> None:
+    """Read all of a data set and name all that is wrong; exit code 1 if anything is."""
+    from trainers.data_check import check_data, describe
+
+    reports = check_data(load_any_recipe(recipe).data, root, threads)
+    splits = {report.split: report.as_dict() for report in reports}
+    print(json.dumps({"splits": splits}, indent=2) if as_json else describe(reports))
+    if any(report.problems for report in reports):
+        raise typer.Exit(1)
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from models.bundle import Bundle, Card, load_bundle, save_bundle
 from models.segmenter import SEGMENTERS, Segmenter
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import ByteArray
-from trainers.data import DataSet, Photograph
+from trainers.data import DataSet, Photograph, in_threads
 from trainers.data_sets import open_data
 from trainers.device import pick_device
 from trainers.recipe import SegmenterRecipe
@@ -79,7 +79,7 @@ def _batch(samples: Sequence[Photograph], recipe: SegmenterRecipe, rng: np.rando
     for k in rng.integers(len(samples), size=recipe.batch):
         rgb, ids = samples[k].rgb, samples[k].labels
         top, left = rng.integers(rgb.shape[0] - height + 1), rng.integers(rgb.shape[1] - width + 1)
-        mirror = slice(None, None, -1 if rng.random() < 0.5 else 1)
+        mirror = slice(None, None, -1 if recipe.data.flip and rng.random() < 0.5 else 1)
         window = rgb[top : top + height, left : left + width][:, mirror].astype(np.float32)
         gain = rng.uniform(1 - recipe.colour_gain, 1 + recipe.colour_gain, 3)
         shift = rng.uniform(-recipe.colour_shift, recipe.colour_shift)
@@ -102,7 +102,7 @@ def train_segmenter(recipe: SegmenterRecipe, root: Path, folder: Path, command: 
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
     data = open_data(recipe.data, root, "train")
-    samples = list(data)
+    samples = in_threads(data.read, len(data), recipe.data.workers)
     device = pick_device()
     network = SEGMENTERS[recipe.arch](len(data.classes), recipe.width).to(device).to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(network.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
