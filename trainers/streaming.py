@@ -165,7 +165,7 @@ class NumberedSampler(Sampler):
 
     def _from_workers(self) -> Batch | SimBridgeError:
         try:
-            return next(self._made or self._start())
+            return next(self._start() if self._made is None else self._made)
         except RuntimeError as error:
             lost = [worker for worker in self._workers if worker.exitcode is not None]
             if not lost:
