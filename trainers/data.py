@@ -222,5 +222,5 @@ def in_threads(step: Callable[[int], T], count: int, threads: int) -> list[T]:
 
 
 def load_all(data: DataSet, operator: LaplacianEdges, threads: int = 0) -> list[Sample]:
-    """All samples of a set in memory, edges and all (CamVid: 0.3 GB), read by so many threads; 0 is the caller's."""
+    """All samples of a set in memory, edges and all (CamVid: 0.4 GB), read by so many threads; 0 is the caller's."""
     return in_threads(lambda i: prepare(data[i], operator), len(data), threads)
