@@ -73,6 +73,11 @@ class Photograph(NamedTuple):
         """At ``(width, height)``, by the very functions of the live bridge: pictures by area, labels to the nearest."""
         return self._each(lambda picture: fit_rgb(picture, size), lambda ids: fit_labels(ids, size))
 
+    def scaled(self, factor: float) -> Photograph:
+        """Resized by a factor; itself by a factor of 1."""
+        width, height = (round(side * factor) for side in self.size)
+        return self.resized((width, height))
+
     def _each(self, picture: Callable[[ByteArray], ByteArray], ids: Callable[[ByteArray], ByteArray]) -> Photograph:
         render = None if self.render is None else picture(self.render)
         return self._replace(rgb=picture(self.rgb), labels=ids(self.labels), render=render)

@@ -45,8 +45,7 @@ class Unprepared(NamedTuple):
 
     def scaled(self, factor: float) -> Unprepared:
         """The photograph resized by a factor; its edges are those of the resized picture."""
-        width, height = (round(side * factor) for side in self.photograph.size)
-        return self._replace(photograph=self.photograph.resized((width, height)))
+        return self._replace(photograph=self.photograph.scaled(factor))
 
 
 class Streamed(Sequence[Unprepared]):

@@ -213,8 +213,11 @@ class SegmenterRecipe(_Section):
     @model_validator(mode="after")
     def _has_effect(self) -> Self:
         """Segmenters hold all photographs in memory and have colour keys of their own."""
-        if self.data.scale or self.data.colour or self.data.memory != "all":
-            raise ValueError("segmenters know no data.scale, data.colour or data.memory: leave them out")
+        if self.data.colour or self.data.memory != "all":
+            raise ValueError(
+                "segmenters have colour_gain and colour_shift, and hold all photographs: leave out"
+                " data.colour and data.memory"
+            )
         return self
 
 

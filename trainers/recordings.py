@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Final
 
 from sim_bridge.captures import read_rgb, recording_taxonomy
-from sim_bridge.errors import UsageError
 from sim_bridge.labels import LabelMap
 from sim_bridge.recordings import DESCRIPTION, MANIFEST, Folder, RecordedFrame, Recording
 from trainers.data import VOID, DataSet, Inspection, Photograph, take_share
@@ -58,14 +57,12 @@ class Recordings(DataSet):
             licences.add(recording.info.licence or "unknown")
             frames += [(frame, table) for camera in recording.cameras() for frame in recording.frames(camera)]
         frames = take_share(frames, share)
-        self.problems = tuple(_listing_problems(root / split, [frame for frame, _ in frames]))
+        self.problems = tuple(_listing_problems(root / split, [frame for frame, _ in frames], renders))
         if strict:
             self.refuse_problems()
         needed = (Folder.RGB, Folder.SEMANTIC)
         self._frames = [(frame, table) for frame, table in frames if all(f in frame.files for f in needed)]
         photos = bool(self._frames) and all(Folder.PHOTO in frame.files for frame, _ in self._frames)
-        if renders and self._frames and not photos:
-            raise UsageError("edges of renders need photographs to be trained towards: record with --looks cg,photo")
         self._target = Folder.PHOTO if photos else Folder.RGB
         self.licence = " AND ".join(sorted(licences))
         self.credit = f"recordings in {root.name}"
@@ -98,7 +95,7 @@ class Recordings(DataSet):
         return Inspection(Photograph(render_file.stem, photo, mapped.labels, shown, mapped.stray), ())
 
 
-def _listing_problems(folder: Path, frames: list[RecordedFrame]) -> list[Problem]:
+def _listing_problems(folder: Path, frames: list[RecordedFrame], renders: bool) -> list[Problem]:
     """Every frame must have a render and labels; a ``photo`` all of them or none."""
     if not frames:
         return [Problem(folder, EmptySplitError(f"{folder} holds no recording with frames: {_HINT}"))]
@@ -113,6 +110,11 @@ def _listing_problems(folder: Path, frames: list[RecordedFrame]) -> list[Problem
     photos = sum(Folder.PHOTO in frame.files for frame in frames)
     if photos not in (0, len(frames)):
         sentence = f"{photos} of {len(frames)} frames in {folder} have a photo: record it for all or for none"
+        problems.append(Problem(folder, MissingCounterpartError(sentence)))
+    if renders and not photos:
+        sentence = (
+            f"edges of renders need photographs to be trained towards, {folder} has none: record --looks cg,photo"
+        )
         problems.append(Problem(folder, MissingCounterpartError(sentence)))
     return problems
 

@@ -36,6 +36,7 @@ Recipe = Annotated[str, typer.Option(help="A recipe's name or path.")]
 Root = Annotated[Path, typer.Option(help="The data set's folder.")]
 Run = Annotated[Path, typer.Option(help="Folder of the run; made, never overwritten.")]
 Threads = Annotated[int, typer.Option(help="CPU threads; 0 leaves it to torch.")]
+Readers = Annotated[int, typer.Option(min=0, help="Threads that read; 0 for one a core, at most 8.")]
 BundleIn = Annotated[str, typer.Option(help="A bundle's folder, or the name of a shipped one.")]
 BundleOut = Annotated[Path, typer.Option(help="Folder of the bundle to write.")]
 Judge = Annotated[str | None, typer.Option(help="Bundle of the segmenter that judges; never one that trained.")]
@@ -161,7 +162,7 @@ def _data() -> None:
 
 
 @data_app.command()
-def check(recipe: Recipe, root: Root, threads: Threads = 0, as_json: AsJson = False) -> None:
+def check(recipe: Recipe, root: Root, threads: Readers = 0, as_json: AsJson = False) -> None:
     """Read all of a data set and name all that is wrong; exit code 1 if anything is."""
     from trainers.data_check import check_data, describe
 

@@ -45,39 +45,41 @@ class Batch(NamedTuple):
         return Batch(*moved)
 
 
+Colour = tuple[npt.NDArray[np.float64], float]
+"""Gain of each channel, and shift in grey levels."""
+
+
 class Place(NamedTuple):
     """What was drawn for one crop.
 
     Attributes:
-        sample: What it is cut from.
-        scale: Factor by which that is resized first.
+        scale: Factor by which the picture is resized first.
         top: First row.
         left: First column.
         flip: Whether it is mirrored.
-        colour: Gain of each channel and shift, grey levels; None to leave colours alone.
+        colour: Change of colours; None for none.
     """
 
-    sample: Croppable
     scale: float
     top: int
     left: int
     flip: bool
-    colour: tuple[npt.NDArray[np.float64], float] | None
-
-    def cut(self, size: tuple[int, int]) -> Sample:
-        """The crop of ``(width, height)``, without its change of colour."""
-        sample = self.sample.scaled(self.scale) if isinstance(self.sample, Unprepared) else self.sample
-        return sample.crop(self.top, self.left, size[1], size[0], flip=self.flip)
+    colour: Colour | None
 
 
-def draw_place(sample: Croppable, data: DataRecipe, rng: np.random.Generator) -> Place:
+def draw_place(shape: tuple[int, ...], data: DataRecipe, rng: np.random.Generator) -> Place:
     """Draws scale, window, mirroring and colour of a crop; keys that are off draw nothing.
+
+    Args:
+        shape: Height and width of the picture.
+        data: What may be drawn.
+        rng: From which.
 
     Raises:
         UsageError: The crop does not fit into the picture.
     """
     scale = 1.0 if data.scale is None else float(np.exp(rng.uniform(*np.log(data.scale))))
-    height, width = (round(side * scale) for side in sample.labels.shape)
+    height, width = (round(side * scale) for side in shape)
     if width < data.crop[0] or height < data.crop[1]:
         raise UsageError(
             f"a picture is {width}x{height} when its crop is cut, but data.crop is {data.crop[0]}x{data.crop[1]}:"
@@ -86,17 +88,31 @@ def draw_place(sample: Croppable, data: DataRecipe, rng: np.random.Generator) ->
     top, left = int(rng.integers(height - data.crop[1] + 1)), int(rng.integers(width - data.crop[0] + 1))
     flip = data.flip and bool(rng.random() < 0.5)
     if data.colour is None:
-        return Place(sample, scale, top, left, flip, None)
+        return Place(scale, top, left, flip, None)
     gain = rng.uniform(1 - data.colour.gain, 1 + data.colour.gain, 3)
-    return Place(sample, scale, top, left, flip, (gain, float(rng.uniform(-data.colour.shift, data.colour.shift))))
+    return Place(scale, top, left, flip, (gain, float(rng.uniform(-data.colour.shift, data.colour.shift))))
 
 
-def make_batch(places: Sequence[Place], degradations: Sequence[Degradation | None], data: DataRecipe) -> Batch:
-    """Cuts the crops of a batch and does to them what was drawn."""
-    crops = [p.cut(data.crop) for p in places]
+def coloured(rgb: ByteArray, colour: Colour | None) -> ByteArray | npt.NDArray[np.float32]:
+    """A picture ``(H, W, 3)`` with its colours changed, in 0..255; itself where there is nothing to change."""
+    if colour is None:
+        return rgb
+    gain, shift = colour
+    changed: npt.NDArray[np.float64] = rgb.astype(np.float32) * gain + shift
+    return np.clip(changed, 0, 255).astype(np.float32)
+
+
+def make_batch(
+    samples: Sequence[Croppable],
+    places: Sequence[Place],
+    degradations: Sequence[Degradation | None],
+    size: tuple[int, int],
+) -> Batch:
+    """Cuts crops of ``(width, height)`` out of samples and does to them what was drawn."""
+    crops = [_cut(sample, place, size) for sample, place in zip(samples, places, strict=True)]
     # Edges are those of the picture before its colours are changed: they say what stands where, and must not say in
     # which light, or G would read the light off them that it is to be independent of.
-    pictures = np.stack([_coloured(crop.rgb, p.colour) for crop, p in zip(crops, places, strict=True)])
+    pictures = np.stack([coloured(crop.rgb, place.colour) for crop, place in zip(crops, places, strict=True)])
     shown = [c.shown if d is None else apply_degradation(c, d) for c, d in zip(crops, degradations, strict=True)]
     return Batch(
         torch.from_numpy(pictures).permute(0, 3, 1, 2).float().div_(127.5).sub_(1),
@@ -106,14 +122,15 @@ def make_batch(places: Sequence[Place], degradations: Sequence[Degradation | Non
     )
 
 
-def _coloured(
-    rgb: ByteArray, colour: tuple[npt.NDArray[np.float64], float] | None
-) -> ByteArray | npt.NDArray[np.float32]:
-    if colour is None:
-        return rgb
-    gain, shift = colour
-    changed: npt.NDArray[np.float32] = rgb * gain.astype(np.float32) + np.float32(shift)
-    return np.clip(changed, 0, 255)
+def _cut(sample: Croppable, place: Place, size: tuple[int, int]) -> Sample:
+    if isinstance(sample, Unprepared):
+        sample = sample.scaled(place.scale)
+    return sample.crop(place.top, place.left, size[1], size[0], flip=place.flip)
+
+
+def drawn_at_once(recipe: ImageRecipe) -> int:
+    """Samples of one draw, those of all processes together."""
+    return recipe.batch
 
 
 def own_share(batch: int, rank: int, world_size: int) -> slice:
@@ -151,7 +168,7 @@ class Sampler:
         self._samples = samples
         self._recipe = recipe
         self._classes = classes
-        self._share = own_share(recipe.batch, rank, world_size)
+        self._share = own_share(drawn_at_once(recipe), rank, world_size)
         self._waited, self._since = 0, 0
         self.rng = np.random.default_rng(recipe.seed)
 
@@ -187,13 +204,14 @@ class Sampler:
 
     def _next(self) -> Batch:
         recipe, rng = self._recipe, self.rng
-        drawn = rng.integers(len(self._samples), size=recipe.batch)
-        places = [draw_place(self._samples[k], recipe.data, rng) for k in drawn]
+        samples = [self._samples[k] for k in rng.integers(len(self._samples), size=drawn_at_once(recipe))]
+        places = [draw_place(sample.labels.shape, recipe.data, rng) for sample in samples]
         augmentation = recipe.edge_augmentation
         degradations = [
-            None if augmentation is None else draw_degradation(augmentation, self._classes, rng) for _ in drawn
+            None if augmentation is None else draw_degradation(augmentation, self._classes, rng) for _ in samples
         ]
-        return make_batch(places[self._share], degradations[self._share], recipe.data)
+        own = self._share
+        return make_batch(samples[own], places[own], degradations[own], recipe.data.crop)
 
     def wait_share(self) -> float:
         """Share of the time since it was last asked (or the first draw) that the training stood waiting in draw()."""

@@ -27,7 +27,7 @@ from trainers.edge_augmentation import draw_degradation
 from trainers.loading import Croppable, Streamed
 from trainers.recipe import ImageRecipe
 from trainers.report import TrainingError
-from trainers.sampling import Batch, Sampler, draw_place, make_batch, own_share
+from trainers.sampling import Batch, Sampler, draw_place, drawn_at_once, make_batch, own_share
 
 _log = logging.getLogger(__name__)
 _ASKED_TO_END = {0, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP}
@@ -46,13 +46,13 @@ class NumberedBatches(Dataset[Batch | SimBridgeError]):
 
     def __init__(self, samples: Sequence[Croppable], recipe: ImageRecipe, classes: int, share: slice) -> None:
         self._samples, self._recipe, self._classes = samples, recipe, classes
-        self._items = range(recipe.batch)[share]
+        self._items = range(drawn_at_once(recipe))[share]
         self._reading = torch.full((max(1, recipe.data.workers), 2), -1, dtype=torch.int64)
         self._reading.share_memory_()  # type: ignore[no-untyped-call]
         """Process id of every worker, and the sample that it reads: all that is left of one that crashes."""
 
     def generator(self, number: int, item: int) -> np.random.Generator:
-        """The random generator of one sample of one batch; ``item`` = the batch's size is the batch's own."""
+        """The random generator of one sample of one batch; of the batch itself for the item after its last."""
         return np.random.default_rng((self._recipe.seed, number, item))
 
     def __getitem__(self, number: int) -> Batch | SimBridgeError:
@@ -63,14 +63,16 @@ class NumberedBatches(Dataset[Batch | SimBridgeError]):
             return error
 
     def _make(self, number: int) -> Batch:
-        augmentation, places, degradations = self._recipe.edge_augmentation, [], []
+        recipe, samples, places, degradations = self._recipe, [], [], []
         for rng in (self.generator(number, item) for item in self._items):
             index = int(rng.integers(len(self._samples)))
             if (worker := get_worker_info()) is not None:
                 self._reading[worker.id] = torch.tensor([os.getpid(), index])
-            places.append(draw_place(self._samples[index], self._recipe.data, rng))
+            samples.append(self._samples[index])
+            places.append(draw_place(samples[-1].labels.shape, recipe.data, rng))
+            augmentation = recipe.edge_augmentation
             degradations.append(None if augmentation is None else draw_degradation(augmentation, self._classes, rng))
-        return make_batch(places, degradations, self._recipe.data)
+        return make_batch(samples, places, degradations, recipe.data.crop)
 
     def read_by(self, worker: BaseProcess) -> str:
         """What a worker process read last."""
@@ -110,7 +112,7 @@ class NumberedSampler(Sampler):
         self, samples: Sequence[Croppable], recipe: ImageRecipe, classes: int, rank: int = 0, world_size: int = 1
     ) -> None:
         super().__init__(samples, recipe, classes, rank, world_size)
-        self._batches = NumberedBatches(samples, recipe, classes, own_share(recipe.batch, rank, world_size))
+        self._batches = NumberedBatches(samples, recipe, classes, own_share(drawn_at_once(recipe), rank, world_size))
         self._number = 0
         self._made: Iterator[Batch | SimBridgeError] | None = None
         self._workers: list[BaseProcess] = []
@@ -139,7 +141,7 @@ class NumberedSampler(Sampler):
         self._workers = []
 
     def _next(self) -> Batch:
-        self.rng = self._batches.generator(self._number, self._recipe.batch)
+        self.rng = self._batches.generator(self._number, drawn_at_once(self._recipe))
         made = self._from_workers() if self._recipe.data.workers else self._batches[self._number]
         self._number += 1
         if isinstance(made, SimBridgeError):
@@ -156,6 +158,7 @@ class NumberedSampler(Sampler):
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=_begin_worker,
             multiprocessing_context="fork",
+            generator=torch.Generator(),  # nothing is drawn with it here, and the training's own is left alone
         )
         others = set(multiprocessing.active_children())
         with _child_signals_kept():

@@ -189,7 +189,7 @@ def test_data_keys_that_cannot_be_are_refused(recipe: Path, data: dict[str, obje
 def test_keys_that_segmenters_do_not_know_are_refused(tmp_path: Path) -> None:
     content = {"name": "x", "arch": "unet-segmenter", "width": 4, "steps": 1, "data": {"memory": "stream"}}
     (tmp_path / "x.yaml").write_text(yaml.safe_dump(content))
-    with pytest.raises(UsageError, match=r"segmenters know no data\.scale, data\.colour or data\.memory"):
+    with pytest.raises(UsageError, match=r"segmenters have colour_gain .* leave out data\.colour and data\.memory"):
         load_recipe(SegmenterRecipe, str(tmp_path / "x.yaml"))
 
 
