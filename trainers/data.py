@@ -7,8 +7,10 @@ same edge operator, bit for bit.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import NamedTuple, overload
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,10 @@ from torch import Tensor
 from models.dned import STRIDE
 from models.edges import LaplacianEdges
 from sim_bridge.frames import ByteArray
+from sim_bridge.preprocess import fit_labels, fit_rgb
+from trainers.problems import Problem
+
+T = TypeVar("T")
 
 VOID = "unlabeled"
 """The class that counts for nothing: neither in a loss nor in a score."""
@@ -31,12 +37,19 @@ class Photograph(NamedTuple):
         rgb: uint8 ``(H, W, 3)``, what the network shall learn to make.
         labels: uint8 ``(H, W)``, ids into the data set's classes.
         render: uint8 ``(H, W, 3)``, a simulator's picture of the same scene; None where there is none.
+        stray: Pixels (at most 0.1 %) whose id is outside the taxonomy; they are void.
     """
 
     name: str
     rgb: ByteArray
     labels: ByteArray
     render: ByteArray | None = None
+    stray: int = 0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, pixels."""
+        return self.labels.shape[1], self.labels.shape[0]
 
     @property
     def seen(self) -> ByteArray:
@@ -46,12 +59,41 @@ class Photograph(NamedTuple):
     def crop_to_stride(self) -> Photograph:
         """The middle rows and the leftmost columns, as many as the networks' stride divides."""
         height, width = (side // STRIDE * STRIDE for side in self.labels.shape)
-        top = (self.labels.shape[0] - height) // 2
+        return self.cut((self.labels.shape[0] - height) // 2, 0, height, width)
 
-        def cut(picture: ByteArray) -> ByteArray:
-            return np.ascontiguousarray(picture[top : top + height, :width])
+    def cut(self, top: int, left: int, height: int, width: int) -> Photograph:
+        """A window of it; what lies outside is left out."""
 
-        return Photograph(self.name, cut(self.rgb), cut(self.labels), None if self.render is None else cut(self.render))
+        def window(picture: ByteArray) -> ByteArray:
+            return np.ascontiguousarray(picture[top : top + height, left : left + width])
+
+        return self._each(window, window)
+
+    def resized(self, size: tuple[int, int]) -> Photograph:
+        """At ``(width, height)``, by the very functions of the live bridge: pictures by area, labels to the nearest."""
+        return self._each(lambda picture: fit_rgb(picture, size), lambda ids: fit_labels(ids, size))
+
+    def scaled(self, factor: float) -> Photograph:
+        """Resized by a factor; itself by a factor of 1."""
+        width, height = (round(side * factor) for side in self.size)
+        return self.resized((width, height))
+
+    def _each(self, picture: Callable[[ByteArray], ByteArray], ids: Callable[[ByteArray], ByteArray]) -> Photograph:
+        render = None if self.render is None else picture(self.render)
+        return self._replace(rgb=picture(self.rgb), labels=ids(self.labels), render=render)
+
+
+class Inspection(NamedTuple):
+    """A sample that was read, and all that is wrong with it; the photograph is None exactly where something is."""
+
+    photograph: Photograph | None
+    problems: tuple[Problem, ...]
+
+
+def take_share(items: Sequence[T], share: str) -> list[T]:
+    """All items, or only the ``odd`` or ``even`` ones: a judge and a loss must not learn from the same frames."""
+    start, step = {"all": (0, 1), "odd": (1, 2), "even": (0, 2)}[share]
+    return list(items[start::step])
 
 
 class DataSet(Sequence[Photograph]):
@@ -61,12 +103,14 @@ class DataSet(Sequence[Photograph]):
         classes: Class names by id.
         licence: Of the data, and so of what is trained on them: SPDX id or name.
         description: Which part of which data, for a bundle's card.
+        problems: What is wrong with the listing of the files; reading them may find more.
     """
 
     classes: tuple[str, ...]
     licence: str
     credit: str
     description: str
+    problems: tuple[Problem, ...] = ()
 
     @property
     def void(self) -> int:
@@ -74,13 +118,36 @@ class DataSet(Sequence[Photograph]):
         return self.classes.index(VOID)
 
     @abstractmethod
+    def inspect(self, index: int) -> Inspection:
+        """Reads one sample and names all that is wrong with it."""
+
+    @abstractmethod
+    def files_of(self, index: int) -> tuple[Path, ...]:
+        """The files of one sample, the picture first."""
+
     def read(self, index: int) -> Photograph:
         """Reads one sample.
 
         Raises:
-            UsageError: Sizes differ or a class id is outside the taxonomy.
-            ImageError: A file cannot be decoded.
+            LabelError: A class id is outside the taxonomy.
+            ImageError: A file cannot be decoded, or the sizes differ.
         """
+        photograph, problems = self.inspect(index)
+        if photograph is None:
+            raise problems[0].error
+        return photograph
+
+    def refuse_problems(self) -> None:
+        """Raises what is wrong with the listing of the files, and how much there is of it.
+
+        Raises:
+            UsageError: Of the first problem's kind.
+        """
+        if not self.problems:
+            return
+        error, more = self.problems[0].error, len(self.problems) - 1
+        others = f" (and {more} more problems: `trainers/run.py data check` lists them)" if more else ""
+        raise type(error)(f"{error}{others}")
 
     @overload
     def __getitem__(self, index: int) -> Photograph: ...
@@ -158,6 +225,14 @@ def prepare(photograph: Photograph, operator: LaplacianEdges) -> Sample:
     return Sample(photograph.rgb, photograph.labels, edges, shown, strength, photograph.seen)
 
 
-def load_all(data: DataSet, operator: LaplacianEdges) -> list[Sample]:
-    """All samples of a set in memory, edges and all (CamVid: 0.3 GB)."""
-    return [prepare(p, operator) for p in data]
+def in_threads(step: Callable[[int], T], count: int, threads: int) -> list[T]:
+    """``step(0)`` to ``step(count - 1)``, in order; decoding images leaves Python's lock, so threads are enough."""
+    if not threads:
+        return [step(i) for i in range(count)]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(step, range(count)))
+
+
+def load_all(data: DataSet, operator: LaplacianEdges, threads: int = 0) -> list[Sample]:
+    """All samples of a set in memory, edges and all (CamVid: 0.4 GB), read by so many threads; 0 is the caller's."""
+    return in_threads(lambda i: prepare(data[i], operator), len(data), threads)

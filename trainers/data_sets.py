@@ -5,19 +5,69 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainers.camvid import CamVid
-from trainers.data import DataSet
+from trainers.cityscapes import Cityscapes
+from trainers.data import DataSet, Inspection
 from trainers.recipe import DataRecipe
 from trainers.recordings import Recordings
+from trainers.synthia import Synthia
 
 
-def open_data(recipe: DataRecipe, root: Path, split: str) -> DataSet:
+class Resized(DataSet):
+    """A data set at another size, as the live bridge resizes: pictures by area, labels to the nearest pixel centre."""
+
+    def __init__(self, data: DataSet, size: tuple[int, int]) -> None:
+        self._data, self._size = data, size
+        self.classes, self.problems = data.classes, data.problems
+        self.licence, self.credit = data.licence, data.credit
+        self.description = f"{data.description}, at {size[0]}x{size[1]}"
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def files_of(self, index: int) -> tuple[Path, ...]:
+        """The files of one sample, the picture first."""
+        return self._data.files_of(index)
+
+    def inspect(self, index: int) -> Inspection:
+        """Reads one sample; see :meth:`DataSet.inspect`."""
+        photograph, problems = self._data.inspect(index)
+        return Inspection(None if photograph is None else photograph.resized(self._size), problems)
+
+
+def open_data(recipe: DataRecipe, root: Path, split: str, *, strict: bool = True) -> DataSet:
     """Opens a split; of the validation split the whole, whatever share of the frames trains.
+
+    Args:
+        recipe: Which data.
+        root: Their folder.
+        split: ``train`` or ``val``.
+        strict: Raise what is wrong with the listing of the files, instead of keeping it in ``problems``.
 
     Raises:
         UsageError: The folder does not hold what the recipe says.
     """
-    training = split == "train"
-    share = recipe.share if training else "all"
-    if recipe.kind == "recordings":
-        return Recordings(root, split, renders=recipe.edges == "render", share=share)
-    return CamVid(root, split, recipe.exclude if training else (), share, road_lines=recipe.road_lines)
+    data = _open(recipe, root, split, strict)
+    return data if recipe.resize is None else Resized(data, recipe.resize)
+
+
+def _open(recipe: DataRecipe, root: Path, split: str, strict: bool) -> DataSet:
+    share, exclude = (recipe.share, recipe.exclude) if split == "train" else ("all", ())
+    match recipe.kind:
+        case "recordings":
+            renders = recipe.edges == "render"
+            return Recordings(root, split, renders=renders, exclude=exclude, share=share, strict=strict)
+        case "cityscapes":
+            return Cityscapes(root, split, exclude, share, strict=strict)
+        case "synthia":
+            return Synthia(
+                root,
+                split,
+                exclude,
+                share,
+                val_share=recipe.val_share,
+                val_sequences=recipe.val_sequences,
+                views=recipe.views,
+                strict=strict,
+            )
+        case "camvid":
+            return CamVid(root, split, exclude, share, road_lines=recipe.road_lines, strict=strict)

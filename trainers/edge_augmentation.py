@@ -6,6 +6,8 @@ the nearest that photographs have (S-Flow GAN, section 2.1).
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -40,25 +42,51 @@ class EdgeAugmentation(BaseModel):
     holes: float = 0.15
 
 
-def degrade(sample: Sample, settings: EdgeAugmentation, classes: int, rng: np.random.Generator) -> BoolArray:
-    """Edge planes bool ``(P, H, W)`` as a render of the same scene could have them."""
+class Degradation(NamedTuple):
+    """What was drawn for one map.
+
+    Attributes:
+        threshold: Factor of the edge threshold by class, float32.
+        speck: Components below so many pixels go; None for none.
+        bare: Whether a class keeps only its outline, by class.
+        holes: uint8 ``(8, 16)``, 1 where a block is punched out; None for none.
+    """
+
+    threshold: npt.NDArray[np.float32]
+    speck: int | None
+    bare: BoolArray
+    holes: npt.NDArray[np.uint8] | None
+
+
+def draw_degradation(settings: EdgeAugmentation, classes: int, rng: np.random.Generator) -> Degradation:
+    """Draws what will be done to a map; it depends on nothing that is in the map."""
     s = settings
     image = rng.uniform(-s.image_threshold, s.image_threshold)
     per_class = rng.uniform(-s.class_threshold, s.class_threshold, classes)
-    threshold = np.exp(image + per_class).astype(np.float32)[sample.labels]
-    strength = sample.strength.astype(np.float32)
-    keep = np.abs(strength) > threshold
-    if rng.random() < s.speck_share:
-        keep &= _without_specks(keep, int(rng.choice(s.speck_sizes)))
+    speck = int(rng.choice(s.speck_sizes)) if rng.random() < s.speck_share else None
     bare = rng.random(classes) < s.bare_class
-    if bare.any():
-        keep &= ~bare[sample.labels] | _near_outline(sample.labels)
-    if rng.random() < s.holes_share:
-        holes = (rng.random((8, 16)) < s.holes).astype(np.uint8)
-        keep &= cv2.resize(holes, sample.labels.shape[::-1], interpolation=cv2.INTER_NEAREST) == 0
+    holes = (rng.random((8, 16)) < s.holes).astype(np.uint8) if rng.random() < s.holes_share else None
+    return Degradation(np.exp(image + per_class).astype(np.float32), speck, bare, holes)
+
+
+def apply_degradation(sample: Sample, drawn: Degradation) -> BoolArray:
+    """Edge planes bool ``(P, H, W)`` as a render of the same scene could have them."""
+    strength = sample.strength.astype(np.float32)
+    keep = np.abs(strength) > drawn.threshold[sample.labels]
+    if drawn.speck is not None:
+        keep &= _without_specks(keep, drawn.speck)
+    if drawn.bare.any():
+        keep &= ~drawn.bare[sample.labels] | _near_outline(sample.labels)
+    if drawn.holes is not None:
+        keep &= cv2.resize(drawn.holes, sample.labels.shape[::-1], interpolation=cv2.INTER_NEAREST) == 0
     if len(sample.shown) == 1:
         return keep[None]
     return np.stack([keep & (strength > 0), keep & (strength < 0)])
+
+
+def degrade(sample: Sample, settings: EdgeAugmentation, classes: int, rng: np.random.Generator) -> BoolArray:
+    """Draws a degradation and applies it; edge planes bool ``(P, H, W)``."""
+    return apply_degradation(sample, draw_degradation(settings, classes, rng))
 
 
 def _without_specks(edges: BoolArray, smallest: int) -> BoolArray:

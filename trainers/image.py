@@ -16,7 +16,7 @@ import copy
 import math
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NamedTuple
@@ -35,17 +35,19 @@ from models.published import WeightsError
 from models.style import draw_weights, style_offsets
 from sim_bridge.errors import UsageError
 from trainers.board import Board
-from trainers.data import VOID, Sample
+from trainers.data import VOID
 from trainers.device import peak_memory, pick_device
 from trainers.guard import ADVICE, bad_weight, find_cause, first_bad_value, gradients, total_norm
+from trainers.loading import Croppable
 from trainers.processes import Group
 from trainers.recipe import ImageRecipe, Stage
 from trainers.relight import relight
 from trainers.report import Collector, Progress, TrainingError, check_finite
 from trainers.run_folder import RunFolder
-from trainers.sampling import Batch, Sampler
+from trainers.sampling import Batch
 from trainers.segmentation import load_segmenter
 from trainers.sheets import SampleSheet
+from trainers.streaming import make_sampler
 
 SAME: Final = 1e-6
 """Processes have the same weights when their norms differ by no larger share."""
@@ -162,7 +164,7 @@ class ImageTrainer:
     def __init__(
         self,
         recipe: ImageRecipe,
-        samples: Sequence[Sample],
+        samples: Sequence[Croppable],
         classes: Sequence[str],
         folder: RunFolder,
         group: Group | None = None,
@@ -183,7 +185,7 @@ class ImageTrainer:
         self.discriminator = discriminator.to(self.device).to(memory_format=torch.channels_last)
         self.optimiser_g = torch.optim.Adam(self.network.parameters(), recipe.stages[0].lr, betas=recipe.betas)
         self.optimiser_d = torch.optim.Adam(self.discriminator.parameters(), 1e-4, betas=recipe.betas)
-        self.sampler = Sampler(samples, recipe, len(classes), self.group.rank, self.group.size)
+        self.sampler = make_sampler(samples, recipe, len(classes), self.group.rank, self.group.size)
         self.style_rng = torch.Generator().manual_seed(recipe.seed)
         self.step = 0
         self.collector = Collector()
@@ -258,7 +260,7 @@ class ImageTrainer:
             LostProcessError: Another process failed.
         """
         recipe, stopping, progress = self.recipe, self.group.any(self._stop), self._progress(board)
-        with self._signals():
+        with self._signals(), closing(self.sampler):
             while self.step < recipe.steps and not stopping:
                 stage = recipe.stage_at(self.step)
                 self.train_step(stage)
@@ -355,7 +357,7 @@ class ImageTrainer:
         return Progress(self.folder.path, self.recipe.steps, self.step, self.recipe.step_batch, board=board)
 
     def _report(self, stage: Stage, progress: Progress | None) -> None:
-        means = self.group.mean(self.collector.collect()) | self.scores.collect()
+        means = self.group.mean(self.collector.collect() | {"wait": self.sampler.wait_share()}) | self.scores.collect()
         check_finite(means, self.step)
         if progress is not None:
             rates = {f"lr_{n}": o.param_groups[0]["lr"] for n, o in (("g", self.optimiser_g), ("d", self.optimiser_d))}

@@ -21,24 +21,71 @@ RECIPES: Final = Path(__file__).parent / "recipes"
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
+Side = Annotated[int, Field(gt=0)]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+_SYNTHIA_KEYS: Final = ("val_share", "val_sequences", "views")
+
+
+class ColourAugmentation(_Section):
+    """Random colour of the picture: each channel times U(1 - gain, 1 + gain), all plus U(-shift, shift) grey levels."""
+
+    gain: Share = 0.0
+    shift: Weight = 0.0
+
+
 class DataRecipe(_Section):
     """Photographs: which set, and how crops are cut."""
 
-    kind: Literal["camvid", "recordings"] = "camvid"
+    kind: Literal["camvid", "cityscapes", "recordings", "synthia"] = "camvid"
     edges: Literal["photograph", "render"] = "photograph"
     """Whose edge map DNED is shown: of recordings with both pictures it may be the render's."""
     exclude: tuple[str, ...] = ()
+    """Left out of training: drives (camvid), cities (cityscapes), recordings, sequences (synthia), by name."""
     share: Literal["all", "odd", "even"] = "all"
     road_lines: bool = False
     """Of CamVid: give road markings a class of their own, which its labels do not have."""
-    crop: tuple[int, int] = (256, 128)
-    """Width and height of a training crop, pixels at the photographs' own scale."""
+    val_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """SYNTHIA: the share of each folder's frames, the last by name, that validates."""
+    val_sequences: tuple[str, ...] = ()
+    """SYNTHIA: names of the sequences that validate, instead of a share."""
+    views: Annotated[tuple[str, ...], Field(min_length=1)] = ("Stereo_Left/Omni_F",)
+    """SYNTHIA's sequences: the cameras that are taken."""
+    resize: tuple[Side, Side] | None = None
+    """Width and height to which every picture is brought first; None for its own."""
+    crop: tuple[Side, Side] = (256, 128)
+    """Width and height of a training crop, pixels at the scale of ``resize``."""
+    scale: tuple[Positive, Positive] | None = None
+    """Smallest and largest factor by which a picture is resized before its crop is cut; its logarithm is uniform."""
+    flip: bool = True
+    """Mirror every other crop."""
+    colour: ColourAugmentation | None = None
+    """Change the picture's colours, and nothing else."""
+    memory: Literal["all", "stream"] = "all"
+    """Hold all samples in memory, or read each from its files when it is drawn."""
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that make batches, 0 for the training itself; as many threads read what is held in memory."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        """Sizes that fit into each other, and no key that has no effect."""
+        if self.edges == "render" and self.kind != "recordings":
+            raise ValueError(f"edges 'render' needs recordings, {self.kind} holds photographs alone")
+        own = [key for key in _SYNTHIA_KEYS if getattr(self, key) != DataRecipe.model_fields[key].default]
+        if own and self.kind != "synthia":
+            raise ValueError(f"{', '.join(own)} is for synthia, {self.kind} has a split of its own")
+        if self.scale is not None and self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale is {self.scale}, the smaller factor comes first")
+        if self.resize is not None:
+            smallest = 1.0 if self.scale is None else self.scale[0]
+            fitted = tuple(round(side * smallest) for side in self.resize)
+            if fitted[0] < self.crop[0] or fitted[1] < self.crop[1]:
+                raise ValueError(f"crop {self.crop} is larger than the smallest picture {fitted} (resize times scale)")
+        return self
 
 
 class LossWeights(_Section):
@@ -170,8 +217,6 @@ class ImageRecipe(_Section):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         """Sizes that the networks can take, and no weight that has no effect."""
-        if self.data.edges == "render" and self.data.kind != "recordings":
-            raise ValueError(f"data.edges 'render' needs recordings, {self.data.kind} holds photographs alone")
         if any(side % DNED_STRIDE for side in self.data.crop):
             raise ValueError(f"data.crop is {self.data.crop}, both sides must be multiples of {DNED_STRIDE}")
         if self.judge_crop is not None:
@@ -242,6 +287,16 @@ class SegmenterRecipe(_Section):
             raise ValueError(f"backbone_weights names {self.backbone_weights}, but there is no backbone: leave it out")
         return self
 
+    @model_validator(mode="after")
+    def _has_effect(self) -> Self:
+        """Segmenters hold all photographs in memory and have colour keys of their own."""
+        if self.data.colour or self.data.memory != "all":
+            raise ValueError(
+                "segmenters have colour_gain and colour_shift, and hold all photographs: leave out"
+                " data.colour and data.memory"
+            )
+        return self
+
 
 RecipeT = TypeVar("RecipeT", bound=BaseModel)
 
@@ -269,14 +324,33 @@ def load_recipe(kind: type[RecipeT], name_or_path: str, overrides: dict[str, Any
         UsageError: No such recipe, not YAML, or a value is wrong; the message names the key.
     """
     path = find_recipe(name_or_path)
+    return _validate(kind, path, _read(path) | (overrides or {}))
+
+
+def load_any_recipe(name_or_path: str) -> ImageRecipe | SegmenterRecipe:
+    """Reads and checks a recipe of either kind: that of an image training has ``stages``.
+
+    Raises:
+        UsageError: As :func:`load_recipe`.
+    """
+    path = find_recipe(name_or_path)
+    raw = _read(path)
+    return _validate(ImageRecipe, path, raw) if "stages" in raw else _validate(SegmenterRecipe, path, raw)
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as e:
         raise UsageError(f"recipe {path} is not YAML ({e}): mend it") from e
     if not isinstance(raw, dict):
         raise UsageError(f"recipe {path} is not a mapping of keys: mend it")
+    return raw
+
+
+def _validate(kind: type[RecipeT], path: Path, raw: dict[str, Any]) -> RecipeT:
     try:
-        return kind.model_validate(raw | (overrides or {}))
+        return kind.model_validate(raw)
     except ValidationError as e:
         first = e.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

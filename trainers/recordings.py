@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from sim_bridge.captures import read_capture, read_rgb, recording_taxonomy
-from sim_bridge.errors import LabelError, SizeMismatchError, UsageError
+from sim_bridge.captures import read_rgb, recording_taxonomy
 from sim_bridge.labels import LabelMap
 from sim_bridge.recordings import DESCRIPTION, MANIFEST, Folder, RecordedFrame, Recording
-from trainers.data import VOID, DataSet, Photograph
+from trainers.data import VOID, DataSet, Inspection, Photograph, take_share
+from trainers.pairs import read_labels
+from trainers.problems import Attempts, EmptySplitError, MissingCounterpartError, Problem
 
 STREET_CLASSES: Final = (
     "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain",
@@ -27,7 +28,9 @@ class Recordings(DataSet):
         root: The data set's folder.
         split: ``train`` or ``val``.
         renders: Show the network the edges of the render (``rgb``) instead of the photograph's.
+        exclude: Names of recordings left out.
         share: Every frame, or only the ``odd`` or ``even`` ones.
+        strict: Raise problems of the listing.
 
     Raises:
         UsageError: A folder is missing or holds no recording, or frames lack an image that others have.
@@ -35,18 +38,32 @@ class Recordings(DataSet):
 
     classes = STREET_CLASSES
 
-    def __init__(self, root: Path, split: str, *, renders: bool = False, share: str = "all") -> None:
+    def __init__(
+        self,
+        root: Path,
+        split: str,
+        *,
+        renders: bool = False,
+        exclude: tuple[str, ...] = (),
+        share: str = "all",
+        strict: bool = True,
+    ) -> None:
         self._renders = renders
-        self._frames: list[tuple[RecordedFrame, LabelMap]] = []
+        frames: list[tuple[RecordedFrame, LabelMap]] = []
         licences = set()
-        for folder in _recordings(root / split):
+        for folder in _recordings(root / split, exclude):
             recording = Recording.open(folder)
             table = LabelMap.build(recording_taxonomy(recording, None), self.classes)
             licences.add(recording.info.licence or "unknown")
-            self._frames += [(frame, table) for camera in recording.cameras() for frame in recording.frames(camera)]
-        start, step = {"all": (0, 1), "odd": (1, 2), "even": (0, 2)}[share]
-        self._frames = self._frames[start::step]
-        self._target = self._choose_target()
+            frames += [(frame, table) for camera in recording.cameras() for frame in recording.frames(camera)]
+        frames = take_share(frames, share)
+        self.problems = tuple(_listing_problems(root / split, [frame for frame, _ in frames], renders))
+        if strict:
+            self.refuse_problems()
+        needed = (Folder.RGB, Folder.SEMANTIC)
+        self._frames = [(frame, table) for frame, table in frames if all(f in frame.files for f in needed)]
+        photos = bool(self._frames) and all(Folder.PHOTO in frame.files for frame, _ in self._frames)
+        self._target = Folder.PHOTO if photos else Folder.RGB
         self.licence = " AND ".join(sorted(licences))
         self.credit = f"recordings in {root.name}"
         self.description = f"recordings {root.name}/{split}, {share} frames, {self._target} images"
@@ -54,47 +71,59 @@ class Recordings(DataSet):
     def __len__(self) -> int:
         return len(self._frames)
 
-    def read(self, index: int) -> Photograph:
-        """Reads one sample; see :meth:`DataSet.read`."""
+    def files_of(self, index: int) -> tuple[Path, ...]:
+        """Picture to be made, labels, and the render where its edges are shown."""
+        files = self._frames[index][0].files
+        renders = (files[Folder.RGB],) if self._target is not Folder.RGB else ()
+        return (files[self._target], files[Folder.SEMANTIC], *renders)
+
+    def inspect(self, index: int) -> Inspection:
+        """Reads one sample; see :meth:`DataSet.inspect`."""
         frame, table = self._frames[index]
-        capture = read_capture(frame, table.source)
-        assert capture.ids is not None  # a taxonomy was given
-        try:
-            labels = table.apply(capture.ids).labels
-        except LabelError as error:
-            raise LabelError(f"{frame.files[Folder.SEMANTIC]}: {error}") from error
-        if self._target is Folder.RGB:
-            return Photograph(frame.files[Folder.RGB].stem, capture.rgb, labels)
-        photo = read_rgb(frame.files[self._target])
-        if photo.shape != capture.rgb.shape:
-            raise SizeMismatchError(
-                f"{frame.files[self._target]} is {photo.shape[1]}x{photo.shape[0]}, its render is"
-                f" {capture.rgb.shape[1]}x{capture.rgb.shape[0]}: a pair must agree"
-            )
-        return Photograph(frame.files[Folder.RGB].stem, photo, labels, capture.rgb if self._renders else None)
-
-    def _choose_target(self) -> Folder:
-        """``photo`` where every frame has one, ``rgb`` where none has; every frame must have labels."""
-        photos = 0
-        for frame, _ in self._frames:
-            for folder in (Folder.RGB, Folder.SEMANTIC):
-                if folder not in frame.files:
-                    raise UsageError(
-                        f"frame {frame.number} of camera {frame.camera!r} has no {folder} image: record it"
-                    )
-            photos += Folder.PHOTO in frame.files
-        if photos not in (0, len(self._frames)):
-            raise UsageError(f"{photos} of {len(self._frames)} frames have a photo: record it for all or for none")
-        if self._renders and not photos:
-            raise UsageError("edges of renders need photographs to be trained towards: record with --looks cg,photo")
-        return Folder.PHOTO if photos else Folder.RGB
+        render_file, labels_file, photo_file = (frame.files[f] for f in (Folder.RGB, Folder.SEMANTIC, self._target))
+        attempt = Attempts()
+        render = attempt(render_file, lambda: read_rgb(render_file))
+        mapped = attempt(labels_file, lambda: read_labels(labels_file, table))
+        attempt.same_size(labels_file, None if mapped is None else mapped.labels, render_file, render)
+        photo = render
+        if photo_file != render_file:
+            photo = attempt(photo_file, lambda: read_rgb(photo_file))
+            attempt.same_size(photo_file, photo, render_file, render)
+        if photo is None or mapped is None or attempt.problems:
+            return Inspection(None, tuple(attempt.problems))
+        shown = render if self._renders else None
+        return Inspection(Photograph(render_file.stem, photo, mapped.labels, shown, mapped.stray), ())
 
 
-def _recordings(folder: Path) -> list[Path]:
+def _listing_problems(folder: Path, frames: list[RecordedFrame], renders: bool) -> list[Problem]:
+    """Every frame must have a render and labels; a ``photo`` all of them or none."""
+    if not frames:
+        return [Problem(folder, EmptySplitError(f"{folder} holds no recording with frames: {_HINT}"))]
+    problems = []
+    for frame in frames:
+        for needed in (Folder.RGB, Folder.SEMANTIC):
+            if needed not in frame.files:
+                sentence = (
+                    f"frame {frame.number} of camera {frame.camera!r} in {folder} has no {needed} image: record it"
+                )
+                problems.append(Problem(folder, MissingCounterpartError(sentence)))
+    photos = sum(Folder.PHOTO in frame.files for frame in frames)
+    if photos not in (0, len(frames)):
+        sentence = f"{photos} of {len(frames)} frames in {folder} have a photo: record it for all or for none"
+        problems.append(Problem(folder, MissingCounterpartError(sentence)))
+    if renders and not photos:
+        sentence = (
+            f"edges of renders need photographs to be trained towards, {folder} has none: record --looks cg,photo"
+        )
+        problems.append(Problem(folder, MissingCounterpartError(sentence)))
+    return problems
+
+
+_HINT: Final = "give --root the folder that holds train/ and val/ recordings"
+
+
+def _recordings(folder: Path, exclude: tuple[str, ...]) -> list[Path]:
     """The folder itself if it is a recording, else the recordings in it, sorted by name."""
     if any((folder / name).exists() for name in (DESCRIPTION, MANIFEST, Folder.RGB)):
         return [folder]
-    found = sorted(p for p in folder.glob("*") if p.is_dir()) if folder.is_dir() else []
-    if not found:
-        raise UsageError(f"{folder} holds no recording: give --root the folder that holds train/ and val/ recordings")
-    return found
+    return sorted(p for p in folder.glob("*") if p.is_dir() and p.name not in exclude)

@@ -1,4 +1,4 @@
-"""Trains networks: ``python trainers/run.py image|segmenter|evaluate|export --help``."""
+"""Trains networks: ``python trainers/run.py image|segmenter|evaluate|export|data --help``."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ from models.bundle import BundleError, find_bundle
 from models.edges import LaplacianEdges
 from sim_bridge.errors import SimBridgeError, UsageError
 from trainers.processes import joined, launched
-from trainers.recipe import ImageRecipe, SegmenterRecipe, dump_recipe, load_recipe
+from trainers.recipe import ImageRecipe, SegmenterRecipe, dump_recipe, load_any_recipe, load_recipe
 from trainers.run_folder import RunFolder
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+data_app = typer.Typer(no_args_is_help=True)
+app.add_typer(data_app, name="data")
 
 
 @app.callback()
@@ -36,6 +39,7 @@ Recipe = Annotated[str, typer.Option(help="A recipe's name or path.")]
 Root = Annotated[Path, typer.Option(help="The data set's folder.")]
 Run = Annotated[Path, typer.Option(help="Folder of the run; made, never overwritten.")]
 Threads = Annotated[int, typer.Option(help="CPU threads; 0 leaves it to torch.")]
+Readers = Annotated[int, typer.Option(min=0, help="Threads that read; 0 for one a core, at most 8.")]
 BundleIn = Annotated[str, typer.Option(help="A bundle's folder, or the name of a shipped one.")]
 BundleOut = Annotated[Path, typer.Option(help="Folder of the bundle to write.")]
 Judge = Annotated[str | None, typer.Option(help="Bundle of the segmenter that judges; never one that trained.")]
@@ -53,6 +57,7 @@ StartFrom = Annotated[
     str | None, typer.Option("--from", help="Begin with the networks of a bundle that has its training.safetensors.")
 ]
 TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write curves and sample sheets for TensorBoard.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")]
 
 
@@ -104,10 +109,10 @@ def image(
 ) -> None:
     """Train the generator and DNED on photographs (eq. 1 to 7); on several GPUs under torchrun."""
     from trainers.board import Board, summary_writer
-    from trainers.data import load_all
     from trainers.data_sets import open_data
     from trainers.evaluate import validation_photographs
     from trainers.image import ImageTrainer
+    from trainers.loading import open_samples
     from trainers.sheets import SampleSheet
 
     resolved = load_recipe(ImageRecipe, recipe)
@@ -122,7 +127,7 @@ def image(
         folder = RunFolder(run, resume=resume, writes=group.is_first)
         board, sheet = None, None
         data, val = (open_data(resolved.data, root, split) for split in ("train", "val"))
-        samples = load_all(data, LaplacianEdges(resolved.edge))
+        samples = open_samples(data, LaplacianEdges(resolved.edge), resolved.data)
         trainer = ImageTrainer(resolved, samples, data.classes, folder, group)
         if resume:
             trainer.restore(folder.load())
@@ -188,6 +193,23 @@ def edges(
 
     opened = open_sources(sources, rgb or [], semantic or [], labels or [])
     print(json.dumps(study_folders(bundle, root, every, opened, frames, parse_size(size), sheet), indent=2))
+
+
+@data_app.callback()
+def _data() -> None:
+    """Look at a data set."""
+
+
+@data_app.command()
+def check(recipe: Recipe, root: Root, threads: Readers = 0, as_json: AsJson = False) -> None:
+    """Read all of a data set and name all that is wrong; exit code 1 if anything is."""
+    from trainers.data_check import check_data, describe
+
+    reports = check_data(load_any_recipe(recipe).data, root, threads)
+    splits = {report.split: report.as_dict() for report in reports}
+    print(json.dumps({"splits": splits}, indent=2) if as_json else describe(reports))
+    if any(report.problems for report in reports):
+        raise typer.Exit(1)
 
 
 def main() -> None:

@@ -1,18 +1,26 @@
-"""Random training batches from photographs held in memory."""
+"""Random training batches.
+
+Either in order, each batch from the random generator that the last one left (the training process makes them itself),
+or by number: batch t is a pure function of the recipe's seed and t, so that any process can make it.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sim_bridge.errors import UsageError
 from sim_bridge.frames import ByteArray
 from trainers.data import Sample
-from trainers.edge_augmentation import degrade
-from trainers.recipe import ImageRecipe
+from trainers.edge_augmentation import Degradation, apply_degradation, draw_degradation
+from trainers.loading import Croppable, Unprepared
+from trainers.recipe import DataRecipe, ImageRecipe
 
 
 class Batch(NamedTuple):
@@ -44,25 +52,140 @@ class Batch(NamedTuple):
         return Batch(*(t[samples] for t in self))
 
 
+Colour = tuple[npt.NDArray[np.float64], float]
+"""Gain of each channel, and shift in grey levels."""
+
+
+class Place(NamedTuple):
+    """What was drawn for one crop.
+
+    Attributes:
+        scale: Factor by which the picture is resized first.
+        top: First row.
+        left: First column.
+        flip: Whether it is mirrored.
+        colour: Change of colours; None for none.
+    """
+
+    scale: float
+    top: int
+    left: int
+    flip: bool
+    colour: Colour | None
+
+
+def draw_place(shape: tuple[int, ...], data: DataRecipe, rng: np.random.Generator) -> Place:
+    """Draws scale, window, mirroring and colour of a crop; keys that are off draw nothing.
+
+    Args:
+        shape: Height and width of the picture.
+        data: What may be drawn.
+        rng: From which.
+
+    Raises:
+        UsageError: The crop does not fit into the picture.
+    """
+    scale = 1.0 if data.scale is None else float(np.exp(rng.uniform(*np.log(data.scale))))
+    height, width = (round(side * scale) for side in shape)
+    if width < data.crop[0] or height < data.crop[1]:
+        raise UsageError(
+            f"a picture is {width}x{height} when its crop is cut, but data.crop is {data.crop[0]}x{data.crop[1]}:"
+            " lower data.crop, or set data.resize"
+        )
+    top, left = int(rng.integers(height - data.crop[1] + 1)), int(rng.integers(width - data.crop[0] + 1))
+    flip = data.flip and bool(rng.random() < 0.5)
+    if data.colour is None:
+        return Place(scale, top, left, flip, None)
+    gain = rng.uniform(1 - data.colour.gain, 1 + data.colour.gain, 3)
+    return Place(scale, top, left, flip, (gain, float(rng.uniform(-data.colour.shift, data.colour.shift))))
+
+
+def coloured(rgb: ByteArray, colour: Colour | None) -> ByteArray | npt.NDArray[np.float32]:
+    """A picture ``(H, W, 3)`` with its colours changed, in 0..255; itself where there is nothing to change."""
+    if colour is None:
+        return rgb
+    gain, shift = colour
+    changed: npt.NDArray[np.float64] = rgb.astype(np.float32) * gain + shift
+    return np.clip(changed, 0, 255).astype(np.float32)
+
+
+def make_batch(
+    samples: Sequence[Croppable],
+    places: Sequence[Place],
+    degradations: Sequence[Degradation | None],
+    size: tuple[int, int],
+) -> Batch:
+    """Cuts crops of ``(width, height)`` out of samples and does to them what was drawn."""
+    crops = [_cut(sample, place, size) for sample, place in zip(samples, places, strict=True)]
+    # Edges are those of the picture before its colours are changed: they say what stands where, and must not say in
+    # which light, or G would read the light off them that it is to be independent of.
+    pictures, seen = (
+        [coloured(picture, place.colour) for picture, place in zip(kind, places, strict=True)]
+        for kind in ([c.rgb for c in crops], [c.seen for c in crops])
+    )
+    shown = [c.shown if d is None else apply_degradation(c, d) for c, d in zip(crops, degradations, strict=True)]
+    return Batch(
+        _as_tensor(pictures),
+        torch.from_numpy(np.stack([c.labels for c in crops])),
+        torch.from_numpy(np.stack([c.edges for c in crops])).float(),
+        torch.from_numpy(np.stack(shown)).float(),
+        _as_tensor(seen),
+    )
+
+
+def _as_tensor(pictures: Sequence[ByteArray | npt.NDArray[np.float32]]) -> Tensor:
+    """``(H, W, 3)`` each, 0 to 255, to ``(N, 3, H, W)`` in -1..1."""
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+def _cut(sample: Croppable, place: Place, size: tuple[int, int]) -> Sample:
+    if isinstance(sample, Unprepared):
+        sample = sample.scaled(place.scale)
+    return sample.crop(place.top, place.left, size[1], size[0], flip=place.flip)
+
+
+def drawn_at_once(recipe: ImageRecipe) -> int:
+    """Samples of one draw, those of all processes together."""
+    return recipe.step_batch
+
+
+def own_share(batch: int, rank: int, world_size: int) -> slice:
+    """Which samples of a batch are those of one process of several; joined in order of rank they are the batch.
+
+    Raises:
+        UsageError: The batch cannot be shared out evenly.
+    """
+    if batch % world_size:
+        raise UsageError(f"batch {batch} cannot be shared out evenly among {world_size} processes: change the recipe's")
+    size = batch // world_size
+    return slice(rank * size, (rank + 1) * size)
+
+
 class Sampler:
-    """Draws crops: flipped at random, edges degraded as the recipe says. Its state is part of a checkpoint.
+    """Draws batches in order: crops flipped at random, edges degraded as the recipe says.
+
+    Its state is part of a checkpoint. In a training of several processes each draws all that is random of the whole
+    batch, and makes its own share of it.
 
     Args:
         samples: What crops are cut from.
         recipe: How.
         classes: How many there are.
-        rank: Number of this process in the training.
-        world_size: How many train; all draw the same, and each gets its share.
+        rank: Number of this process in the training, from 0.
+        world_size: How many processes train.
+
+    Raises:
+        UsageError: The batch cannot be shared out evenly.
     """
 
     def __init__(
-        self, samples: Sequence[Sample], recipe: ImageRecipe, classes: int, rank: int = 0, world_size: int = 1
+        self, samples: Sequence[Croppable], recipe: ImageRecipe, classes: int, rank: int = 0, world_size: int = 1
     ) -> None:
         self._samples = samples
         self._recipe = recipe
         self._classes = classes
-        size = recipe.step_batch // world_size
-        self._share = slice(rank * size, (rank + 1) * size)
+        self._share = own_share(drawn_at_once(recipe), rank, world_size)
+        self._waited, self._since = 0, 0
         self.rng = np.random.default_rng(recipe.seed)
 
     def state(self) -> dict[str, Any]:
@@ -70,39 +193,58 @@ class Sampler:
         return dict(self.rng.bit_generator.state)
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes on where :meth:`state` was taken."""
+        """Goes on where :meth:`state` was taken.
+
+        Raises:
+            UsageError: It was taken of batches by number.
+        """
+        if "bit_generator" not in state:
+            raise UsageError(
+                "the checkpoint's batches were drawn by number, the recipe's are drawn in order: give data.memory and"
+                " data.workers as the run began"
+            )
         self.rng.bit_generator.state = state
 
     def draw(self) -> Batch:
-        """The next step's samples, or this process's share of them."""
-        width, height = self._recipe.data.crop
-        crops = []
-        for k in self.rng.integers(len(self._samples), size=self._recipe.step_batch):
-            sample = self._samples[k]
-            top = int(self.rng.integers(sample.labels.shape[0] - height + 1))
-            left = int(self.rng.integers(sample.labels.shape[1] - width + 1))
-            crops.append(sample.crop(top, left, height, width, flip=bool(self.rng.random() < 0.5)))
-        augmentation = self._recipe.edge_augmentation
-        shown = [c.shown if augmentation is None else degrade(c, augmentation, self._classes, self.rng) for c in crops]
-        whole = Batch(
-            _as_pictures([c.rgb for c in crops]),
-            torch.from_numpy(np.stack([c.labels for c in crops])),
-            torch.from_numpy(np.stack([c.edges for c in crops])).float(),
-            torch.from_numpy(np.stack(shown)).float(),
-            _as_pictures([c.seen for c in crops]),
-        )
-        return whole.part(self._share)
+        """The next batch, or this process' share of it.
+
+        Raises:
+            SimBridgeError: A sample cannot be read, or is smaller than a crop.
+        """
+        begun = time.perf_counter_ns()
+        self._since = self._since or begun
+        try:
+            return self._next()
+        finally:
+            self._waited += time.perf_counter_ns() - begun
+
+    def _next(self) -> Batch:
+        recipe, rng = self._recipe, self.rng
+        samples = [self._samples[k] for k in rng.integers(len(self._samples), size=drawn_at_once(recipe))]
+        places = [draw_place(sample.labels.shape, recipe.data, rng) for sample in samples]
+        augmentation = recipe.edge_augmentation
+        degradations = [
+            None if augmentation is None else draw_degradation(augmentation, self._classes, rng) for _ in samples
+        ]
+        own = self._share
+        return make_batch(samples[own], places[own], degradations[own], recipe.data.crop)
+
+    def wait_share(self) -> float:
+        """Share of the time since it was last asked (or the first draw) that the training stood waiting in draw()."""
+        now = time.perf_counter_ns()
+        share = self._waited / max(1, now - self._since)
+        self._waited, self._since = 0, now
+        return share
+
+    def close(self) -> None:
+        """Ends what runs beside the training process; the next draw() starts it again."""
 
     def judge_window(self, height: int, width: int) -> tuple[slice, slice]:
         """Rows and columns of a crop that the losses' networks see.
 
-        Shifted at random, so that no phase of theirs stays aligned with the generator's.
+        Shifted at random, so that no phase of theirs stays aligned with the generator's. The same in all processes of a
+        training.
         """
         w, h = self._recipe.judge_crop or (width, height)
         top, left = int(self.rng.integers(height - h + 1)), int(self.rng.integers(width - w + 1))
         return slice(top, top + h), slice(left, left + w)
-
-
-def _as_pictures(crops: Sequence[ByteArray]) -> Tensor:
-    """uint8 ``(H, W, 3)`` each to ``(N, 3, H, W)`` in -1..1."""
-    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)

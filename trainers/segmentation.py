@@ -19,11 +19,12 @@ from models.segmenter import SEGMENTERS, PSPNetSegmenter, Segmenter, backbone_fi
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import ByteArray
 from sim_bridge.labels import LabelMap, Taxonomy
-from trainers.data import VOID, DataSet, Photograph
+from trainers.data import VOID, DataSet, Photograph, in_threads
 from trainers.data_sets import open_data
 from trainers.device import pick_device
-from trainers.recipe import SegmenterRecipe
+from trainers.recipe import ColourAugmentation, SegmenterRecipe
 from trainers.report import Collector, Progress, check_finite
+from trainers.sampling import coloured, draw_place
 
 IGNORE_RULE: Final = (
     "pixels labelled {void!r} count nowhere; {void!r} predicted elsewhere is wrong; one confusion matrix for all"
@@ -152,16 +153,15 @@ def load_segmenter(name: str) -> Segmenter:
 
 def _batch(samples: Sequence[Photograph], recipe: SegmenterRecipe, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     width, height = recipe.data.crop
+    colour = ColourAugmentation(gain=recipe.colour_gain, shift=recipe.colour_shift)
+    data = recipe.data.model_copy(update={"colour": colour})
     images, labels = [], []
     for k in rng.integers(len(samples), size=recipe.batch):
-        rgb, ids = samples[k].rgb, samples[k].labels
-        top, left = rng.integers(rgb.shape[0] - height + 1), rng.integers(rgb.shape[1] - width + 1)
-        mirror = slice(None, None, -1 if rng.random() < 0.5 else 1)
-        window = rgb[top : top + height, left : left + width][:, mirror].astype(np.float32)
-        gain = rng.uniform(1 - recipe.colour_gain, 1 + recipe.colour_gain, 3)
-        shift = rng.uniform(-recipe.colour_shift, recipe.colour_shift)
-        images.append(np.clip(window * gain + shift, 0, 255).astype(np.float32))
-        labels.append(ids[top : top + height, left : left + width][:, mirror].astype(np.int64))
+        place = draw_place(samples[k].labels.shape, data, rng)
+        crop = samples[k].scaled(place.scale).cut(place.top, place.left, height, width)
+        mirror = slice(None, None, -1 if place.flip else 1)
+        images.append(coloured(crop.rgb[:, mirror], place.colour))
+        labels.append(crop.labels[:, mirror].astype(np.int64))
     x = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
     return x / 127.5 - 1, torch.from_numpy(np.stack(labels))
 
@@ -179,7 +179,7 @@ def train_segmenter(recipe: SegmenterRecipe, root: Path, folder: Path, command: 
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
     data = open_data(recipe.data, root, "train")
-    samples = list(data)
+    samples = in_threads(data.read, len(data), recipe.data.workers)
     device = pick_device()
     network = _build(recipe, len(data.classes)).to(device).to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(network.parameters(), recipe.lr, weight_decay=recipe.weight_decay)

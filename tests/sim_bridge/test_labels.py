@@ -58,7 +58,7 @@ MEASURED = {
 
 def test_all_taxonomies_are_there() -> None:
     expected = {"carla-0.9.14", "carla-0.9.10", "carla-0.9.0", "cityscapes", "cityscapes-train", "synthia", "camvid"}
-    assert set(taxonomy_names()) == expected | {"toytown"}
+    assert set(taxonomy_names()) == expected | {"synthia-seqs", "toytown"}
 
 
 @pytest.mark.parametrize("name", taxonomy_names())

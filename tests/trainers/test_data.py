@@ -9,10 +9,11 @@ import torch
 
 from models.bundle import find_bundle
 from models.edges import EdgeSettings, LaplacianEdges
-from sim_bridge.errors import ImageError, UsageError
+from sim_bridge.errors import ImageError, LabelError, SizeMismatchError, UsageError
 from trainers.camvid import CamVid
 from trainers.data import load_all, prepare
 from trainers.edge_augmentation import EdgeAugmentation, degrade
+from trainers.problems import MissingCounterpartError
 from trainers.recipe import RECIPES, ImageRecipe, SegmenterRecipe, load_recipe
 from trainers.sampling import Sampler
 
@@ -32,16 +33,16 @@ def test_missing_labels_empty_split_and_foreign_ids_are_named(camvid: Path, tmp_
         CamVid(camvid, "train", exclude=("0001A",))
     labels = camvid / "trainannot" / "0001A_0001.png"
     cv2.imwrite(str(labels), np.full((64, 96), 40, np.uint8))
-    with pytest.raises(UsageError, match=r"0001A_0001\.png hold class id 40 \(100\.00% above 11\)"):
+    with pytest.raises(LabelError, match=r"0001A_0001\.png: class id 40 is not in the taxonomy 'camvid'.*100\.00 %"):
         list(CamVid(camvid, "train"))
     cv2.imwrite(str(labels), np.zeros((32, 96), np.uint8))
-    with pytest.raises(UsageError, match="are 96x32, their photograph is 96x64"):
+    with pytest.raises(SizeMismatchError, match=r"annot.0001A_0001\.png is 96x32 and .*0001A_0001\.png is 96x64"):
         list(CamVid(camvid, "train"))
     labels.write_bytes(labels.read_bytes()[:60])
     with pytest.raises(ImageError):
         list(CamVid(camvid, "train"))
     labels.unlink()
-    with pytest.raises(UsageError, match=r"0001A_0001\.png are missing \(1 of 4\)"):
+    with pytest.raises(MissingCounterpartError, match=r"annot.0001A_0001\.png of the picture .* are missing"):
         CamVid(camvid, "train")
 
 

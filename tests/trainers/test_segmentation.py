@@ -16,8 +16,9 @@ from torchvision.models import mobilenet_v3_small
 from models.bundle import load_bundle
 from models.segmenter import PSPNetSegmenter
 from sim_bridge.errors import UsageError
+from trainers.camvid import CamVid
 from trainers.recipe import SegmenterRecipe
-from trainers.segmentation import score, train_segmenter
+from trainers.segmentation import _batch, score, train_segmenter
 
 ROOT = Path(__file__).parents[2]
 
@@ -115,3 +116,17 @@ def test_nothing_but_void_has_no_score() -> None:
     void = np.full((2, 2), 3, np.uint8)
     result = score([np.zeros((2, 2), np.uint8)], [void], classes=4, void=3)
     assert math.isnan(result.mean_iou) and result.ignored == 1 and result.pixel_accuracy == 0
+
+
+def test_crops_that_do_not_fit_are_a_sentence_and_scaled_ones_stay_aligned(camvid: Path) -> None:
+    content = {"name": "x", "arch": "unet-segmenter", "width": 4, "steps": 1, "colour_gain": 0, "colour_shift": 0}
+    samples = list(CamVid(camvid, "train"))
+    wide = SegmenterRecipe.model_validate({**content, "data": {"crop": [128, 64]}})
+    with pytest.raises(UsageError, match=r"a picture is 96x64 when its crop is cut, but data\.crop is 128x64"):
+        _batch(samples, wide, np.random.default_rng(0))
+    scaled = SegmenterRecipe.model_validate({**content, "data": {"crop": [96, 64], "scale": [2, 2]}})
+    x, y = _batch(samples, scaled, np.random.default_rng(0))
+    assert x.shape == (6, 3, 64, 96) and y.shape == (6, 64, 96)
+    road, sky = (float(x.mean(1)[y == k].std()) for k in (3, 0))
+    whole = [float(s.rgb[s.labels == k].std()) / 127.5 for s in samples[:1] for k in (3, 0)]
+    assert road < 3 * whole[0] and sky < 3 * whole[1]  # one class, one colour: labels lie on their surfaces

@@ -1,0 +1,137 @@
+"""Reads a whole data set before a training does, and tells everything that is wrong with it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sim_bridge.errors import SizeMismatchError, UsageError
+from trainers.data import DataSet, in_threads
+from trainers.data_sets import open_data
+from trainers.problems import Problem
+from trainers.recipe import DataRecipe
+
+SPLITS: Final = ("train", "val")
+
+
+class _Reading(NamedTuple):
+    """What is kept of one sample."""
+
+    size: tuple[int, int] | None
+    counts: npt.NDArray[np.int64]
+    stray: int
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SplitReport:
+    """What is in a split.
+
+    Attributes:
+        split: ``train`` or ``val``.
+        pictures: How many samples have a picture and labels, wrong ones included.
+        sizes: How many of the whole samples have a width and height.
+        classes: Share of the whole samples' pixels, by class name.
+        stray: Pixels outside the taxonomy in samples that are not refused for them (at most 0.1 % of a picture).
+        problems: All that is wrong.
+    """
+
+    split: str
+    pictures: int
+    sizes: dict[tuple[int, int], int]
+    classes: dict[str, float]
+    stray: int
+    problems: list[Problem] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "pictures": self.pictures,
+            "sizes": {f"{width}x{height}": count for (width, height), count in self.sizes.items()},
+            "classes": {name: round(share, 6) for name, share in self.classes.items()},
+            "stray_pixels": self.stray,
+            "problems": [{"kind": p.kind, "file": str(p.file), "message": str(p.error)} for p in self.problems],
+        }
+
+
+def check_data(recipe: DataRecipe, root: Path, threads: int = 0) -> list[SplitReport]:
+    """Reads every file of both splits.
+
+    Args:
+        recipe: Which data, and how crops are cut of them.
+        root: Their folder.
+        threads: How many read; 0 for as many as there are cores, at most 8.
+
+    Raises:
+        UsageError: The folder is not there, or names in the recipe are not in it.
+    """
+    if not root.is_dir():
+        raise UsageError(f"--root {root} is no folder: give the data set's")
+    threads = threads or min(8, os.cpu_count() or 1)
+    return [_check_split(recipe, root, split, threads) for split in SPLITS]
+
+
+def _check_split(recipe: DataRecipe, root: Path, split: str, threads: int) -> SplitReport:
+    # At the files' own size: the labels are resized only when they are known to be labels.
+    data = open_data(recipe.model_copy(update={"resize": None}), root, split, strict=False)
+    readings = in_threads(lambda index: _read(data, index, recipe, split), len(data), threads)
+    counts = sum((r.counts for r in readings), np.zeros(len(data.classes), np.int64))
+    shares = counts / max(1, int(counts.sum()))
+    return SplitReport(
+        split,
+        len(data),
+        dict(Counter(r.size for r in readings if r.size is not None)),
+        dict(zip(data.classes, shares.tolist(), strict=True)),
+        sum(r.stray for r in readings),
+        [*data.problems, *(problem for r in readings for problem in r.problems)],
+    )
+
+
+def _read(data: DataSet, index: int, recipe: DataRecipe, split: str) -> _Reading:
+    photograph, problems = data.inspect(index)
+    if photograph is None:
+        return _Reading(None, np.zeros(len(data.classes), np.int64), 0, problems)
+    counts = np.bincount(photograph.labels.ravel(), minlength=len(data.classes))
+    if split == "train" and (too_small := _too_small(photograph.size, recipe, data.files_of(index)[0])):
+        problems = (*problems, too_small)
+    return _Reading(photograph.size, counts, photograph.stray, problems)
+
+
+def _too_small(size: tuple[int, int], recipe: DataRecipe, file: Path) -> Problem | None:
+    """A picture that a crop does not fit into; where pictures are resized the recipe itself was checked."""
+    factor = 1.0 if recipe.scale is None else recipe.scale[0]
+    width, height = (round(side * factor) for side in recipe.resize or size)
+    if width >= recipe.crop[0] and height >= recipe.crop[1]:
+        return None
+    sentence = (
+        f"{file} is {size[0]}x{size[1]}, smaller than data.crop {recipe.crop[0]}x{recipe.crop[1]}"
+        f"{'' if recipe.scale is None else f' at scale {factor}'}: lower data.crop, or set data.resize"
+    )
+    return Problem(file, SizeMismatchError(sentence))
+
+
+def describe(reports: Sequence[SplitReport]) -> str:
+    """The reports as text: counts and sizes, a table of the classes' shares by split, and every problem."""
+    lines = []
+    for report in reports:
+        sizes = ", ".join(f"{w}x{h} ({n})" for (w, h), n in sorted(report.sizes.items())) or "none"
+        stray = f"; {report.stray} pixels outside the taxonomy count as unlabeled" if report.stray else ""
+        lines.append(f"{report.split}: {report.pictures} pictures; sizes {sizes}{stray}")
+    names = list(reports[0].classes)
+    width = max(map(len, names))
+    lines += ["", f"{'class':<{width}}" + "".join(f"{report.split:>11}" for report in reports)]
+    lines += [f"{name:<{width}}" + "".join(f"{report.classes[name]:>11.3%}" for report in reports) for name in names]
+    for report in reports:
+        lines += [
+            "",
+            f"{report.split}: {len(report.problems)} problems" if report.problems else f"{report.split}: whole",
+        ]
+        lines += [f"  {problem.kind}: {problem.error}" for problem in report.problems]
+    return "\n".join(lines)
