@@ -31,7 +31,7 @@ class DiscriminatorSettings:
         scales: D_1..D_k of eq. 7; 3 is pix2pixHD's: each further one judges the picture at half the size.
         normalisation: Behind the inner layers of ``patch70``: ``instance`` is pix2pixHD's, and pix2pix's batch
             normalisation at its batch of one.
-        spectral_norm: Divide every layer's weights by their largest singular value.
+        spectral_norm: Divide every convolution's weights by their largest singular value.
         sees_edges: Condition D on the edge map that G saw, beyond eq. 3 and 5.
         sees_instance_edges: Condition D on the borders of instances, as pix2pixHD does; the paper needs none.
     """

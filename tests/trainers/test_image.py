@@ -347,6 +347,15 @@ def test_networks_that_cannot_be_had_are_refused_by_the_recipe(
         load_recipe(ImageRecipe, str(path))
 
 
+def test_factors_of_slices_need_a_network_of_as_many_slices(recipe: Path, camvid: Path, tmp_path: Path) -> None:
+    five = trainer(recipe, camvid, tmp_path / "five", perceptual_slices="pix2pixhd")
+    five.train_step(five.recipe.stages[-1])
+    with pytest.raises(UsageError, match="is for 5 slices, and the network has 3: take 'equal'"):
+        trainer(
+            recipe, camvid, tmp_path / "three", perceptual_slices="pix2pixhd", perceptual_bundle="camvid-judge"
+        )  # fmt: skip
+
+
 def run_cli(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "trainers/run.py", *arguments]
@@ -383,6 +392,7 @@ def test_training_goes_on_from_a_bundle(recipe: Path, camvid: Path, tmp_path: Pa
     assert first.train()
     card = export_run(tmp_path / "run", camvid, tmp_path / "bundle", None)
     assert card.steps == 6
+    assert card.recipe["perceptual_bundle"] == "features"  # the recipe names it by an absolute path, the card does not
     second = trainer(recipe, camvid, tmp_path / "second")
     second.start_from(tmp_path / "bundle")
     for name in ("network", "average", "discriminator"):
