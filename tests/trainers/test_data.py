@@ -114,7 +114,7 @@ def test_bundles_of_shipped_recipes_are_found_from_anywhere(tmp_path: Path, monk
         assert name is not None and find_bundle(name).is_dir()
 
 
-@pytest.mark.parametrize("name", sorted(p.stem for p in RECIPES.glob("*.yaml") if not p.stem.startswith("paper_")))
+@pytest.mark.parametrize("name", sorted(p.stem for p in RECIPES.glob("*.yaml")))
 def test_shipped_recipes_are_valid(name: str) -> None:
     kind = SegmenterRecipe if name.endswith(("_features", "_judge")) else ImageRecipe
     assert load_recipe(kind, name).name.replace("-", "_") == name
