@@ -15,8 +15,12 @@ from tests.trainers import group_processes as gp
 from trainers.processes import Group
 
 ROOT = Path(__file__).parents[2]
-MEANS: dict[str, Any] = {"perceptual_normalise": False}
-"""Leaves only losses that are means over samples; the division by a batch's own feature size is not."""
+MEANS: dict[str, Any] = {
+    "perceptual_normalise": False,
+    "hints": {"classes": "all", "jitter": 0.2, "dropout": 0.3},
+}
+"""Leaves only losses that are means over samples; the division by a batch's own feature size is not. With hints, whose
+variations are drawn, too."""
 
 
 @pytest.fixture(autouse=True)
