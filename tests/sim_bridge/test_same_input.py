@@ -68,7 +68,7 @@ def payload(rgb: ByteArray, encoding: Encoding) -> PixelArray:
             return np.asarray(data.reshape(-1))
 
 
-def training_input(root: Path, edge: EdgeSettings) -> tuple[Any, Any]:
+def training_input(root: Path, edge: EdgeSettings) -> tuple[Any, Any, Any]:
     """What a training batch holds of the picture: the real sampler, its crop as large as the picture, not mirrored."""
     stage = {"name": "a", "steps": 1, "edges": "laplacian", "lr": 1e-3, "weights": {}}
     recipe = ImageRecipe.model_validate(
@@ -78,23 +78,31 @@ def training_input(root: Path, edge: EdgeSettings) -> tuple[Any, Any]:
     batch = Sampler(load_all(data, LaplacianEdges(edge)), recipe, len(data.classes)).draw()
     (photograph,) = data
     first = next(i for i in range(8) if np.array_equal(batch.s[i].numpy(), photograph.labels))
-    return batch.s[first : first + 1], batch.e[first : first + 1]
+    own = slice(first, first + 1)
+    return batch.s[own], batch.e[own], hinting(edge).hints_of(batch.seen, batch.s)[own]  # type: ignore[index]
 
 
-def bridge_input(rgb: ByteArray, ids: ByteArray, encoding: Encoding, edge: EdgeSettings, dtype: Any) -> tuple[Any, Any]:
+def hinting(edge: EdgeSettings) -> SFlowNetwork:
+    """A network that takes colour hints of two of the classes."""
+    return SFlowNetwork("lite", len(CAMVID_CLASSES), edge, hint_classes=(1, 8)).eval()
+
+
+def bridge_input(
+    rgb: ByteArray, ids: ByteArray, encoding: Encoding, edge: EdgeSettings, dtype: Any
+) -> tuple[Any, Any, Any]:
     """What the network's forward gets when the pair comes through the bridge's own code."""
     prepared = Preprocessor(CAMVID_CLASSES, None).prepare(
         received(Kind.RGB, payload(rgb, encoding), encoding), received(Kind.SEMANTIC, ids, Encoding.MONO8)
     )
-    network = SFlowNetwork("lite", len(CAMVID_CLASSES), edge).eval()
+    network = hinting(edge)
     translator = SFlowTranslator(
         network, name="x", model_id="0" * 12, classes=CAMVID_CLASSES, target=Target(torch.device("cpu"), dtype)
     )
     seen: list[Any] = []
     network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
     translator.translate(prepared.rgb[None], prepared.labels[None], Style())
-    ((labels, edges, _),) = seen
-    return labels[:, :HEIGHT, :WIDTH], edges[:, :, :HEIGHT, :WIDTH]
+    ((labels, edges, _, hints),) = seen
+    return labels[:, :HEIGHT, :WIDTH], edges[:, :, :HEIGHT, :WIDTH], hints
 
 
 @pytest.mark.parametrize("edge", [PLAIN, CONTRAST], ids=["plain", "contrast"])
@@ -113,10 +121,11 @@ def test_training_and_bridge_feed_the_network_the_same_bits(
 ) -> None:
     write_camvid(tmp_path)
     (photograph,) = CamVid(tmp_path, "train")
-    trained_labels, trained_edges = training_input(tmp_path, edge)
+    trained_labels, trained_edges, trained_hints = training_input(tmp_path, edge)
 
-    labels, edges = bridge_input(photograph.rgb, photograph.labels, encoding, edge, dtype)
+    labels, edges, hints = bridge_input(photograph.rgb, photograph.labels, encoding, edge, dtype)
 
     assert labels.dtype == trained_labels.dtype and torch.equal(labels, trained_labels)
     assert edges.dtype == dtype and torch.equal(edges, trained_edges.to(dtype))
+    assert torch.equal(hints, trained_hints) and 0 < hints[:, 3].mean() < 1
     assert 0.02 < trained_edges.float().mean() < 0.9 and np.unique(photograph.labels).size == len(CAMVID_CLASSES)
