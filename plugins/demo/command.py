@@ -26,7 +26,7 @@ from sim_bridge.translators.load import load_translator
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
 
 CAMERA: Final = "camera"
-BUNDLE: Final = "camvid-lite"
+BUNDLE: Final = "toytown-lite"
 """What the demo shows unless told otherwise; docs/toytown.md says why."""
 RATE: Final = 20.0
 AHEAD: Final = 2
