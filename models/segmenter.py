@@ -41,11 +41,15 @@ class Segmenter(FeatureNetwork):
         super().__init__()
         self.args: dict[str, Any] = {"classes": classes, "width": width}
 
+    def as_input(self, rgb: Tensor) -> Tensor:
+        """RGB uint8 ``(N, H, W, 3)`` as the network takes it: ``(N, 3, H, W)`` in -1..1, of its type."""
+        x = rgb.permute(0, 3, 1, 2).to(next(self.parameters()).dtype).div(127.5).sub(1)
+        return x.contiguous(memory_format=torch.channels_last)
+
     @torch.inference_mode()
     def predict(self, rgb: Tensor) -> Tensor:
         """Class ids uint8 ``(N, H, W)`` of RGB uint8 ``(N, H, W, 3)``; H and W multiples of 16."""
-        x = rgb.permute(0, 3, 1, 2).to(next(self.parameters()).dtype).div(127.5).sub(1)
-        logits: Tensor = self(x.contiguous(memory_format=torch.channels_last))
+        logits: Tensor = self(self.as_input(rgb))
         return logits.argmax(1).to(torch.uint8)
 
 

@@ -208,12 +208,14 @@ class Sample(NamedTuple):
             self.strength[rows, columns],
             self.seen[rows, columns],
         )
-        if not flip:
-            return Sample(*cut)
-        rgb, labels, edges, shown, strength, seen = cut
-        return Sample(
-            rgb[:, ::-1], labels[:, ::-1], edges[:, :, ::-1], shown[:, :, ::-1], strength[:, ::-1], seen[:, ::-1]
-        )
+        if flip:
+            rgb, labels, edges, shown, strength, seen = cut
+            cut = (
+                rgb[:, ::-1], labels[:, ::-1], edges[:, :, ::-1], shown[:, :, ::-1], strength[:, ::-1], seen[:, ::-1]
+            )  # fmt: skip
+        made = Sample(*cut)
+        # Without a render both are one picture: who converts it does so once.
+        return made._replace(seen=made.rgb) if self.seen is self.rgb else made
 
 
 def prepare(photograph: Photograph, operator: LaplacianEdges) -> Sample:

@@ -51,9 +51,8 @@ class Group:
         return self.rank == 0
 
     def share(self, total: int) -> slice:
-        """Which of ``total`` samples, a multiple of :attr:`size`, are this process's."""
-        each = total // self.size
-        return slice(self.rank * each, (self.rank + 1) * each)
+        """Which of ``total`` samples are this process's; see :func:`own_share`."""
+        return own_share(total, self.rank, self.size)
 
     def any(self, flag: bool) -> bool:
         """Whether it is true on one process at least; all get the same answer."""
@@ -130,6 +129,18 @@ class Group:
             dist.all_reduce(tensor, operation)
         except RuntimeError as e:
             raise LostProcessError(_why_lost(self.rank, self.size, e)) from e
+
+
+def own_share(total: int, rank: int, world_size: int) -> slice:
+    """Which samples of a step are those of one process of several; joined in order of rank they are all of them.
+
+    Raises:
+        UsageError: They cannot be shared out evenly.
+    """
+    if total % world_size:
+        raise UsageError(f"batch {total} cannot be shared out evenly among {world_size} processes: change the recipe's")
+    each = total // world_size
+    return slice(rank * each, (rank + 1) * each)
 
 
 def launched() -> int:

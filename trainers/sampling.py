@@ -20,6 +20,7 @@ from sim_bridge.frames import ByteArray
 from trainers.data import Sample
 from trainers.edge_augmentation import Degradation, apply_degradation, draw_degradation
 from trainers.loading import Croppable, Unprepared
+from trainers.processes import own_share
 from trainers.recipe import DataRecipe, ImageRecipe
 
 
@@ -119,17 +120,17 @@ def make_batch(
     crops = [_cut(sample, place, size) for sample, place in zip(samples, places, strict=True)]
     # Edges are those of the picture before its colours are changed: they say what stands where, and must not say in
     # which light, or G would read the light off them that it is to be independent of.
-    pictures, seen = (
-        [coloured(picture, place.colour) for picture, place in zip(kind, places, strict=True)]
-        for kind in ([c.rgb for c in crops], [c.seen for c in crops])
-    )
+    x = _as_tensor([coloured(c.rgb, place.colour) for c, place in zip(crops, places, strict=True)])
+    seen = x
+    if any(c.seen is not c.rgb for c in crops):
+        seen = _as_tensor([coloured(c.seen, place.colour) for c, place in zip(crops, places, strict=True)])
     shown = [c.shown if d is None else apply_degradation(c, d) for c, d in zip(crops, degradations, strict=True)]
     return Batch(
-        _as_tensor(pictures),
+        x,
         torch.from_numpy(np.stack([c.labels for c in crops])),
         torch.from_numpy(np.stack([c.edges for c in crops])).float(),
         torch.from_numpy(np.stack(shown)).float(),
-        _as_tensor(seen),
+        seen,
     )
 
 
@@ -147,18 +148,6 @@ def _cut(sample: Croppable, place: Place, size: tuple[int, int]) -> Sample:
 def drawn_at_once(recipe: ImageRecipe) -> int:
     """Samples of one draw, those of all processes together."""
     return recipe.step_batch
-
-
-def own_share(batch: int, rank: int, world_size: int) -> slice:
-    """Which samples of a batch are those of one process of several; joined in order of rank they are the batch.
-
-    Raises:
-        UsageError: The batch cannot be shared out evenly.
-    """
-    if batch % world_size:
-        raise UsageError(f"batch {batch} cannot be shared out evenly among {world_size} processes: change the recipe's")
-    size = batch // world_size
-    return slice(rank * size, (rank + 1) * size)
 
 
 class Sampler:

@@ -105,8 +105,7 @@ def deep_features(network: Segmenter, pictures: Sequence[ByteArray]) -> npt.NDAr
     out = []
     for rgb in pictures:
         h, w = (side // CELL * CELL for side in rgb.shape[:2])
-        x = torch.from_numpy(np.ascontiguousarray(rgb[:h, :w])).permute(2, 0, 1)[None].float().div(127.5).sub(1)
-        deepest = network.features(x.contiguous(memory_format=torch.channels_last))[-1]
+        deepest = network.features(network.as_input(torch.from_numpy(np.ascontiguousarray(rgb[:h, :w]))[None]))[-1]
         cells = F.adaptive_avg_pool2d(deepest, (h // CELL, w // CELL))[0]
         out.append(cells.flatten(1).T.numpy())
     return np.concatenate(out)

@@ -25,9 +25,10 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from sim_bridge.errors import SimBridgeError, UsageError
 from trainers.edge_augmentation import draw_degradation
 from trainers.loading import Croppable, Streamed
+from trainers.processes import own_share
 from trainers.recipe import ImageRecipe
 from trainers.report import TrainingError
-from trainers.sampling import Batch, Sampler, draw_place, drawn_at_once, make_batch, own_share
+from trainers.sampling import Batch, Sampler, draw_place, drawn_at_once, make_batch
 
 _log = logging.getLogger(__name__)
 _ASKED_TO_END = {0, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP}

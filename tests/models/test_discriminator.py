@@ -163,4 +163,5 @@ def test_weights_of_shipped_bundles_fit(name: str) -> None:
     tensors = load_tensors(shipped_bundles()[name] / TRAINING)
     part = {k.removeprefix("discriminator."): v for k, v in tensors.items() if k.startswith("discriminator.")}
     classes = len(part["embed.table.weight"])
-    build_discriminator(DiscriminatorSettings(width=48, sees_edges=True), classes, 2).load_state_dict(part)
+    built = build_discriminator(DiscriminatorSettings(width=48, sees_edges=True), classes, 2)
+    assert {k: v.shape for k, v in built.state_dict().items()} == {k: v.shape for k, v in part.items()}

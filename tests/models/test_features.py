@@ -3,7 +3,6 @@
 import hashlib
 from itertools import pairwise
 from pathlib import Path
-from urllib.error import URLError
 
 import pytest
 import torch
@@ -18,18 +17,6 @@ from tests.models.published_file import vgg19_state, write_vgg19
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_vgg19(tmp_path_factory.mktemp("vgg") / "mine.pth")
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty torch hub on a machine without internet."""
-
-    def unreachable(*_arguments: object) -> None:
-        raise URLError("no route to host")
-
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    monkeypatch.setattr(torch.hub, "urlopen", unreachable)
-    return tmp_path / "hub" / "checkpoints"
 
 
 def test_slices_are_vgg19s_activations_of_imagenet_normalised_pictures(weights: Path) -> None:

@@ -13,13 +13,7 @@ from trainers.guard import bad_gradient, bad_output, bad_weight, first_bad_value
 from trainers.image import ImageTrainer
 from trainers.report import TrainingError
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> object:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def weight_of_the_trunk(run: ImageTrainer) -> None:

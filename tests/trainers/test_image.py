@@ -31,12 +31,7 @@ from trainers.sheets import SampleSheet
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> object:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def trainer(recipe: Path, camvid: Path, run: Path, *, resume: bool = False, **overrides: object) -> ImageTrainer:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import pytest
 import torch
@@ -29,12 +28,7 @@ def vgg19_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_vgg19(tmp_path_factory.mktemp("vgg") / "mine.pth")
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> object:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def paper(name: str, **changes: Any) -> ImageRecipe:
@@ -138,14 +132,8 @@ def test_it_trains_through_its_phases(camvid: Path, tmp_path: Path, vgg19_file: 
     assert all(torch.equal(v, after[k]) for k, v in run.average.state_dict().items())
 
 
-def test_without_published_weights_it_does_not_begin(
-    camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def unreachable(*_arguments: object) -> None:
-        raise URLError("no route to host")
-
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    monkeypatch.setattr(torch.hub, "urlopen", unreachable)
+@pytest.mark.usefixtures("hub")
+def test_without_published_weights_it_does_not_begin(camvid: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"published weights vgg19-dcbb9e9d\.pth are not in .*hub.* cannot be fetched"):
         tiny_trainer(camvid, tmp_path / "run", paper(PAPER[0], tier="lite"))
 

@@ -23,12 +23,7 @@ MEANS: dict[str, Any] = {
 variations are drawn, too."""
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> object:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:

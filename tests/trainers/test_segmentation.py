@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -72,14 +71,8 @@ def test_a_pspnet_begins_with_the_weights_that_are_named(camvid: Path, tmp_path:
     assert card.data.endswith("; backbone trained on ImageNet, published.pth") and str(tmp_path) not in card.data
 
 
-def test_a_pspnet_without_published_weights_is_refused(
-    camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def unreachable(*_arguments: object) -> None:
-        raise URLError("no route to host")
-
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    monkeypatch.setattr(torch.hub, "urlopen", unreachable)
+@pytest.mark.usefixtures("hub")
+def test_a_pspnet_without_published_weights_is_refused(camvid: Path, tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match=r"weights mobilenet_v3_small-047dcff4\.pth .*or name it with backbone_weights"
     ):

@@ -5,7 +5,6 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +30,7 @@ from trainers.streaming import NumberedSampler, make_sampler
 CONTRAST = EdgeSettings(threshold=0.11, blur=1.5, contrast_window=31, contrast_floor=6.0, signed=True)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def resolve(recipe: Path, **data: Any) -> ImageRecipe:
