@@ -63,7 +63,8 @@ class LockstepClient:
         self._resend_after = resend_after
         self._keys = None if curve_keys is None else CurveKeys.load(curve_keys)
         self._insecure = insecure
-        self._status: dict[str, tuple[float, wire.StatusMessage]] = {}
+        self._heard: dict[str, float] = {}  # when the last message of a camera came, a frame or a status
+        self._status: dict[str, wire.StatusMessage] = {}
         self._receiver: FrameReceiver | None = None
         self._sender: FrameSender | None = None
         self.resent = 0
@@ -90,6 +91,8 @@ class LockstepClient:
         topics = [f"{camera}/{kind}" for camera in self._cameras for kind in (Kind.PHOTOREAL, Kind.STATUS)]
         self._receiver = FrameReceiver(self._context, photoreal, topics, keys=self._keys, insecure=self._insecure)
         self._photoreal = photoreal
+        self._heard.clear()
+        self._status.clear()
 
     def tick(self, rgb: Frame, semantic: Frame, *, timeout: float = 5.0) -> Frame:
         """Sends one camera's tick and returns its photoreal frame; its pixels are a read-only view of the message.
@@ -119,6 +122,8 @@ class LockstepClient:
         if self._receiver is None or self._sender is None or unknown:
             raise UsageError(f"cameras {sorted(unknown)} are not among {self._cameras}, or connect() was not called")
         answers: dict[str, Frame] = {}
+        while self._read(self._receiver, 0, missing, answers):
+            pass  # what came before this tick says nothing about whether the bridge is alive now
         start = time.monotonic()
         send_at = start
         while missing:
@@ -129,7 +134,7 @@ class LockstepClient:
                 self._send(self._sender, missing)
                 self.resent += send_at > start
                 send_at = now + self._resend_after
-            self._read(self._receiver, min(send_at, start + timeout) - now, missing, answers)
+            self._read(self._receiver, max(min(send_at, start + timeout) - now, _LEAST_WAIT), missing, answers)
         return answers
 
     def close(self) -> None:
@@ -155,33 +160,36 @@ class LockstepClient:
 
     def _read(
         self, receiver: FrameReceiver, timeout: float, missing: dict[_Tick, _Messages], answers: dict[str, Frame]
-    ) -> None:
-        message = receiver.receive(max(timeout, _LEAST_WAIT))
+    ) -> bool:
+        """Takes one message; False when there was none."""
+        message = receiver.receive(timeout)
         if message is None:
-            return
+            return False
         try:
             answer = wire.decode([part.buffer for part in message.parts], received=message.received)
         except WireError:
-            return  # not of this tick, whatever it is; the tick is sent again if need be
+            return True  # not of this tick, whatever it is; the tick is sent again if need be
+        self._heard[answer.camera] = time.monotonic()
         if isinstance(answer, wire.StatusMessage):
-            self._status[answer.camera] = (time.monotonic(), answer)
+            self._status[answer.camera] = answer
         elif missing.pop((answer.camera, answer.id), None) is not None:
             answers[answer.camera] = answer
+        return True
 
     def _no_answer(self, missing: Mapping[_Tick, _Messages], timeout: float, start: float) -> str:
         ticks = ", ".join(
             f"camera {camera!r} frame {tick.number} of session {tick.session}" for camera, tick in missing
         )
         camera = next(iter(missing))[0]
-        seen, status = self._status.get(camera, (None, None))
+        heard, status = self._heard.get(camera), self._status.get(camera)
         sentence = f"no photoreal frame of {ticks} came from {self._photoreal} within {timeout:g} s"
-        if seen is None or status is None:
+        if heard is None:
             return f"{sentence}, nor any status message: start the bridge, or check the address"
-        if seen < start:
-            ago = time.monotonic() - seen
-            return (
-                f"{sentence}; the bridge's last status message came {ago:.1f} s ago: it has ended or hangs, restart it"
-            )
+        if heard < start:
+            ago = time.monotonic() - heard
+            return f"{sentence}; the bridge's last message came {ago:.1f} s ago: it has ended or hangs, restart it"
+        if status is None:
+            return f"{sentence}, but the bridge is alive (no status message yet): see its log, or wait longer"
         counters = status.counters.get(f"{camera}/{Kind.RGB}", {})
         drops = [
             f"{outcome} {counters[outcome]}" for outcome in Outcome if outcome != "published" and counters.get(outcome)
