@@ -18,7 +18,8 @@ av = pytest.importorskip("av", reason="the demo's film needs the extra 'demo'")
 import cv2  # noqa: E402
 import psutil  # noqa: E402
 
-from plugins.demo.child import ANSWERED, obey  # noqa: E402
+from plugins.child import obey  # noqa: E402
+from plugins.demo.child import ANSWERED, note_answer  # noqa: E402
 from plugins.demo.simulator import SimulatorProcess  # noqa: E402
 from plugins.toytown.source import ToytownSource  # noqa: E402
 from sim_bridge.errors import SimBridgeError  # noqa: E402
@@ -98,9 +99,8 @@ def test_a_signal_to_the_whole_group_ends_it_and_starts_nothing_again(tmp_path: 
 
 def test_only_answers_to_this_simulator_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("plugins.toytown.source.FIRST_PATIENCE_SECONDS", SECONDS)
-    source, stands, orders = ToytownSource(), threading.Event(), Queue[str]()
+    source, orders = ToytownSource(), Queue[str]()
     source.open({"size": (64, 32), "traffic": "sparse", "rate": 0, "ahead": 1})
-    stands.set()
     made = threading.Semaphore(0)
 
     def read() -> None:
@@ -109,7 +109,11 @@ def test_only_answers_to_this_simulator_count(monkeypatch: pytest.MonkeyPatch) -
 
     threads = [
         threading.Thread(target=read, daemon=True),
-        threading.Thread(target=obey, args=(source, iter(orders.get, "end"), stands), daemon=True),
+        threading.Thread(
+            target=obey,
+            args=(source, iter(orders.get, "end"), source.close, lambda words: note_answer(source, words)),
+            daemon=True,
+        ),
     ]
     for thread in threads:
         thread.start()

@@ -1,0 +1,1 @@
+"""CARLA: photoreal cameras beside its own. The client package ``carla`` is imported only when it is used."""

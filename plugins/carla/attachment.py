@@ -1,0 +1,251 @@
+"""One attachment to a world: the server, the vehicle and our sensors, from a connection to its end."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final, Self
+
+from plugins.carla.options import CarlaOptions
+from plugins.carla.sensors import Arrival, FrameMaker, SensorKey, SensorSet
+from plugins.carla.server import (
+    CarlaError,
+    Server,
+    ServerLostError,
+    VehicleLostError,
+    find_vehicle,
+    spawn_vehicle,
+    sweep,
+)
+from plugins.carla.tags import taxonomy_for
+from sim_bridge.errors import ImageError
+from sim_bridge.frames import Frame, Kind
+from sim_bridge.once import OncePerCause
+
+if TYPE_CHECKING:
+    import carla
+
+SILENCE_SECONDS: Final = 0.5
+"""After such a gap no image is trusted before the server has answered: another one may stand in its place, whose
+streams have the same numbers."""
+FALL: Final = 256
+"""A frame number that is so much lower than one before is of another run of the server; less is a late image."""
+IMAGE_SECONDS: Final = 2.0
+"""How long the images of a tick may take after it."""
+_LOOK_SECONDS: Final = 0.1
+_WARM_UP_SECONDS: Final = 0.2
+_TELL_SECONDS: Final = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+class Attachment:
+    """Our sensors on a vehicle of one world. What it says of itself is a session of its own.
+
+    Args:
+        options: Which server, which vehicle, which cameras.
+        go_on: False ends every wait.
+
+    Raises:
+        ServerLostError: The server does not answer.
+        VehicleLostError: There is no such vehicle.
+        CarlaError: The server refuses something.
+        UsageError: Its version is of no known taxonomy.
+
+    Attributes:
+        session: Its id.
+        labels: Taxonomy of the semantic images.
+        server: The server.
+        malformed: Images that were left out because they were not what was asked for.
+        incomplete: Ticks of which an image did not come in time.
+    """
+
+    def __init__(self, options: CarlaOptions, go_on: Callable[[], bool]) -> None:
+        self._options, self._go_on = options, go_on
+        self.session = f"carla-{uuid.uuid4().hex[:16]}"
+        self.malformed = self.incomplete = 0
+        self._once = OncePerCause(_log)
+        self._spawned: carla.Actor | None = None
+        self._sensors: SensorSet | None = None
+        self._highest = -1
+        self.server = Server(options.where)
+        try:
+            self._open()
+        except BaseException:
+            self.release()
+            raise
+
+    def _open(self) -> None:
+        options, server = self._options, self.server
+        self.labels = taxonomy_for(server.version, options.labels)
+        if server.version != server.client_version:
+            _log.warning(
+                "the CARLA server at %s has version %s and the client %s: install the client of the server's version "
+                "if something is odd",
+                *(server.where, server.version, server.client_version),
+            )
+        sweep(server, options.tag)
+        if options.tick:
+            self.step = server.drive(options.step)
+            server.tick()  # a client that has just come in knows no actor before
+        vehicle = self._vehicle()
+        if vehicle is None:
+            return
+        self._maker = FrameMaker(self.session, self.labels, options.rig)
+        self._sensors = SensorSet(server, vehicle, options.rig, options.all_kinds, options.tag)
+        if options.tick:
+            self._warm_up(self._sensors)
+
+    def _vehicle(self) -> carla.Actor | None:
+        if not self._options.target.spawn:
+            return find_vehicle(self.server, self._options.target, self._go_on)
+        self._spawned = spawn_vehicle(self.server, self._options.tag)
+        return self._spawned
+
+    def _warm_up(self, sensors: SensorSet) -> None:
+        """Ticks until every sensor sends: the client does not say when a stream stands."""
+        deadline = time.monotonic() + self.server.where.timeout
+        while self._go_on():
+            number = self.server.tick()
+            silent = sensors.queue.wait_for(sensors.keys, number, _WARM_UP_SECONDS)
+            if not silent:
+                break
+            if time.monotonic() > deadline:
+                raise CarlaError(
+                    f"the sensors {_names(silent)} at {self.server.where} sent no image within "
+                    f"{self.server.where.timeout:g} s although the world was ticked: see that the server renders (not "
+                    "no_rendering_mode) and that port P+1 can be reached"
+                )
+        sensors.queue.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Destroys what we made in the world and puts its settings back; does not raise, a second call does nothing."""
+        sensors, spawned = self._sensors, self._spawned
+        self._sensors = self._spawned = None
+        if sensors is not None:
+            if sensors.queue.dropped:
+                _log.warning("%d images came faster than they could be sent", sensors.queue.dropped)
+            if sensors.destroy() and not self.server.lost:
+                _log.warning("some of our sensors could not be destroyed at %s", self.server.where)
+        if spawned is not None:
+            self.server.destroy(spawned)
+        try:
+            if self.server.is_same_world():
+                self.server.restore()
+        except CarlaError as error:
+            _log.warning("%s", error)
+
+    def follow(self) -> Iterator[Frame]:
+        """The frames as they come in, while somebody else moves the world.
+
+        Raises:
+            ServerLostError: The server does not answer any more, or another one is in its place.
+            VehicleLostError: Vehicle, sensors or world are gone.
+        """
+        sensors = self._sensors
+        checked = came = time.monotonic()
+        while sensors is not None and self._go_on():
+            arrival = sensors.queue.get(_LOOK_SECONDS)
+            now = time.monotonic()
+            if arrival is None:
+                if now - checked > SILENCE_SECONDS:
+                    self._check(sensors)
+                    checked = time.monotonic()
+                    self._tell_silence(sensors, now - came)
+                continue
+            if arrival.came - came > SILENCE_SECONDS:
+                self._check(sensors)
+            came = checked = arrival.came
+            yield from self._frames(arrival)
+
+    def ticks(self) -> Iterator[tuple[Frame, ...]]:
+        """Moves the world tick by tick; yields what came in since the tick before, all of it that is in order.
+
+        Raises:
+            ServerLostError: The server does not answer any more.
+            VehicleLostError: Vehicle, sensors or world are gone.
+        """
+        sensors = self._sensors
+        while sensors is not None and self._go_on():
+            number = self.server.tick()
+            if not sensors.alive or not self.server.is_same_world():
+                raise VehicleLostError(self._gone())
+            if missing := sensors.queue.wait_for(sensors.keys, number, IMAGE_SECONDS):
+                self.incomplete += 1
+                self._once.warn(
+                    "incomplete",
+                    f"frame {number} of {_names(missing)} did not come within {IMAGE_SECONDS:g} s after its tick",
+                    scope=self.session,
+                )
+            frames: list[Frame] = []
+            while (arrival := sensors.queue.get(0)) is not None:
+                frames += self._frames(arrival)
+            yield tuple(frames)
+
+    def _frames(self, arrival: Arrival) -> Iterator[Frame]:
+        if not self.server.is_same_world():
+            raise VehicleLostError(
+                f"the CARLA server at {self.server.where} has loaded another world, or is another one"
+            )
+        if arrival.number < self._highest - FALL:
+            self.server.lost = True
+            raise ServerLostError(
+                f"the frame numbers of {self.server.where} fell from {self._highest} to {arrival.number}: it was "
+                "started again"
+            )
+        self._highest = max(self._highest, arrival.number)
+        try:
+            yield self._maker.frame(arrival)
+        except ImageError as error:
+            self.malformed += 1
+            self._once.warn(
+                ("malformed", arrival.camera, arrival.kind),
+                f"{arrival.camera}/{arrival.kind} frame {arrival.number} is left out: {error}",
+                scope=self.session,
+            )
+
+    def _check(self, sensors: SensorSet) -> None:
+        self.server.check()
+        if not sensors.alive:
+            raise VehicleLostError(self._gone())
+
+    def _gone(self) -> str:
+        if not self.server.is_same_world():
+            return f"the CARLA server at {self.server.where} has loaded another world"
+        return f"the {self._options.target} or a sensor on it was destroyed in the world of {self.server.where}"
+
+    def _tell_silence(self, sensors: SensorSet, seconds: float) -> None:
+        if seconds < _TELL_SECONDS:
+            return
+        synchronous = bool(self.server.settings().synchronous_mode)
+        advice = "run the script that ticks it, or give --tick" if synchronous else "see what holds it up"
+        self._once.warn(
+            "silence",
+            f"no image came from {self.server.where} for {seconds:.0f} s, though the server answers and its world is "
+            f"{'synchronous' if synchronous else 'asynchronous'}: {advice}",
+            scope=self._highest,
+        )
+
+
+def _names(keys: Sequence[SensorKey]) -> str:
+    return ", ".join(f"{camera}/{kind}" for camera, kind in keys)
+
+
+def complete_pairs(frames: tuple[Frame, ...]) -> list[tuple[Frame, Frame]]:
+    """RGB and semantic frame of every camera that has both of the newest number among ``frames``."""
+    newest = max((frame.number for frame in frames), default=-1)
+    found = {(frame.camera, frame.kind): frame for frame in frames if frame.number == newest}
+    cameras = dict.fromkeys(camera for camera, _ in found)
+    return [
+        (found[camera, Kind.RGB], found[camera, Kind.SEMANTIC])
+        for camera in cameras
+        if (camera, Kind.RGB) in found and (camera, Kind.SEMANTIC) in found
+    ]

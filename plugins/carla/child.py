@@ -1,0 +1,116 @@
+"""The process that holds the CARLA client: ``python -m plugins.carla.child JSON``.
+
+The client's calls hold Python's lock and a dead server freezes them: so it lives apart from the bridge and speaks the
+wire to it. What it is told by stdin is what :mod:`plugins.child` has; on stdout it tells of every session.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from plugins.carla.attachment import Attachment, complete_pairs
+from plugins.carla.source import CarlaSource
+from plugins.child import READY, ignore_interrupts, obey_in_thread, say
+from sim_bridge.client import Publisher
+from sim_bridge.errors import LockstepTimeoutError, SimBridgeError
+from sim_bridge.frames import Frame
+from sim_bridge.lockstep import LockstepClient
+from sim_bridge.logs import configure_logging
+
+SESSION: Final = "session"
+"""First word of the line that tells of a new session; then its number, id, the server's version and the taxonomy."""
+PATIENCE_SECONDS: Final = 1.0
+"""How long one wait for the bridge's answer is; a bridge that is paused or loads its network takes longer."""
+COMPLAIN_SECONDS: Final = 30.0
+
+
+def tell_session(number: int, attachment: Attachment) -> None:
+    """Tells the parent that a session began."""
+    say(f"{SESSION} {number} {attachment.session} {attachment.server.version} {attachment.labels}")
+
+
+def follow(source: CarlaSource, asked: Mapping[str, Any]) -> None:
+    """Publishes what comes in; the bridge takes what it has time for."""
+    with Publisher(asked["address"], curve_keys=_path(asked["curve_keys"]), insecure=asked["insecure"]) as publisher:
+        say(READY)
+        for frame in source:
+            publisher.publish(frame, copy=False)
+
+
+def lockstep(source: CarlaSource, asked: Mapping[str, Any]) -> None:
+    """Makes a tick when the photoreal frames of the one before are there."""
+    with LockstepClient(
+        asked["address"],
+        asked["photoreal"],
+        cameras=source.cameras,
+        curve_keys=_path(asked["curve_keys"]),
+        insecure=asked["insecure"],
+    ) as bridge:
+        say(READY)
+        for frames in source.ticks():
+            if pairs := complete_pairs(frames):
+                _answered(source, bridge, pairs)
+
+
+def _answered(source: CarlaSource, bridge: LockstepClient, pairs: list[tuple[Frame, Frame]]) -> None:
+    """Waits for the photoreal frames of a tick until they are there, or nobody wants them any more."""
+    complain = time.monotonic() + COMPLAIN_SECONDS
+    while source.goes_on:
+        try:
+            bridge.tick_all(pairs, timeout=PATIENCE_SECONDS)
+        except LockstepTimeoutError as error:
+            if time.monotonic() > complain:
+                sys.stderr.write(f"carla: {error}\n")
+                complain = time.monotonic() + COMPLAIN_SECONDS
+        else:
+            return
+
+
+def run(asked: Mapping[str, Any]) -> int:
+    """Runs until the parent ends; 2 where it cannot begin."""
+    source = CarlaSource(tell_session)
+    signal.signal(signal.SIGTERM, lambda number, frame: source.stop())
+    obey_in_thread(source, source.stop)
+    try:
+        source.open(asked["options"])
+        (lockstep if asked["lockstep"] else follow)(source, asked)
+    except SimBridgeError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    finally:
+        source.close()
+        if source.malformed or source.incomplete:
+            sys.stderr.write(
+                f"carla: {source.malformed} images were malformed, {source.incomplete} ticks lacked an image\n"
+            )
+    return 0
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
+
+
+def main() -> None:
+    """Runs, and ends without the interpreter's own end, in which the client library may abort the process."""
+    ignore_interrupts()
+    asked = json.loads(sys.argv[1])
+    configure_logging(asked["log_level"])
+    code = 1
+    try:
+        code = run(asked)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if code in (0, 2):
+            os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""What can be asked of the CARLA source, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from plugins.carla.rig import DEFAULT_FOV, DEFAULT_PLACE, DEFAULT_SIZE, Rig, read_rig, single_camera
+from plugins.carla.server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_ROLE, DEFAULT_TIMEOUT, Target, Where
+from sim_bridge.errors import UsageError
+from sim_bridge.frames import Kind
+
+EXTRA_KINDS: Final = (Kind.INSTANCE, Kind.DEPTH)
+"""What can be asked for beside RGB and semantic images."""
+
+
+class CarlaOptions(BaseModel):
+    """What the source can be told; unknown names are errors.
+
+    Attributes:
+        host: Machine of the server.
+        port: Its RPC port.
+        timeout: Seconds that an answer of the server, or the vehicle's appearance, may take.
+        role_name: Role name of the vehicle.
+        actor: Its actor id, in place of the role name.
+        spawn: Make a vehicle.
+        rig: The cameras, as :class:`~plugins.carla.rig.Rig` or the path of a YAML file.
+        labels: Taxonomy of the semantic images; None goes by the server's version.
+        kinds: Further kinds of images.
+        tick: Drive the world in synchronous mode.
+        step: With ``tick``: simulator seconds of a tick; None leaves what is set, or takes 0.05.
+        paced: With ``tick``: no faster than real time.
+        tag: Role name of all that is made in the world; what a killed process of the same tag left is destroyed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: Annotated[str, Field(min_length=1)] = DEFAULT_HOST
+    port: Annotated[int, Field(ge=1, le=65534)] = DEFAULT_PORT
+    timeout: Annotated[float, Field(ge=0.5, le=600, allow_inf_nan=False)] = DEFAULT_TIMEOUT
+    role_name: Annotated[str, Field(min_length=1)] = DEFAULT_ROLE
+    actor: Annotated[int | None, Field(ge=1)] = None
+    spawn: bool = False
+    rig: Rig = single_camera(DEFAULT_SIZE, DEFAULT_FOV, DEFAULT_PLACE)
+    labels: str | None = None
+    kinds: tuple[Kind, ...] = ()
+    tick: bool = False
+    step: Annotated[float | None, Field(gt=0, le=1, allow_inf_nan=False)] = None
+    paced: bool = True
+    tag: Annotated[str, Field(min_length=1, max_length=64)] = "sim-bridge"
+
+    @field_validator("rig", mode="before")
+    @classmethod
+    def _read_rig(cls, value: object) -> object:
+        return read_rig(Path(value)) if isinstance(value, str | Path) else value
+
+    @classmethod
+    def checked(cls, options: Mapping[str, object]) -> CarlaOptions:
+        """The options by name.
+
+        Raises:
+            UsageError: One is unknown or out of bounds.
+        """
+        try:
+            made = cls.model_validate(dict(options))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            name = ".".join(str(part) for part in first["loc"]) or "options"
+            raise UsageError(f"the carla option {name!r} is {first['input']!r}: {first['msg'].lower()}") from error
+        if strange := [kind.value for kind in made.kinds if kind not in EXTRA_KINDS]:
+            raise UsageError(f"CARLA's cameras give no {', '.join(strange)}: choose from {', '.join(EXTRA_KINDS)}")
+        return made
+
+    @property
+    def where(self) -> Where:
+        """The server."""
+        return Where(self.host, self.port, self.timeout)
+
+    @property
+    def target(self) -> Target:
+        """The vehicle."""
+        return Target(self.role_name, self.actor, self.spawn)
+
+    @property
+    def all_kinds(self) -> tuple[Kind, ...]:
+        """What each camera sees."""
+        return tuple(dict.fromkeys((Kind.RGB, Kind.SEMANTIC, *self.kinds)))

@@ -1,0 +1,162 @@
+"""Rigs: which cameras are where on the vehicle."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from plugins.carla.poses import Placement
+from sim_bridge.errors import UsageError
+from sim_bridge.frames import CAMERA_NAME
+from sim_bridge.settings import parse_size
+
+MOST_SIDE: Final = 8192
+DEFAULT_SIZE: Final = (1280, 720)
+DEFAULT_FOV: Final = 90.0
+DEFAULT_PLACE: Final = Placement(x=1.5, z=2.4)
+"""Above the bonnet of a car, where CARLA's own examples have it."""
+DEFAULT_CAMERA: Final = "camera"
+_EXAMPLE: Final = "cameras: {front: {x: 1.5, z: 2.4}, left: {x: 1.0, y: -0.5, z: 2.4, yaw: -60}}"
+
+Metres = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
+Degrees = Annotated[float, Field(ge=-360, le=360, allow_inf_nan=False)]
+
+
+class RigCamera(BaseModel):
+    """One camera: where it is on the vehicle, and its picture.
+
+    Attributes:
+        x: Metres forward of the vehicle's origin.
+        y: Metres to the right.
+        z: Metres up.
+        pitch: Degrees up.
+        yaw: Degrees to the right.
+        roll: Degrees clockwise, seen from behind.
+        size: Width and height, pixels.
+        fov: Horizontal field of view, degrees.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    x: Metres = 0.0
+    y: Metres = 0.0
+    z: Metres = 0.0
+    pitch: Degrees = 0.0
+    yaw: Degrees = 0.0
+    roll: Degrees = 0.0
+    size: tuple[int, int] = DEFAULT_SIZE
+    fov: Annotated[float, Field(gt=1, lt=170, allow_inf_nan=False)] = DEFAULT_FOV
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _read_size(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return parse_size(value)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+
+    @field_validator("size")
+    @classmethod
+    def _check_size(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if not all(16 <= side <= MOST_SIDE for side in value):
+            raise ValueError(f"a width and a height of 16 to {MOST_SIDE} pixels can be asked of CARLA")
+        return value
+
+    @property
+    def placement(self) -> Placement:
+        """Where it is on the vehicle."""
+        return Placement(self.x, self.y, self.z, self.pitch, self.yaw, self.roll)
+
+
+class Rig(BaseModel):
+    """All cameras on a vehicle, by name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cameras: Annotated[dict[str, RigCamera], Field(min_length=1, max_length=32)]
+
+    @field_validator("cameras")
+    @classmethod
+    def _check_names(cls, value: dict[str, RigCamera]) -> dict[str, RigCamera]:
+        for name in value:
+            if not CAMERA_NAME.fullmatch(name):
+                raise ValueError(f"the camera name {name!r} may hold letters, digits, '_', '-' and '.' only")
+        return value
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The cameras' names."""
+        return tuple(self.cameras)
+
+
+def single_camera(size: tuple[int, int], fov: float, place: Placement) -> Rig:
+    """The rig with one camera, called ``camera``.
+
+    Raises:
+        UsageError: The size, the field of view or the place is out of bounds.
+    """
+    camera = {**place._asdict(), "size": size, "fov": fov}
+    return _checked({"cameras": {DEFAULT_CAMERA: camera}}, "the camera's option")
+
+
+def read_rig(path: Path, size: tuple[int, int] = DEFAULT_SIZE, fov: float = DEFAULT_FOV) -> Rig:
+    """Reads a rig from a YAML file.
+
+    Args:
+        path: The file: a map ``cameras`` from names to what :class:`RigCamera` has.
+        size: Of the cameras that do not say theirs.
+        fov: The same.
+
+    Raises:
+        UsageError: The file cannot be read, is no YAML, or says something that is unknown or out of bounds.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"the rig {path} cannot be read ({error.strerror}): check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"the rig {path} is not YAML ({' '.join(str(error).split())}): see docs/carla.md") from error
+    cameras = content.get("cameras") if isinstance(content, dict) else None
+    if not isinstance(cameras, dict):
+        raise UsageError(f"the rig {path} has no map 'cameras': write it like {_EXAMPLE}")
+    filled = {
+        str(name): {"size": size, "fov": fov, **(camera or {})} if isinstance(camera, dict | None) else camera
+        for name, camera in cameras.items()
+    }
+    return _checked({**content, "cameras": filled}, f"the rig {path}:")
+
+
+def parse_transform(text: str) -> Placement:
+    """Reads ``x,y,z,pitch,yaw,roll`` or its beginning ``x,y,z``, in CARLA's axes, metres and degrees.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (3, 6) or not all(math.isfinite(number) for number in numbers):
+        raise UsageError(
+            f"--transform {text!r} is not x,y,z,pitch,yaw,roll (metres forward, right, up; degrees up, right, "
+            "clockwise): write it like 1.5,0,2.4,-5,0,0"
+        )
+    return Placement(*numbers)
+
+
+def _checked(content: Mapping[str, Any], where: str) -> Rig:
+    try:
+        return Rig.model_validate(dict(content))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"]) or "rig"
+        message = first["msg"].removeprefix("Value error, ")
+        value = "" if isinstance(first["input"], dict) else f" is {first['input']!r}"
+        raise UsageError(f"{where} {name!r}{value}: {message[0].lower()}{message[1:]}") from error

@@ -1,0 +1,270 @@
+"""Our sensors on a vehicle, and the queue that their images wait in."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from plugins.carla.images import BLUEPRINTS, InstanceNumbers, bgra, depth_metres, semantic_ids
+from plugins.carla.poses import Placement, pose_of
+from plugins.carla.rig import Rig, RigCamera
+from plugins.carla.server import CarlaError, Server
+from sim_bridge.errors import ImageError
+from sim_bridge.frames import Encoding, Frame, Kind, PixelArray
+
+if TYPE_CHECKING:
+    import carla
+
+TICKS_KEPT: Final = 8
+"""Images of each sensor that may wait; beyond that the oldest of all is dropped."""
+
+SensorKey = tuple[str, Kind]
+"""Camera and kind of image."""
+
+_log = logging.getLogger(__name__)
+
+_ENCODINGS: Final[Mapping[Kind, Encoding]] = {
+    Kind.RGB: Encoding.BGRA8,
+    Kind.SEMANTIC: Encoding.MONO8,
+    Kind.INSTANCE: Encoding.MONO16,
+    Kind.DEPTH: Encoding.FLOAT1,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """An image as the client's thread handed it over.
+
+    Attributes:
+        camera: Of which camera.
+        kind: What it shows.
+        image: The ``carla.Image``; its pixels live as long as it does.
+        came: When, seconds of the monotonic clock.
+    """
+
+    camera: str
+    kind: Kind
+    image: carla.Image
+    came: float
+
+    @property
+    def number(self) -> int:
+        """The world's frame number."""
+        return int(self.image.frame)
+
+
+class ArrivalQueue:
+    """Images that wait to be sent. The newest win: what does not fit pushes the oldest out, and is counted.
+
+    Images of all sensors share it, so that those of one tick go together.
+
+    Args:
+        room: How many may wait.
+    """
+
+    def __init__(self, room: int) -> None:
+        self._waiting: deque[Arrival] = deque()
+        self._room = room
+        self._changed = threading.Condition()
+        self._newest: dict[SensorKey, int] = {}
+        self.dropped = 0
+        """Images that were pushed out."""
+
+    def put(self, arrival: Arrival) -> None:
+        """Adds one; called in the client's threads, so it never waits for a reader."""
+        with self._changed:
+            if len(self._waiting) >= self._room:
+                self._waiting.popleft()
+                self.dropped += 1
+            self._waiting.append(arrival)
+            key = (arrival.camera, arrival.kind)
+            self._newest[key] = max(arrival.number, self._newest.get(key, -1))
+            self._changed.notify_all()
+
+    def newest(self, key: SensorKey) -> int:
+        """The highest frame number that ever came from a sensor; -1 when it never sent."""
+        return self._newest.get(key, -1)
+
+    def wait_for(self, keys: Sequence[SensorKey], number: int, seconds: float) -> list[SensorKey]:
+        """Waits until all these sensors have sent that frame or a later one; those that had not in time."""
+
+        def missing() -> list[SensorKey]:
+            return [key for key in keys if self.newest(key) < number]
+
+        with self._changed:
+            self._changed.wait_for(lambda: not missing(), seconds)
+            return missing()
+
+    def get(self, timeout: float) -> Arrival | None:
+        """The oldest one; None when none came within ``timeout`` seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._waiting), max(0.0, timeout))
+            return self._waiting.popleft() if self._waiting else None
+
+    def clear(self) -> None:
+        """Forgets all that wait."""
+        with self._changed:
+            self._waiting.clear()
+
+
+class SensorSet:
+    """The sensors of a rig on one vehicle, listening.
+
+    Every camera's sensors have the same place, size and field of view.
+
+    Args:
+        server: Where.
+        vehicle: What they are attached to.
+        rig: The cameras.
+        kinds: What each camera sees.
+        tag: Role name of the sensors.
+
+    Raises:
+        CarlaError: The server refuses one, or does not answer.
+    """
+
+    def __init__(self, server: Server, vehicle: carla.Actor, rig: Rig, kinds: Sequence[Kind], tag: str) -> None:
+        self.queue = ArrivalQueue(TICKS_KEPT * len(rig.cameras) * len(kinds))
+        self._server, self._vehicle, self._rig = server, vehicle, rig
+        self._sensors: dict[SensorKey, carla.Sensor] = {}
+        try:
+            for name, camera in rig.cameras.items():
+                for kind in kinds:
+                    self._add(name, camera, kind, tag)
+        except BaseException:
+            self.destroy()
+            raise
+
+    @property
+    def keys(self) -> tuple[SensorKey, ...]:
+        """Camera and kind of every sensor."""
+        return tuple(self._sensors)
+
+    @property
+    def alive(self) -> bool:
+        """Whether vehicle and sensors are still in the world, by the newest state that came in; asks nobody."""
+        return bool(self._vehicle.is_alive) and all(sensor.is_alive for sensor in self._sensors.values())
+
+    def destroy(self) -> int:
+        """Ends and destroys the sensors that are still there; how many could not be."""
+        left = 0
+        for sensor in self._sensors.values():
+            _silence(sensor)
+            left += not self._server.destroy(sensor)
+        self._sensors.clear()
+        self.queue.clear()
+        return left
+
+    def _add(self, name: str, camera: RigCamera, kind: Kind, tag: str) -> None:
+        blueprint = camera_blueprint(self._server, kind, camera.size, camera.fov, tag)
+        place = camera.placement.to_carla()
+        with self._server.asking(f"the {kind} sensor of camera {name!r}"):
+            sensor = self._server.world.spawn_actor(blueprint, place, attach_to=self._vehicle)
+        self._sensors[name, kind] = sensor
+        with self._server.asking(f"the stream of the {kind} sensor of camera {name!r}"):
+            sensor.listen(self._receiver(name, kind))
+
+    def _receiver(self, name: str, kind: Kind) -> Callable[[Any], None]:
+        queue = self.queue
+
+        def receive(image: carla.Image) -> None:
+            # In a thread of the client's, which must get away at once: checks and copies are made by the reader.
+            queue.put(Arrival(name, kind, image, time.monotonic()))
+
+        return receive
+
+
+def camera_blueprint(server: Server, kind: Kind, size: tuple[int, int], fov: float, tag: str) -> Any:
+    """The blueprint of a camera that sees ``kind``, an image at every tick.
+
+    Raises:
+        CarlaError: This server has no such camera.
+    """
+    name = BLUEPRINTS[kind]
+    with server.asking("its blueprints"):
+        library = server.world.get_blueprint_library()
+    found = [blueprint for blueprint in library if blueprint.id == name]
+    if not found:
+        raise CarlaError(f"the CARLA server at {server.where} (version {server.version}) has no {name}: leave it out")
+    blueprint = found[0]
+    wanted = {
+        "image_size_x": str(size[0]),
+        "image_size_y": str(size[1]),
+        "fov": f"{fov:g}",
+        "sensor_tick": "0.0",
+        "role_name": tag,
+    }
+    for attribute, value in wanted.items():
+        if blueprint.has_attribute(attribute):
+            blueprint.set_attribute(attribute, value)
+    return blueprint
+
+
+class FrameMaker:
+    """Makes frames of what arrived.
+
+    Args:
+        session: Of the simulator run.
+        labels: Taxonomy of the semantic images.
+        rig: Says which size an image must have.
+    """
+
+    def __init__(self, session: str, labels: str, rig: Rig) -> None:
+        self._session, self._labels, self._rig = session, labels, rig
+        self._instances = InstanceNumbers(labels)
+
+    def frame(self, arrival: Arrival) -> Frame:
+        """The frame, whose pixels are a copy.
+
+        Raises:
+            ImageError: The buffer has another length or the image another size than it should.
+        """
+        image = arrival.image
+        pixels = bgra(image)
+        height, width = pixels.shape[:2]
+        asked = self._rig.cameras[arrival.camera].size
+        if (width, height) != asked:
+            raise ImageError(
+                f"CARLA sent a {width}x{height} image to camera {arrival.camera!r}, which was asked to be "
+                f"{asked[0]}x{asked[1]}: another server may have taken the place of the one before"
+            )
+        return Frame(
+            camera=arrival.camera,
+            kind=arrival.kind,
+            number=arrival.number,
+            time=float(image.timestamp),
+            session=self._session,
+            encoding=_ENCODINGS[arrival.kind],
+            width=width,
+            height=height,
+            pixels=self._values(arrival.kind, pixels),
+            sent=0,
+            labels=self._labels if arrival.kind is Kind.SEMANTIC else None,
+            fov=float(image.fov),
+            pose=pose_of(Placement.of(image.transform)),
+        )
+
+    def _values(self, kind: Kind, pixels: Any) -> PixelArray:
+        match kind:
+            case Kind.SEMANTIC:
+                return semantic_ids(pixels)
+            case Kind.DEPTH:
+                return depth_metres(pixels)
+            case Kind.INSTANCE:
+                return self._instances.number(pixels)
+            case _:
+                return np.array(pixels)
+
+
+def _silence(sensor: carla.Sensor) -> None:
+    try:
+        sensor.stop()
+    except RuntimeError as error:
+        _log.debug("sensor %s could not be stopped: %s", sensor.id, error)

@@ -1,0 +1,374 @@
+"""Talking to a CARLA server: every question has a time-out and says what it waited for.
+
+What the real client (0.9.16) does, and why this module is as it is: a dead server is noticed only by a time-out; after
+one the client's questions stay dead for ever, although its streams connect again by themselves, so that a new client
+is needed; ``get_world`` and ``sensor.listen`` wait without giving other Python threads a turn.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from sim_bridge.errors import MissingExtraError, SimBridgeError, UsageError
+
+if TYPE_CHECKING:
+    import carla
+
+DEFAULT_HOST: Final = "127.0.0.1"
+DEFAULT_PORT: Final = 2000
+DEFAULT_TIMEOUT: Final = 10.0
+"""Seconds; loading a map takes a real server longer than any other answer."""
+DEFAULT_ROLE: Final = "hero"
+FAVOURITE_VEHICLE: Final = "vehicle.tesla.model3"
+LOOK_SECONDS: Final = 0.2
+"""How often something is looked for that is not there yet."""
+_PROBE_SECONDS: Final = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+class CarlaError(SimBridgeError):
+    """A CARLA server does not do what is asked of it."""
+
+
+class ServerLostError(CarlaError):
+    """The server did not answer in time, or nobody listens where it was: only a new client helps."""
+
+
+class VehicleLostError(CarlaError):
+    """The vehicle, its sensors or the whole world are gone; the server is there."""
+
+
+def import_carla() -> Any:
+    """The client package.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    try:
+        return importlib.import_module("carla")
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("carla", "carla", "talking to a CARLA server") from error
+
+
+@contextmanager
+def asking(what: str, address: str, seconds: float) -> Iterator[None]:
+    """Makes sentences of the client's errors.
+
+    Args:
+        what: What the server is asked for.
+        address: ``HOST:PORT`` of the server.
+        seconds: The client's time-out.
+
+    Raises:
+        ServerLostError: It did not answer in time.
+        CarlaError: It refused.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "time-out" not in str(error):
+            raise CarlaError(f"the CARLA server at {address} refused {what}: {error}") from error
+        raise ServerLostError(
+            f"the CARLA server at {address} did not answer within {seconds:g} s when it was asked for {what}: see that "
+            "it runs and is not loading a map, or give a longer --timeout"
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A server's address.
+
+    Attributes:
+        host: Name or address of its machine.
+        port: Its RPC port; the streams' port is told by the server.
+        timeout: Seconds that an answer may take.
+    """
+
+    host: str = DEFAULT_HOST
+    port: int = DEFAULT_PORT
+    timeout: float = DEFAULT_TIMEOUT
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str, timeout: float = DEFAULT_TIMEOUT) -> Where:
+        """Reads ``HOST:PORT``, ``HOST`` or ``:PORT``.
+
+        Raises:
+            UsageError: The port is no port.
+        """
+        host, _, port = text.partition(":")
+        if port and not (port.isdecimal() and 1 <= int(port) <= 65535):
+            raise UsageError(f"the CARLA server {text!r} is not HOST:PORT: write it like {DEFAULT_HOST}:{DEFAULT_PORT}")
+        return cls(host or DEFAULT_HOST, int(port or DEFAULT_PORT), timeout)
+
+
+class Server:
+    """One client's connection to a server, and the world that it had when the connection was made.
+
+    Args:
+        where: The server.
+
+    Raises:
+        MissingExtraError: The client package is not installed.
+        ServerLostError: Nobody listens there, or no answer came in time.
+
+    Attributes:
+        client_version: Of the client package.
+        version: Of the server.
+        world: The ``carla.World``.
+        episode: Its number; a map that is loaded, or another server, has another one.
+        lost: Whether an answer did not come in time; then no other will.
+    """
+
+    def __init__(self, where: Where) -> None:
+        package = import_carla()
+        self.where = where
+        self.lost = False
+        _probe(where)
+        self.client: carla.Client = package.Client(where.host, where.port)
+        self.client.set_timeout(where.timeout)
+        self.client_version = str(self.client.get_client_version())
+        with self.asking("its version"):
+            self.version = str(self.client.get_server_version())
+        with self.asking("its world"):
+            self.world: carla.World = self.client.get_world()
+            self.episode = int(self.world.id)
+        self._before: carla.WorldSettings | None = None
+
+    @contextmanager
+    def asking(self, what: str) -> Iterator[None]:
+        """See :func:`asking`, for this server; after a time-out it is lost."""
+        try:
+            with asking(what, str(self.where), self.where.timeout):
+                yield
+        except ServerLostError:
+            self.lost = True
+            raise
+
+    def destroy(self, actor: carla.Actor) -> bool:
+        """Destroys an actor if it is still there, for cleaning up: does not raise, and asks no server that is lost.
+
+        Returns:
+            Whether it is gone.
+        """
+        if self.lost:
+            return False
+        began = time.monotonic()
+        try:
+            with self.asking(f"the end of actor {actor.id}"):
+                gone = not actor.is_alive or bool(actor.destroy())
+        except CarlaError as error:
+            _log.warning("%s", error)
+            return False
+        # destroy() reports its time-out on stderr and returns False; none of the others need wait for theirs.
+        self.lost |= not gone and time.monotonic() - began >= self.where.timeout
+        return gone
+
+    def check(self) -> None:
+        """Asks for a sign of life.
+
+        Raises:
+            ServerLostError: None came in time.
+            VehicleLostError: Another world was loaded.
+        """
+        with self.asking("a sign of life"):
+            self.client.get_server_version()
+        if not self.is_same_world():
+            raise VehicleLostError(f"the CARLA server at {self.where} has loaded another world")
+
+    def is_same_world(self) -> bool:
+        """Whether the newest state that came in is of this world; asks nobody."""
+        return int(self.world.get_snapshot().id) == self.episode
+
+    def settings(self) -> carla.WorldSettings:
+        """The world's settings.
+
+        Raises:
+            ServerLostError: No answer came in time.
+        """
+        with self.asking("its settings"):
+            return self.world.get_settings()
+
+    def drive(self, seconds: float | None) -> float:
+        """Makes the world synchronous, so that it waits for :meth:`tick`; :meth:`restore` undoes it.
+
+        Args:
+            seconds: Simulator time of a tick; None leaves what is set, or takes 0.05.
+
+        Returns:
+            Simulator seconds of a tick.
+
+        Raises:
+            CarlaError: The server does not answer, or refuses.
+        """
+        before, wanted = self.settings(), self.settings()
+        step = seconds or before.fixed_delta_seconds or 0.05
+        if before.synchronous_mode and before.fixed_delta_seconds == step:
+            _log.warning("the world of %s is synchronous already: if a script ticks it, leave out --tick", self.where)
+            return float(step)
+        wanted.synchronous_mode, wanted.fixed_delta_seconds = True, step
+        self._before = before
+        with self.asking("synchronous mode"):
+            self.world.apply_settings(wanted)
+        return float(step)
+
+    def restore(self) -> None:
+        """Puts back the settings that :meth:`drive` changed; does nothing when it changed none.
+
+        Raises:
+            CarlaError: The server does not answer, or refuses.
+        """
+        before, self._before = self._before, None
+        if before is not None and not self.lost:
+            with self.asking("its former settings"):
+                self.world.apply_settings(before)
+
+    def tick(self) -> int:
+        """Makes the world do one step; its frame number.
+
+        Raises:
+            ServerLostError: It did not within the time-out.
+        """
+        with self.asking("a tick"):
+            return int(self.world.tick(self.where.timeout))
+
+
+def _probe(where: Where) -> None:
+    """The client notices only by its time-out that nobody listens; the operating system knows at once."""
+    try:
+        socket.create_connection((where.host, where.port), min(_PROBE_SECONDS, where.timeout)).close()
+    except OSError as error:
+        raise ServerLostError(
+            f"no CARLA server listens at {where} ({error.strerror or 'no answer'}): start it, or check host and port"
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which vehicle the cameras go on.
+
+    Attributes:
+        role: Its role name, unless one of the others is given.
+        actor: Its actor id.
+        spawn: Make one.
+    """
+
+    role: str = DEFAULT_ROLE
+    actor: int | None = None
+    spawn: bool = False
+
+    def __str__(self) -> str:
+        return f"vehicle with the role name {self.role!r}" if self.actor is None else f"actor {self.actor}"
+
+
+def find_vehicle(server: Server, target: Target, go_on: Callable[[], bool]) -> carla.Actor | None:
+    """Looks for a vehicle until it is there, for as long as the server's time-out.
+
+    A client that has just come into a synchronous world knows no actor before the next tick.
+
+    Args:
+        server: Where.
+        target: Which one.
+        go_on: False ends the search.
+
+    Returns:
+        The vehicle; None when the search was ended.
+
+    Raises:
+        VehicleLostError: It did not appear in time.
+        ServerLostError: The server does not answer.
+    """
+    deadline = time.monotonic() + server.where.timeout
+    while go_on():
+        found = _look_for(server, target)
+        if found is not None:
+            return found
+        if time.monotonic() > deadline:
+            raise VehicleLostError(_not_found(server, target))
+        time.sleep(LOOK_SECONDS)
+    return None
+
+
+def _look_for(server: Server, target: Target) -> carla.Actor | None:
+    with server.asking("its actors"):
+        if target.actor is not None:
+            return server.world.get_actor(target.actor)
+        actors = [
+            actor
+            for actor in server.world.get_actors()
+            if actor.attributes.get("role_name") == target.role and not actor.type_id.startswith("sensor.")
+        ]
+    if len(actors) > 1:
+        ids = ", ".join(str(actor.id) for actor in actors)
+        _log.warning("the role name %r is that of actors %s: the first is taken (--actor ID chooses)", target.role, ids)
+    return min(actors, key=lambda actor: actor.id, default=None)
+
+
+def _not_found(server: Server, target: Target) -> str:
+    with server.asking("its actors"):
+        vehicles = [actor for actor in server.world.get_actors() if actor.type_id.startswith("vehicle.")]
+    roles = ", ".join(f"{actor.id} ({actor.attributes.get('role_name', 'no role')})" for actor in vehicles[:10])
+    seen = f"its vehicles are {roles}" if vehicles else "it has no vehicle"
+    return (
+        f"the world of {server.where} got no {target} within {server.where.timeout:g} s ({seen}): spawn it, name "
+        "another by --role-name or --actor, or give --spawn"
+    )
+
+
+def spawn_vehicle(server: Server, role: str) -> carla.Actor:
+    """Makes a vehicle at the first free spawn point; it stands still.
+
+    Args:
+        server: Where.
+        role: Its role name.
+
+    Raises:
+        CarlaError: The world has no place or no blueprint for one.
+    """
+    with server.asking("its blueprints"):
+        blueprints = server.world.get_blueprint_library().filter("vehicle.*")
+    with server.asking("its map"):
+        places = server.world.get_map().get_spawn_points()
+    names = sorted(blueprint.id for blueprint in blueprints)
+    if not names or not places:
+        raise CarlaError(
+            f"the world of {server.where} has {len(names)} vehicle blueprints and {len(places)} spawn points: spawn a "
+            "vehicle yourself and name it by --role-name"
+        )
+    name = FAVOURITE_VEHICLE if FAVOURITE_VEHICLE in names else names[0]
+    blueprint = next(blueprint for blueprint in blueprints if blueprint.id == name)
+    if blueprint.has_attribute("role_name"):
+        blueprint.set_attribute("role_name", role)
+    with server.asking("a vehicle"):
+        for place in places:
+            vehicle = server.world.try_spawn_actor(blueprint, place)
+            if vehicle is not None:
+                return vehicle
+    raise CarlaError(f"none of the {len(places)} spawn points of {server.where} is free: remove vehicles, or name one")
+
+
+def sweep(server: Server, tag: str) -> None:
+    """Destroys what a process that was killed left in the world.
+
+    Args:
+        server: Where.
+        tag: The role name of what it made.
+
+    Raises:
+        ServerLostError: The server does not answer.
+    """
+    with server.asking("its actors"):
+        left = [actor for actor in server.world.get_actors() if actor.attributes.get("role_name") == tag]
+    for actor in left:
+        _log.warning("%s %d was left behind by the process before: it is destroyed", actor.type_id, actor.id)
+        server.destroy(actor)

@@ -1,0 +1,168 @@
+"""CARLA as a source of frames."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, TypeVar
+
+from plugins.carla.attachment import Attachment
+from plugins.carla.options import CarlaOptions
+from plugins.carla.server import CarlaError, ServerLostError, VehicleLostError, import_carla
+from plugins.child import Turnstile
+from sim_bridge.frames import Frame
+from sim_bridge.once import OncePerCause
+
+AGAIN_SECONDS: Final = 0.5
+"""Between two attempts to connect again."""
+_LOOK_SECONDS: Final = 0.05
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+
+class CarlaSource(Turnstile):
+    """Our cameras on a vehicle in CARLA; see :class:`~sim_bridge.sources.Source`.
+
+    After the server was started again, loaded another map or lost the vehicle, it connects by itself as soon as there
+    is something to connect to, and begins a new session. What it made in the world it destroys, and settings that it
+    changed it puts back, when the iteration ends and whenever it connects again.
+
+    Attributes:
+        sessions: How many sessions were begun.
+        malformed: Images that were left out because they were not what was asked for.
+        incomplete: With ``tick``: ticks of which an image did not come in time.
+    """
+
+    def __init__(self, on_session: Callable[[int, Attachment], None] = lambda number, attachment: None) -> None:
+        super().__init__()
+        self.sessions = self.malformed = self.incomplete = 0
+        self._on_session = on_session
+        self._closed = False
+        self._releasing = threading.Lock()
+        self._iterating = False
+        self._attachment: Attachment | None = None
+        self._once = OncePerCause(_log)
+
+    def open(self, options: Mapping[str, object]) -> None:
+        """Connects to the server and puts the cameras on the vehicle.
+
+        Args:
+            options: The fields of :class:`~plugins.carla.options.CarlaOptions`.
+
+        Raises:
+            UsageError: An option is unknown or out of bounds, or the server's version is of no known taxonomy.
+            MissingExtraError: The client package is not installed.
+            CarlaError: The server does not answer, has no such vehicle, or refuses something.
+        """
+        self._options = CarlaOptions.checked(options)
+        import_carla()
+        self._begin()
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """The cameras' names."""
+        return self._options.rig.names
+
+    @property
+    def attachment(self) -> Attachment | None:
+        """What it hangs on now."""
+        return self._attachment
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yields the frames as they come in; with the option ``tick`` it moves the world for them.
+
+        Raises:
+            CarlaError: The actor that was named by its id is gone, or the server refuses something.
+        """
+        if self._options.tick:
+            for frames in self.ticks():
+                yield from frames
+        else:
+            yield from self._through_losses(Attachment.follow)
+
+    def ticks(self) -> Iterator[tuple[Frame, ...]]:
+        """With the option ``tick``: moves the world tick by tick and yields the frames that came in with each.
+
+        Raises:
+            CarlaError: See :meth:`__iter__`.
+        """
+        return self._through_losses(self._driven)
+
+    def stop(self) -> None:
+        """Ends the iteration soon; may be called in a signal handler."""
+        # A plain flag: a signal may come while this very thread holds a lock.
+        self._closed = True
+
+    def close(self) -> None:
+        """Ends the iteration, which then cleans up; where nobody iterates it cleans up itself."""
+        self.stop()
+        if not self._iterating:
+            self._release()
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether nobody has ended it yet."""
+        return not self._closed
+
+    def _goes_on(self) -> bool:
+        return not self._closed
+
+    def _driven(self, attachment: Attachment) -> Iterator[tuple[Frame, ...]]:
+        due = time.monotonic()
+        ticks = attachment.ticks()
+        while self.pass_one(self._goes_on):
+            frames = next(ticks, None)
+            if frames is None:
+                return
+            yield frames
+            due = max(due + attachment.step, time.monotonic() - attachment.step) if self._options.paced else 0.0
+            while self._goes_on() and (left := due - time.monotonic()) > 0:
+                time.sleep(min(left, _LOOK_SECONDS))
+
+    def _through_losses(self, stream: Callable[[Attachment], Iterator[T]]) -> Iterator[T]:
+        """What ``stream`` makes of one attachment after the other."""
+        self._iterating = True
+        try:
+            while self._goes_on() and self._attachment is not None:
+                try:
+                    yield from stream(self._attachment)
+                except (ServerLostError, VehicleLostError) as loss:
+                    self._begin_again(loss)
+                else:
+                    return
+        finally:
+            self._iterating = False
+            self._release()
+
+    def _begin(self) -> None:
+        attachment = Attachment(self._options, self._goes_on)
+        self._attachment = attachment
+        self.sessions += 1
+        self._on_session(self.sessions, attachment)
+
+    def _begin_again(self, loss: CarlaError) -> None:
+        """Connects by itself as soon as there is something to connect to."""
+        self._release()
+        if self._options.actor is not None:
+            raise CarlaError(f"{loss}: an actor id is that of one vehicle only, give --role-name") from loss
+        _log.warning("%s; connecting again ...", loss)
+        while self._goes_on():
+            try:
+                self._begin()
+            except (ServerLostError, VehicleLostError) as error:
+                self._once.warn(type(error).__name__, f"still waiting: {error}", scope=self.sessions)
+                time.sleep(AGAIN_SECONDS)
+            else:
+                return
+
+    def _release(self) -> None:
+        with self._releasing:
+            attachment, self._attachment = self._attachment, None
+            if attachment is not None:
+                attachment.release()
+                self.malformed += attachment.malformed
+                self.incomplete += attachment.incomplete

@@ -1,0 +1,155 @@
+"""Keeps a simulator running in a process of its own, for commands that end with it and it with them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import IO, Final, Self
+
+from plugins.child import READY
+from sim_bridge.errors import SimBridgeError
+
+logger = logging.getLogger(__name__)
+
+END_SECONDS: Final = 5.0
+"""How long the simulator may take to end once it was told to."""
+RESTART_SECONDS: Final = 0.5
+"""How long to wait before it is started again: after a signal to the whole process group no new one is wanted."""
+
+
+class KeptProcess:
+    """A child process that is started again when it dies; one that cannot even start is a failure.
+
+    Args:
+        module: What runs, as ``python -m MODULE JSON``; see :mod:`plugins.child` for its side.
+        asked: What it is told at its start, as JSON.
+        wanted: Whether one that died is to be started again.
+        on_failure: Called, from a thread, with what went wrong when it did not start.
+        on_change: Called, from a thread, with True when it has ended and will be started again, with False when it
+            stands.
+        on_line: Called, from a thread, with every further line that it writes on stdout.
+        end_seconds: How long it may take to end.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        asked: Mapping[str, object],
+        *,
+        wanted: Callable[[], bool],
+        on_failure: Callable[[SimBridgeError], None],
+        on_change: Callable[[bool], None] = lambda ended: None,
+        on_line: Callable[[str], None] = lambda line: None,
+        end_seconds: float = END_SECONDS,
+    ) -> None:
+        self._command = [sys.executable, "-m", module, json.dumps(asked)]
+        self._wanted, self._on_failure, self._on_change, self._on_line = wanted, on_failure, on_change, on_line
+        self._end_seconds = end_seconds
+        self._ending = threading.Event()
+        self._lock = threading.Lock()
+        self._paused = False
+        self._process = self._start()
+        self.ready = threading.Event()
+        """Set once the first one stands."""
+        self._keeper = threading.Thread(target=self._keep, name="kept-simulator", daemon=True)
+        self._keeper.start()
+
+    @property
+    def pid(self) -> int:
+        """Process id of the one that runs now."""
+        return self._process.pid
+
+    def tell(self, order: str) -> None:
+        """Passes ``pause``, ``resume`` or ``step`` on; one that is started again is paused if this one was."""
+        with self._lock:
+            if order != "step":
+                self._paused = order == "pause"
+            self._write(self._process, order)
+
+    def say(self, line: str) -> None:
+        """Writes a line to its stdin; what it does not take at once is lost."""
+        with self._lock:
+            self._write(self._process, line)
+
+    def close(self) -> None:
+        """Ends it; the second call does nothing."""
+        self._ending.set()
+        with self._lock:
+            process = self._process
+            _close(process.stdin)
+        try:
+            process.wait(self._end_seconds)
+        except subprocess.TimeoutExpired:
+            logger.warning("the simulator's process did not end within %g s and is killed", self._end_seconds)
+            process.kill()
+        self._keeper.join()
+        _close(process.stdout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        assert process.stdin is not None
+        # Nobody waits for a simulator that does not listen, least of all the thread that publishes.
+        os.set_blocking(process.stdin.fileno(), False)
+        return process
+
+    def _write(self, process: subprocess.Popen[bytes], line: str) -> None:
+        assert process.stdin is not None
+        with suppress(OSError, ValueError):  # it is dead, was ended, or does not listen
+            process.stdin.write(f"{line}\n".encode())
+
+    def _keep(self) -> None:
+        while True:
+            process = self._process
+            stands = self._listen(process)
+            code = process.wait()
+            if self._ending.wait(RESTART_SECONDS) or not self._wanted():
+                return
+            if not stands:
+                self._on_failure(SimBridgeError(f"the simulator did not start (exit code {code}): see above"))
+                return
+            logger.warning("the simulator ended (exit code %d): it is started again", code)
+            self._on_change(True)
+            started = self._start()
+            with self._lock:
+                _close(process.stdin)
+                _close(process.stdout)
+                self._process = started
+                if self._paused:
+                    self._write(started, "pause")
+                if self._ending.is_set():  # close() has ended the one before
+                    _close(started.stdin)
+
+    def _listen(self, process: subprocess.Popen[bytes]) -> bool:
+        """Hears it until its stdout ends; whether it ever stood."""
+        assert process.stdout is not None
+        stands = False
+        while line := process.stdout.readline():
+            text = line.decode(errors="replace").strip()
+            if text == READY:
+                stands = True
+                self.ready.set()
+                self._on_change(False)
+            else:
+                self._on_line(text)
+        return stands
+
+
+def _close(pipe: IO[bytes] | None) -> None:
+    with suppress(OSError):  # what was not read any more is lost, as it should be
+        assert pipe is not None
+        pipe.close()
