@@ -33,6 +33,7 @@ class CarlaOptions(BaseModel):
         tick: Drive the world in synchronous mode.
         step: With ``tick``: simulator seconds of a tick; None leaves what is set, or takes 0.05.
         paced: With ``tick``: no faster than real time.
+        reconnect: After a loss connect again by itself; without, the loss is an error.
         tag: Role name of all that is made in the world; what a killed process of the same tag left is destroyed.
     """
 
@@ -50,6 +51,7 @@ class CarlaOptions(BaseModel):
     tick: bool = False
     step: Annotated[float | None, Field(gt=0, le=1, allow_inf_nan=False)] = None
     paced: bool = True
+    reconnect: bool = True
     tag: Annotated[str, Field(min_length=1, max_length=64)] = "sim-bridge"
 
     @field_validator("rig", mode="before")

@@ -8,6 +8,7 @@ is needed; ``get_world`` and ``sensor.listen`` wait without giving other Python 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import logging
 import socket
 import time
@@ -46,16 +47,24 @@ class VehicleLostError(CarlaError):
     """The vehicle, its sensors or the whole world are gone; the server is there."""
 
 
+def require_carla() -> None:
+    """Looks whether the client package is there, without importing it.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    if importlib.util.find_spec("carla") is None:
+        raise MissingExtraError("carla", "carla", "talking to a CARLA server")
+
+
 def import_carla() -> Any:
     """The client package.
 
     Raises:
         MissingExtraError: It is not installed.
     """
-    try:
-        return importlib.import_module("carla")
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("carla", "carla", "talking to a CARLA server") from error
+    require_carla()
+    return importlib.import_module("carla")
 
 
 @contextmanager

@@ -147,6 +147,8 @@ class CarlaSource(Turnstile):
     def _begin_again(self, loss: CarlaError) -> None:
         """Connects by itself as soon as there is something to connect to."""
         self._release()
+        if not self._options.reconnect:
+            raise loss
         if self._options.actor is not None:
             raise CarlaError(f"{loss}: an actor id is that of one vehicle only, give --role-name") from loss
         _log.warning("%s; connecting again ...", loss)

@@ -1,0 +1,72 @@
+"""Keeps the process that holds the CARLA client running, and tells of its sessions."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+
+from plugins.carla.child import SESSION
+from plugins.kept import END_SECONDS, KeptProcess
+from sim_bridge.errors import SimBridgeError
+from sim_bridge.settings import BridgeSettings
+
+
+class CarlaProcess(KeptProcess):
+    """The CARLA client in a process of its own.
+
+    Args:
+        settings: Of the bridge that it feeds.
+        photoreal: Where that bridge publishes, the port resolved.
+        options: Of :class:`~plugins.carla.options.CarlaOptions`, as JSON has them.
+        wanted: See :class:`~plugins.kept.KeptProcess`, as the others.
+        on_failure: As there.
+        on_change: As there.
+        on_session: Called, from a thread, with a sentence whenever a session began.
+        timeout: Seconds that an answer of the server may take; so long its end may take, too.
+
+    Attributes:
+        sessions: How many sessions there were.
+    """
+
+    def __init__(
+        self,
+        settings: BridgeSettings,
+        photoreal: str,
+        options: Mapping[str, object],
+        *,
+        wanted: Callable[[], bool],
+        on_failure: Callable[[SimBridgeError], None],
+        on_change: Callable[[bool], None],
+        on_session: Callable[[str], None],
+        timeout: float,
+    ) -> None:
+        self.sessions = 0
+        self._on_session = on_session
+        asked = {
+            "address": settings.input,
+            "photoreal": photoreal,
+            "lockstep": settings.mode == "lockstep",
+            # All that is made in the world has this name: a process that is started again destroys what the one before
+            # could not.
+            "options": {**options, "tag": f"sim-bridge-{uuid.uuid4().hex[:8]}"},
+            "curve_keys": None if settings.curve_keys is None else str(settings.curve_keys),
+            "insecure": settings.insecure,
+            "log_level": settings.log_level,
+        }
+        super().__init__(
+            "plugins.carla.child",
+            asked,
+            wanted=wanted,
+            on_failure=on_failure,
+            on_change=on_change,
+            on_line=self._hear,
+            end_seconds=END_SECONDS + timeout,
+        )
+
+    def _hear(self, line: str) -> None:
+        match line.split():
+            case [word, _, session, version, labels] if word == SESSION:
+                self.sessions += 1
+                self._on_session(f"session {self.sessions} is {session}: CARLA {version}, class ids of {labels}")
+            case _:
+                pass
