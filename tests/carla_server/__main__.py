@@ -15,21 +15,20 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sim_bridge.labels import Taxonomy, taxonomy, taxonomy_names
-from tests.carla_server.methods import Methods, RpcServer
+from tests.carla_server.methods import Methods
 from tests.carla_server.orders import OrderError, Orders
 from tests.carla_server.pictures import CapturedPictures, Pictures, StampedPictures, taxonomy_of
+from tests.carla_server.rpc_server import RpcServer
 from tests.carla_server.simulation import Simulation
 from tests.carla_server.world import World
-
-LOOPBACK = "127.0.0.1"
 
 
 def main() -> None:
     """Serves until standard input ends."""
     options = _parse()
     world = World(options.town, options.episode, options.first_frame, options.rate)
-    simulation = Simulation(world, _pictures(options, taxonomy_of(options.version)), LOOPBACK, options.stream_port)
-    server = RpcServer(LOOPBACK, options.port, Methods(simulation, options.version))
+    simulation = Simulation(world, _pictures(options, taxonomy_of(options.version)), options.stream_port)
+    server = RpcServer(options.port, Methods(simulation, options.version))
     simulation.start()
     server.start()
     _say({"port": server.port, "stream_port": simulation.streams.port})

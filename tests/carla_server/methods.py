@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import threading
-from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from tests.carla_server import rpc
 from tests.carla_server.blueprints import DEFINITIONS
 from tests.carla_server.road import MAP_FOLDER, opendrive, spawn_points
 from tests.carla_server.rpc import Request, RpcError, Wrapped
 from tests.carla_server.simulation import Simulation
-from tests.carla_server.sockets import Listener
+from tests.carla_server.sockets import LOOPBACK
 from tests.carla_server.streams import EPISODE_STREAM
 from tests.carla_server.structures import (
     ArgumentError,
@@ -33,9 +29,7 @@ from tests.carla_server.structures import (
     text,
 )
 
-ANY_METHOD: Final = "*"
 MAPS: Final = ("Town01", "Town07", "Town10HD")
-MAX_HELD_SECONDS: Final = 3600.0
 _WEATHER_FIELDS: Final = 14
 _SPAWN_COMMAND: Final = 0
 
@@ -48,11 +42,15 @@ class Methods:
     Args:
         simulation: What they are about.
         version: What the server says it is.
+
+    Attributes:
+        port: Where they are called: the traffic manager is here, too.
     """
 
     def __init__(self, simulation: Simulation, version: str) -> None:
         self._simulation, self._world = simulation, simulation.world
         self._version = version
+        self.port = 0
         self._commands: Mapping[int, Method] = {
             1: self.destroy_actor,
             2: self.apply_control_to_vehicle,
@@ -169,6 +167,18 @@ class Methods:
         with self._world.lock:
             self._world.vehicle(_id(actor)).cruise(boolean(on, "autopilot"))
 
+    def is_traffic_manager_running(self, _port: object) -> bool:
+        return True  # else the client starts one of its own, which asks for physics and more
+
+    def get_traffic_manager_running(self, _port: object) -> object:
+        return [LOOPBACK, self.port]
+
+    def register_vehicle(self, vehicles: object) -> None:
+        self._cruise(vehicles, on=True)
+
+    def unregister_vehicle(self, vehicles: object) -> None:
+        self._cruise(vehicles, on=False)
+
     def apply_batch(self, commands: object, tick: object) -> list[Wrapped]:
         if not isinstance(commands, list):
             raise ArgumentError("the batch", "an array of commands", commands)
@@ -176,6 +186,13 @@ class Methods:
         if boolean(tick, "tick"):
             self.tick_cue()
         return results
+
+    def _cruise(self, vehicles: object, *, on: bool) -> None:
+        """The traffic manager's client sends whole actors."""
+        if not isinstance(vehicles, list):
+            raise ArgumentError("the vehicles", "an array of actors", vehicles)
+        for vehicle in vehicles:
+            self.set_actor_autopilot(sequence(vehicle, "a vehicle", 1)[0], on)
 
     def _run(self, command: object, spawned: int = 0) -> Wrapped:
         """One command of a batch; ``spawned`` is the actor that commands after a spawn mean."""
@@ -216,53 +233,7 @@ RETURN_NOTHING: Final = frozenset(
         "set_actor_target_velocity",
         "apply_control_to_vehicle",
         "set_actor_autopilot",
+        "register_vehicle",
+        "unregister_vehicle",
     }
 )
-
-
-class RpcServer:
-    """The port that methods are called at.
-
-    Args:
-        host: Address to listen on.
-        port: Port; 0 lets the system choose.
-        methods: What answers.
-
-    Attributes:
-        port: The port.
-        calls: How often each method was called.
-    """
-
-    def __init__(self, host: str, port: int, methods: Methods) -> None:
-        self._methods = methods
-        self._held: dict[str, float] = {}
-        self._released = threading.Event()
-        self.calls: Counter[str] = Counter()
-        self._listener = Listener(host, port, self._serve)
-        self.port = self._listener.port
-
-    def start(self) -> None:
-        """Begins to accept clients."""
-        self._listener.start()
-
-    def hold(self, method: str, seconds: float) -> None:
-        """Keeps the answers of a method (:data:`ANY_METHOD`: of all) back that long; 0 lets all go, held ones too."""
-        self._held[method] = seconds
-        if not seconds:
-            released, self._released = self._released, threading.Event()
-            released.set()
-
-    def _serve(self, connection: socket.socket) -> None:
-        reader = rpc.RequestReader()
-        with contextlib.suppress(OSError, rpc.FramingError):  # the client is gone, or is none
-            while data := connection.recv(1 << 16):
-                for request in reader.feed(data):
-                    connection.sendall(self._answer(request))
-
-    def _answer(self, request: Request) -> bytes:
-        self.calls[request.method if request.method in NAMES else "unknown"] += 1
-        held = max(self._held.get(request.method, 0.0), self._held.get(ANY_METHOD, 0.0))
-        if held:
-            self._released.wait(held)
-        result: Any = self._methods.call(request)
-        return rpc.encode_answer(request.call_id, result)

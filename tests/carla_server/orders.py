@@ -7,8 +7,9 @@ from typing import Annotated, Any, Final
 from pydantic import Field, ValidationError, validate_call
 
 from tests.carla_server.faults import MAX_DELAY
-from tests.carla_server.methods import ANY_METHOD, MAX_HELD_SECONDS, NAMES, RpcServer
+from tests.carla_server.methods import NAMES
 from tests.carla_server.rpc import RpcError
+from tests.carla_server.rpc_server import ANY_METHOD, MAX_HELD_SECONDS, RpcServer
 from tests.carla_server.simulation import Simulation
 from tests.carla_server.streams import EPISODE_STREAM
 from tests.carla_server.world import Actor, Camera

@@ -20,18 +20,17 @@ class Simulation:
     Args:
         world: The world.
         pictures: What its cameras see.
-        host: Address of the streams.
-        stream_port: Their port; 0 lets the system choose.
+        stream_port: Port of the streams; 0 lets the system choose.
 
     Attributes:
         world: The world; hold its lock to read or change it.
         streams: Its streams.
     """
 
-    def __init__(self, world: World, pictures: Pictures, host: str, stream_port: int) -> None:
+    def __init__(self, world: World, pictures: Pictures, stream_port: int) -> None:
         self.world = world
-        self._pictures, self._host = pictures, host
-        self.streams = Streams(host, stream_port, self._is_known, self._first_message)
+        self._pictures = pictures
+        self.streams = Streams(stream_port, self._is_known, self._first_message)
         self._ticking = threading.Lock()
         """Held from a tick to its last message: ticks never overtake each other."""
         self._frozen = threading.Event()
@@ -125,7 +124,7 @@ class Simulation:
 
     def token(self, stream: int) -> bytes:
         """Where a stream can be read."""
-        return token(stream, self._host, self.streams.port)
+        return token(stream, self.streams.port)
 
     def _messages(self) -> Iterator[tuple[int, Message]]:
         """The messages of the present frame, by stream."""

@@ -6,13 +6,16 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable
+from typing import Final
+
+LOOPBACK: Final = "127.0.0.1"
+"""Nothing here listens anywhere else."""
 
 
 class Listener:
     """Accepts connections and serves each in a thread of its own.
 
     Args:
-        host: Address to listen on.
         port: Port; 0 lets the system choose.
         serve: Called with each connection, which is closed when it returns.
 
@@ -23,11 +26,11 @@ class Listener:
         OSError: The port is taken.
     """
 
-    def __init__(self, host: str, port: int, serve: Callable[[socket.socket], None]) -> None:
+    def __init__(self, port: int, serve: Callable[[socket.socket], None]) -> None:
         self._serve = serve
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind((host, port))
+        self._socket.bind((LOOPBACK, port))
         self._socket.listen(64)
         self.port: int = self._socket.getsockname()[1]
 

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from tests.carla_server.sockets import Listener, shut
+from tests.carla_server.sockets import LOOPBACK, Listener, shut
 
 EPISODE_STREAM: Final = 1
 QUEUE_MESSAGES: Final = 4
@@ -36,9 +36,9 @@ Message = Sequence[Buffer]
 """The payload in parts, so that cached pixels need not be copied; all parts are flat bytes."""
 
 
-def token(stream: int, host: str, port: int) -> bytes:
+def token(stream: int, port: int) -> bytes:
     """24 bytes that tell a client where a stream can be read."""
-    return _TOKEN.pack(stream, port, _TCP, _IPV4, socket.inet_aton(host))
+    return _TOKEN.pack(stream, port, _TCP, _IPV4, socket.inet_aton(LOOPBACK))
 
 
 class Subscription:
@@ -115,7 +115,6 @@ class Streams:
     """The port that streams are read from.
 
     Args:
-        host: Address to listen on.
         port: Port; 0 lets the system choose.
         is_known: Whether a stream of that id can be read now.
         first_message: What a new reader of a stream is sent at once; None for nothing.
@@ -123,7 +122,6 @@ class Streams:
 
     def __init__(
         self,
-        host: str,
         port: int,
         is_known: Callable[[int], bool],
         first_message: Callable[[int], Message | None],
@@ -132,7 +130,7 @@ class Streams:
         self._lock = threading.Lock()
         self._subscriptions: dict[int, list[Subscription]] = {}
         self._refused_until: dict[int, float] = {}
-        self._listener = Listener(host, port, self._serve)
+        self._listener = Listener(port, self._serve)
         self.port = self._listener.port
 
     def start(self) -> None:
