@@ -1,0 +1,87 @@
+"""The server as a process: ``python -m tests.carla_server``.
+
+Prints one JSON line with its ports when it is ready, then takes orders on standard input, one JSON line each
+(``{"order": "drop", "arguments": {"sensor": 27}}``), and answers each with one line: ``{"result": ...}`` or
+``{"error": "sentence"}``. It ends with its input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from sim_bridge.labels import Taxonomy, taxonomy, taxonomy_names
+from tests.carla_server.methods import Methods
+from tests.carla_server.orders import OrderError, Orders
+from tests.carla_server.pictures import CapturedPictures, Pictures, StampedPictures, taxonomy_of
+from tests.carla_server.rpc_server import RpcServer
+from tests.carla_server.simulation import Simulation
+from tests.carla_server.world import World
+
+
+def main() -> None:
+    """Serves until standard input ends."""
+    options = _parse()
+    world = World(options.town, options.episode, options.first_frame, options.rate)
+    simulation = Simulation(world, _pictures(options, taxonomy_of(options.version)), options.stream_port)
+    server = RpcServer(options.port, Methods(simulation, options.version))
+    simulation.start()
+    server.start()
+    _say({"port": server.port, "stream_port": simulation.streams.port})
+    _obey(sys.stdin, Orders(simulation, server))
+    # Threads that serve clients need no farewell: a simulator that ends just goes.
+    os._exit(0)
+
+
+def _obey(lines: Iterable[str], orders: Orders) -> None:
+    for line in lines:
+        try:
+            message = json.loads(line)
+            if not isinstance(message, dict) or not isinstance(message.get("arguments", {}), dict):
+                raise OrderError('an order is {"order": NAME, "arguments": {...}}')
+            _say({"result": orders.carry_out(str(message.get("order")), message.get("arguments", {}))})
+        except (OrderError, json.JSONDecodeError) as error:
+            _say({"error": str(error)})
+
+
+def _say(message: object) -> None:
+    print(json.dumps(message), flush=True)
+
+
+def _pictures(options: argparse.Namespace, tags: Taxonomy) -> Pictures:
+    if options.pictures == "captures":
+        files = [
+            sorted(Path().glob(glob) if not glob.startswith("/") else Path("/").glob(glob[1:]))
+            for glob in (options.rgb, options.semantic)
+        ]
+        return CapturedPictures(files[0], files[1], taxonomy(options.labels), tags)
+    if options.pictures == "toytown":
+        from tests.carla_server.toytown_pictures import ToytownPictures  # it needs the ray caster
+
+        return ToytownPictures(tags, ring=options.ring)
+    return StampedPictures(tags)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.carla_server", description="A stand-in for CARLA's server.")
+    parser.add_argument("--port", type=int, default=2000, help="RPC port; 0: the system chooses")
+    parser.add_argument("--stream-port", type=int, default=0, help="port of the streams; 0: the system chooses")
+    parser.add_argument("--version", default="0.9.16", help="what the server says it is; its tags fit")
+    parser.add_argument("--town", default="Town10HD")
+    parser.add_argument("--episode", type=int, default=1, help="id of the first episode")
+    parser.add_argument("--first-frame", type=int, default=0)
+    parser.add_argument("--rate", type=float, default=20.0, help="ticks per second of an asynchronous world")
+    parser.add_argument("--pictures", choices=("stamped", "toytown", "captures"), default="stamped")
+    parser.add_argument("--ring", type=int, default=0, help="toytown: pictures repeat after so many ticks; 0: never")
+    parser.add_argument("--rgb", default="", help="captures: glob of the RGB images")
+    parser.add_argument("--semantic", default="", help="captures: glob of the label images")
+    parser.add_argument("--labels", choices=taxonomy_names(), default="carla-0.9.14", help="captures: their taxonomy")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
