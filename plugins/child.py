@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Final, Protocol
 
 READY: Final = "ready"
@@ -36,9 +37,10 @@ def ignore_interrupts() -> None:
 
 
 def say(line: str) -> None:
-    """Tells the parent something."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    """Tells the parent something, if it is still there."""
+    with suppress(BrokenPipeError):  # the end of stdin says so, too
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
 
 
 def obey(

@@ -120,7 +120,7 @@ class KeptProcess:
             if self._ending.wait(RESTART_SECONDS) or not self._wanted():
                 return
             if not stands:
-                self._on_failure(SimBridgeError(f"the simulator did not start (exit code {code}): see above"))
+                self._on_failure(self._why(code))
                 return
             logger.warning("the simulator ended (exit code %d): it is started again", code)
             self._on_change(True)
@@ -133,6 +133,10 @@ class KeptProcess:
                     self._write(started, "pause")
                 if self._ending.is_set():  # close() has ended the one before
                     _close(started.stdin)
+
+    def _why(self, code: int) -> SimBridgeError:
+        """What is said of one that did not start."""
+        return SimBridgeError(f"the simulator did not start (exit code {code}): see above")
 
     def _listen(self, process: subprocess.Popen[bytes]) -> bool:
         """Hears it until its stdout ends; whether it ever stood."""

@@ -26,6 +26,8 @@ from sim_bridge.logs import configure_logging
 
 SESSION: Final = "session"
 """First word of the line that tells of a new session; then its number, id, the server's version and the taxonomy."""
+FAILED: Final = "failed"
+"""First word of the line that tells why it ends; then the exit code and a sentence."""
 PATIENCE_SECONDS: Final = 1.0
 """How long one wait for the bridge's answer is; a bridge that is paused or loads its network takes longer."""
 COMPLAIN_SECONDS: Final = 30.0
@@ -74,7 +76,7 @@ def _answered(source: CarlaSource, bridge: LockstepClient, pairs: list[tuple[Fra
 
 
 def run(asked: Mapping[str, Any]) -> int:
-    """Runs until the parent ends; 2 where it cannot begin."""
+    """Runs until the parent ends, or until an error that connecting again cannot mend; the exit code."""
     source = CarlaSource(tell_session)
     signal.signal(signal.SIGTERM, lambda number, frame: source.stop())
     obey_in_thread(source, source.stop)
@@ -82,8 +84,8 @@ def run(asked: Mapping[str, Any]) -> int:
         source.open(asked["options"])
         (lockstep if asked["lockstep"] else follow)(source, asked)
     except SimBridgeError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+        say(f"{FAILED} {error.exit_code} {error}")
+        return error.exit_code
     finally:
         source.close()
         if source.malformed or source.incomplete:
@@ -102,14 +104,9 @@ def main() -> None:
     ignore_interrupts()
     asked = json.loads(sys.argv[1])
     configure_logging(asked["log_level"])
-    code = 1
-    try:
-        code = run(asked)
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        if code in (0, 2):
-            os._exit(code)
+    code = run(asked)
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -121,11 +121,9 @@ def carla(
         _refuse_flags(context)
         return
     options, cameras = _options(given)
-    flags = {
-        name: given[name] for name in BridgeSettings.model_fields if name != "size" and given.get(name) is not None
-    }
-    if network_size is not None:
-        flags["size"] = network_size
+    # The cameras' --size is not the network's.
+    given_settings = {**given, "size": network_size}
+    flags = {name: given_settings[name] for name in BridgeSettings.model_fields if name in given_settings}
     with tempfile.TemporaryDirectory(prefix="sim-bridge-") as folder:
         # A file instead of a port: nothing else can be in its place.
         own = {"topics": cameras.names, "input": f"ipc://{folder}/carla"}

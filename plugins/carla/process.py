@@ -5,9 +5,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping
 
-from plugins.carla.child import SESSION
+from plugins.carla.child import FAILED, SESSION
 from plugins.kept import END_SECONDS, KeptProcess
-from sim_bridge.errors import SimBridgeError
+from sim_bridge.errors import SimBridgeError, UsageError
 from sim_bridge.settings import BridgeSettings
 
 
@@ -41,6 +41,7 @@ class CarlaProcess(KeptProcess):
         timeout: float,
     ) -> None:
         self.sessions = 0
+        self._failure: SimBridgeError | None = None
         self._on_session = on_session
         asked = {
             "address": settings.input,
@@ -68,5 +69,11 @@ class CarlaProcess(KeptProcess):
             case [word, _, session, version, labels] if word == SESSION:
                 self.sessions += 1
                 self._on_session(f"session {self.sessions} is {session}: CARLA {version}, class ids of {labels}")
+            case [word, code, *words] if word == FAILED:
+                kind = UsageError if code == str(UsageError.exit_code) else SimBridgeError
+                self._failure = kind(" ".join(words))
             case _:
                 pass
+
+    def _why(self, code: int) -> SimBridgeError:
+        return self._failure or super()._why(code)

@@ -96,14 +96,14 @@ class Rig(BaseModel):
         return tuple(self.cameras)
 
 
-def single_camera(size: tuple[int, int], fov: float, place: Placement) -> Rig:
-    """The rig with one camera, called ``camera``.
+def single_camera(size: tuple[int, int], fov: float, place: Placement, name: str = DEFAULT_CAMERA) -> Rig:
+    """The rig with one camera.
 
     Raises:
         UsageError: The size, the field of view or the place is out of bounds.
     """
     camera = {**place._asdict(), "size": size, "fov": fov}
-    return _checked({"cameras": {DEFAULT_CAMERA: camera}}, "the camera's option")
+    return _checked({"cameras": {name: camera}}, "the camera's option")
 
 
 def read_rig(path: Path, size: tuple[int, int] = DEFAULT_SIZE, fov: float = DEFAULT_FOV) -> Rig:

@@ -15,7 +15,7 @@ import numpy as np
 from plugins.carla.images import BLUEPRINTS, InstanceNumbers, bgra, depth_metres, semantic_ids
 from plugins.carla.poses import Placement, pose_of
 from plugins.carla.rig import Rig, RigCamera
-from plugins.carla.server import CarlaError, Server
+from plugins.carla.server import CarlaError, WorldAccess
 from sim_bridge.errors import ImageError
 from sim_bridge.frames import Encoding, Frame, Kind, PixelArray
 
@@ -121,7 +121,7 @@ class SensorSet:
 
     Args:
         server: Where.
-        vehicle: What they are attached to.
+        vehicle: What they are attached to; None places them in the world.
         rig: The cameras.
         kinds: What each camera sees.
         tag: Role name of the sensors.
@@ -130,7 +130,9 @@ class SensorSet:
         CarlaError: The server refuses one, or does not answer.
     """
 
-    def __init__(self, server: Server, vehicle: carla.Actor, rig: Rig, kinds: Sequence[Kind], tag: str) -> None:
+    def __init__(
+        self, server: WorldAccess, vehicle: carla.Actor | None, rig: Rig, kinds: Sequence[Kind], tag: str
+    ) -> None:
         self.queue = ArrivalQueue(TICKS_KEPT * len(rig.cameras) * len(kinds))
         self._server, self._vehicle, self._rig = server, vehicle, rig
         self._sensors: dict[SensorKey, carla.Sensor] = {}
@@ -150,7 +152,8 @@ class SensorSet:
     @property
     def alive(self) -> bool:
         """Whether vehicle and sensors are still in the world, by the newest state that came in; asks nobody."""
-        return bool(self._vehicle.is_alive) and all(sensor.is_alive for sensor in self._sensors.values())
+        actors = [*self._sensors.values(), *([] if self._vehicle is None else [self._vehicle])]
+        return all(actor.is_alive for actor in actors)
 
     def destroy(self) -> int:
         """Ends and destroys the sensors that are still there; how many could not be."""
@@ -181,7 +184,7 @@ class SensorSet:
         return receive
 
 
-def camera_blueprint(server: Server, kind: Kind, size: tuple[int, int], fov: float, tag: str) -> Any:
+def camera_blueprint(server: WorldAccess, kind: Kind, size: tuple[int, int], fov: float, tag: str) -> Any:
     """The blueprint of a camera that sees ``kind``, an image at every tick.
 
     Raises:
@@ -192,7 +195,7 @@ def camera_blueprint(server: Server, kind: Kind, size: tuple[int, int], fov: flo
         library = server.world.get_blueprint_library()
     found = [blueprint for blueprint in library if blueprint.id == name]
     if not found:
-        raise CarlaError(f"the CARLA server at {server.where} (version {server.version}) has no {name}: leave it out")
+        raise CarlaError(f"{server.name} has no {name}: leave it out")
     blueprint = found[0]
     wanted = {
         "image_size_x": str(size[0]),

@@ -68,12 +68,12 @@ def import_carla() -> Any:
 
 
 @contextmanager
-def asking(what: str, address: str, seconds: float) -> Iterator[None]:
+def asking(what: str, server: str, seconds: float) -> Iterator[None]:
     """Makes sentences of the client's errors.
 
     Args:
         what: What the server is asked for.
-        address: ``HOST:PORT`` of the server.
+        server: How it is called.
         seconds: The client's time-out.
 
     Raises:
@@ -84,9 +84,9 @@ def asking(what: str, address: str, seconds: float) -> Iterator[None]:
         yield
     except RuntimeError as error:
         if "time-out" not in str(error):
-            raise CarlaError(f"the CARLA server at {address} refused {what}: {error}") from error
+            raise CarlaError(f"{server} refused {what}: {error}") from error
         raise ServerLostError(
-            f"the CARLA server at {address} did not answer within {seconds:g} s when it was asked for {what}: see that "
+            f"{server} did not answer within {seconds:g} s when it was asked for {what}: see that "
             "it runs and is not loading a map, or give a longer --timeout"
         ) from error
 
@@ -121,44 +121,30 @@ class Where:
         return cls(host or DEFAULT_HOST, int(port or DEFAULT_PORT), timeout)
 
 
-class Server:
-    """One client's connection to a server, and the world that it had when the connection was made.
+class WorldAccess:
+    """A world that is asked for things, and said how by its server.
 
     Args:
-        where: The server.
-
-    Raises:
-        MissingExtraError: The client package is not installed.
-        ServerLostError: Nobody listens there, or no answer came in time.
+        world: The ``carla.World``.
+        name: How its server is called in messages.
+        seconds: The client's time-out.
 
     Attributes:
-        client_version: Of the client package.
-        version: Of the server.
-        world: The ``carla.World``.
+        world: The same.
         episode: Its number; a map that is loaded, or another server, has another one.
         lost: Whether an answer did not come in time; then no other will.
     """
 
-    def __init__(self, where: Where) -> None:
-        package = import_carla()
-        self.where = where
+    def __init__(self, world: carla.World, name: str, seconds: float) -> None:
+        self.world, self.name, self.seconds = world, name, seconds
         self.lost = False
-        _probe(where)
-        self.client: carla.Client = package.Client(where.host, where.port)
-        self.client.set_timeout(where.timeout)
-        self.client_version = str(self.client.get_client_version())
-        with self.asking("its version"):
-            self.version = str(self.client.get_server_version())
-        with self.asking("its world"):
-            self.world: carla.World = self.client.get_world()
-            self.episode = int(self.world.id)
-        self._before: carla.WorldSettings | None = None
+        self.episode = int(world.id)
 
     @contextmanager
     def asking(self, what: str) -> Iterator[None]:
         """See :func:`asking`, for this server; after a time-out it is lost."""
         try:
-            with asking(what, str(self.where), self.where.timeout):
+            with asking(what, self.name, self.seconds):
                 yield
         except ServerLostError:
             self.lost = True
@@ -180,20 +166,8 @@ class Server:
             _log.warning("%s", error)
             return False
         # destroy() reports its time-out on stderr and returns False; none of the others need wait for theirs.
-        self.lost |= not gone and time.monotonic() - began >= self.where.timeout
+        self.lost |= not gone and time.monotonic() - began >= self.seconds
         return gone
-
-    def check(self) -> None:
-        """Asks for a sign of life.
-
-        Raises:
-            ServerLostError: None came in time.
-            VehicleLostError: Another world was loaded.
-        """
-        with self.asking("a sign of life"):
-            self.client.get_server_version()
-        if not self.is_same_world():
-            raise VehicleLostError(f"the CARLA server at {self.where} has loaded another world")
 
     def is_same_world(self) -> bool:
         """Whether the newest state that came in is of this world; asks nobody."""
@@ -207,6 +181,49 @@ class Server:
         """
         with self.asking("its settings"):
             return self.world.get_settings()
+
+
+class Server(WorldAccess):
+    """One client's connection to a server, and the world that it had when the connection was made.
+
+    Args:
+        where: The server.
+
+    Raises:
+        MissingExtraError: The client package is not installed.
+        ServerLostError: Nobody listens there, or no answer came in time.
+
+    Attributes:
+        client_version: Of the client package.
+        version: Of the server.
+    """
+
+    def __init__(self, where: Where) -> None:
+        package = import_carla()
+        self.where = where
+        _probe(where)
+        name = f"the CARLA server at {where}"
+        self.client: carla.Client = package.Client(where.host, where.port)
+        self.client.set_timeout(where.timeout)
+        self.client_version = str(self.client.get_client_version())
+        with asking("its version", name, where.timeout):
+            self.version = str(self.client.get_server_version())
+        with asking("its world", name, where.timeout):
+            world = self.client.get_world()
+            super().__init__(world, name, where.timeout)
+        self._before: carla.WorldSettings | None = None
+
+    def check(self) -> None:
+        """Asks for a sign of life.
+
+        Raises:
+            ServerLostError: None came in time.
+            VehicleLostError: Another world was loaded.
+        """
+        with self.asking("a sign of life"):
+            self.client.get_server_version()
+        if not self.is_same_world():
+            raise VehicleLostError(f"the CARLA server at {self.where} has loaded another world")
 
     def drive(self, seconds: float | None) -> float:
         """Makes the world synchronous, so that it waits for :meth:`tick`; :meth:`restore` undoes it.

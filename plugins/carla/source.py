@@ -141,6 +141,8 @@ class CarlaSource(Turnstile):
     def _begin(self) -> None:
         attachment = Attachment(self._options, self._goes_on)
         self._attachment = attachment
+        if self._closed:
+            return  # it may not have got far
         self.sessions += 1
         self._on_session(self.sessions, attachment)
 

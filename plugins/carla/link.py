@@ -1,0 +1,189 @@
+"""A bridge as a CARLA script reaches it: in a process of its own, or in this one."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Literal, Self
+
+from sim_bridge.addresses import BRIDGE_ADDRESS, SIMULATOR_ADDRESS
+from sim_bridge.client import Publisher, Subscriber
+from sim_bridge.errors import FrameTimeoutError, SimBridgeError
+from sim_bridge.frames import Frame, Kind
+from sim_bridge.settings import load_settings
+
+if TYPE_CHECKING:
+    from sim_bridge.bridge import Bridge
+    from sim_bridge.translators import Translator
+
+Mode = Literal["realtime", "lockstep"]
+
+_LOOK_SECONDS: Final = 0.02
+_BUFFER: Final = 64
+
+
+class BridgeLink:
+    """Where the cameras of one script publish, and where the bridge answers.
+
+    A script with one camera needs none: :class:`~plugins.carla.camera.PhotorealCamera` makes its own. Several cameras
+    share one, as only one socket can be bound to an address. Close it after its cameras.
+
+    Example:
+        >>> with BridgeLink() as link:  # doctest: +SKIP
+        ...     front = PhotorealCamera(world, attach_to=car, bridge=link, name="front")
+        ...     left = PhotorealCamera(world, attach_to=car, bridge=link, name="left", transform=to_the_left)
+
+    Args:
+        bridge: Address that the bridge publishes on.
+        publish: Address to bind, the bridge's ``input``.
+        curve_keys: Folder with the CURVE keys of the setup; for a bridge on another machine.
+        insecure: Allow a bridge on another machine without keys.
+
+    Raises:
+        UsageError: An address or the keys cannot be used.
+    """
+
+    def __init__(
+        self,
+        bridge: str = BRIDGE_ADDRESS,
+        publish: str = SIMULATOR_ADDRESS,
+        *,
+        curve_keys: Path | None = None,
+        insecure: bool = False,
+    ) -> None:
+        self.bridge = bridge
+        self._curve_keys, self._insecure = curve_keys, insecure
+        self._publisher = Publisher(publish, curve_keys=curve_keys, insecure=insecure)
+        self._lock = threading.Lock()
+        self._engine: _Engine | None = None
+
+    @classmethod
+    def in_process(
+        cls, engine: Translator | str, cameras: Sequence[str] = ("camera",), mode: Mode = "lockstep"
+    ) -> Self:
+        """A link to a bridge that runs in threads of this process.
+
+        Args:
+            engine: A translator, or the name or path of a bundle.
+            cameras: Names of the cameras that will be.
+            mode: ``lockstep`` translates every frame, ``realtime`` the newest that it has time for.
+
+        Raises:
+            SimBridgeError: The bundle cannot be loaded.
+        """
+        running = _Engine(engine, cameras, mode)
+        try:
+            link = cls(running.output, running.input)
+        except BaseException:
+            running.close()
+            raise
+        link._engine = running
+        return link
+
+    def send(self, frame: Frame) -> None:
+        """Publishes a frame whose pixels will not change any more; from any thread."""
+        with self._lock:
+            self._publisher.publish(frame, copy=False)
+
+    def subscribe(self, camera: str) -> Subscriber:
+        """What reads the photoreal frames of a camera."""
+        kinds = (Kind.PHOTOREAL, Kind.STATUS)
+        return Subscriber(
+            self.bridge,
+            camera=camera,
+            kinds=kinds,
+            buffer=_BUFFER,
+            curve_keys=self._curve_keys,
+            insecure=self._insecure,
+        )
+
+    def wait_until_ready(self, camera: str, subscriber: Subscriber, timeout: float) -> None:
+        """Waits until the bridge listens to that camera, answers, and has loaded its network.
+
+        Raises:
+            FrameTimeoutError: It did not in time; it says what is missing.
+            SimBridgeError: A bridge in this process has failed.
+        """
+        deadline = time.monotonic() + timeout
+        for kind in (Kind.RGB, Kind.SEMANTIC):
+            self._wait_for_listener(camera, kind, deadline, timeout)
+        while (status := subscriber.status) is None or status.state == "loading":
+            self._check_engine()
+            if time.monotonic() > deadline:
+                found = "sent no status message" if status is None else "was still loading its network"
+                raise FrameTimeoutError(
+                    f"the bridge at {self.bridge} {found} within {timeout:g} s: see that it is one for --topic {camera}"
+                    ", or wait longer by timeout"
+                )
+            time.sleep(_LOOK_SECONDS)
+
+    def close(self) -> None:
+        """Unbinds, and ends a bridge in this process; a second call does nothing."""
+        with self._lock:
+            self._publisher.close(linger=0.0)
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _wait_for_listener(self, camera: str, kind: Kind, deadline: float, timeout: float) -> None:
+        while True:
+            self._check_engine()
+            try:
+                with self._lock:
+                    self._publisher.wait_for_subscriber(camera, kind, _LOOK_SECONDS)
+            except FrameTimeoutError as error:
+                if time.monotonic() > deadline:
+                    raise FrameTimeoutError(
+                        f"no bridge listens to {camera}/{kind} at {self._publisher.address} after {timeout:g} s: start "
+                        f"'sim-bridge --topic {camera}', or give engine= instead of bridge="
+                    ) from error
+            else:
+                return
+
+    def _check_engine(self) -> None:
+        if self._engine is not None and self._engine.error is not None:
+            raise self._engine.error
+
+
+class _Engine:
+    """A bridge in a thread of this process."""
+
+    def __init__(self, engine: Translator | str, cameras: Sequence[str], mode: Mode) -> None:
+        from sim_bridge.bridge import Bridge
+        from sim_bridge.translators.load import load_translator
+
+        self._folder = tempfile.TemporaryDirectory(prefix="sim-bridge-")
+        # Files instead of ports: nothing else can be in their place.
+        self.input, self.output = (f"ipc://{self._folder.name}/{name}" for name in ("carla", "photoreal"))
+        flags = {"topics": tuple(cameras), "input": self.input, "output": self.output, "mode": mode}
+        bundle = {"bundle": engine} if isinstance(engine, str) else {}
+        settings = load_settings({**flags, **bundle})
+        translator = (lambda: load_translator(settings)) if isinstance(engine, str) else engine
+        self.error: SimBridgeError | None = None
+        self._bridge: Bridge = Bridge(settings, translator)
+        self._thread = threading.Thread(target=self._run, name="photoreal-bridge", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._bridge.run()
+        except SimBridgeError as error:
+            self.error = error
+
+    def close(self) -> None:
+        """Ends it; what is in flight is discarded."""
+        self._bridge.stop(drain=False)
+        self._thread.join()
+        self._folder.cleanup()
