@@ -376,7 +376,7 @@ def bench(
     typer.echo(json.dumps(result.to_json(), indent=2) if as_json else result.to_table())
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def doctor(
     context: typer.Context,
     topic: TopicOption = None,
@@ -392,11 +392,12 @@ def doctor(
     """Check the installation and the settings.
 
     Versions, devices, bundle hash, taxonomies against the bundle, ports, write rights. Exit code 1 when a check fails.
+    Plugins add flags for simulators that run: --carla HOST:PORT.
     """
-    settings = _settings(context)
-    from sim_bridge.doctor import run_doctor
+    from sim_bridge.doctor import asked_examinations, run_doctor
 
-    checks = run_doctor(settings)
+    examinations = asked_examinations(context.args)
+    checks = run_doctor(_settings(context), examinations)
     width = max(len(check.name) for check in checks)
     for check in checks:
         typer.echo(f"{'ok  ' if check.ok else 'FAIL'} {check.name:<{width}}  {check.detail}")

@@ -10,24 +10,27 @@ import socket
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import zmq
 
 from sim_bridge import __version__
-from sim_bridge.errors import SimBridgeError
+from sim_bridge.errors import SimBridgeError, UsageError
 from sim_bridge.labels import LabelMap, Via, taxonomy, taxonomy_names
-from sim_bridge.sources import load_source, source_names
+from sim_bridge.sources import load_entry_point, load_source, source_names
 from sim_bridge.translators.load import load_translator
 from sim_bridge.transport import KEY_NAME, CurveKeys, FrameSender, check_address
 
 if TYPE_CHECKING:
     from sim_bridge.settings import BridgeSettings
     from sim_bridge.translators import Translator
+
+DOCTOR_GROUP: Final = "sim_bridge.doctor"
+"""Entry points by which packages add an :class:`Examination`."""
 
 _CORE: Final = ("numpy", "pyzmq", "msgpack", "pyyaml", "pydantic", "typer")
 _ENGINE: Final = ("torch", "safetensors", "opencv-python-headless")
@@ -62,11 +65,56 @@ class Check:
     advice: str = ""
 
 
-def run_doctor(settings: BridgeSettings) -> list[Check]:
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What a package adds to the doctor: the flag ``--NAME VALUE``, where NAME is that of its entry point::
+
+        [project.entry-points."sim_bridge.doctor"]
+        mysim = "mysim.doctor:examination"
+
+    Attributes:
+        metavar: What the value is, as ``HOST:PORT``.
+        help: One line.
+        examine: Makes the checks, of the value.
+    """
+
+    metavar: str
+    help: str
+    examine: Callable[[str], Iterable[Check]]
+
+
+def asked_examinations(words: Sequence[str]) -> list[tuple[Examination, str]]:
+    """Reads ``--NAME VALUE`` and ``--NAME=VALUE`` of the examinations that packages bring.
+
+    Args:
+        words: What of the command line the doctor itself does not know.
+
+    Raises:
+        UsageError: There is no such flag, its value is missing, or its package cannot be loaded.
+    """
+    known = {entry.name: entry for entry in entry_points(group=DOCTOR_GROUP)}
+    asked, rest = [], list(words)
+    while rest:
+        flag, given, value = rest.pop(0).partition("=")
+        entry = known.get(flag.removeprefix("--")) if flag.startswith("--") else None
+        if entry is None:
+            flags = ", ".join(f"--{name}" for name in sorted(known)) or "none"
+            raise UsageError(f"doctor does not know {flag!r}: see --help; further flags, of plugins, are {flags}")
+        examination = load_entry_point(entry)
+        if not isinstance(examination, Examination):
+            raise UsageError(f"{entry.name!r} ({entry.value}) is no Examination: correct the package that brings it")
+        if not given and not rest:
+            raise UsageError(f"{flag} needs a value: {flag} {examination.metavar}")
+        asked.append((examination, value if given else rest.pop(0)))
+    return asked
+
+
+def run_doctor(settings: BridgeSettings, examinations: Sequence[tuple[Examination, str]] = ()) -> list[Check]:
     """Makes all checks; none of them ends the others.
 
     Args:
         settings: The settings the bridge would run with.
+        examinations: Further ones, each with its value.
 
     Returns:
         In the order in which to mend what is not ok.
@@ -88,6 +136,7 @@ def run_doctor(settings: BridgeSettings) -> list[Check]:
         *checks,
         check_folder("current folder", Path.cwd()),
         check_folder("temporary files", Path(tempfile.gettempdir())),
+        *(check for examination, value in examinations for check in examination.examine(value)),
     ]
 
 

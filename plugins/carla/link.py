@@ -167,7 +167,13 @@ class _Engine:
         self._folder = tempfile.TemporaryDirectory(prefix="sim-bridge-")
         # Files instead of ports: nothing else can be in their place.
         self.input, self.output = (f"ipc://{self._folder.name}/{name}" for name in ("carla", "photoreal"))
-        flags = {"topics": tuple(cameras), "input": self.input, "output": self.output, "mode": mode}
+        flags = {
+            "topics": tuple(cameras),
+            "input": self.input,
+            "output": self.output,
+            "mode": mode,
+            "drain_timeout": 1.0,
+        }
         bundle = {"bundle": engine} if isinstance(engine, str) else {}
         settings = load_settings({**flags, **bundle})
         translator = (lambda: load_translator(settings)) if isinstance(engine, str) else engine
@@ -183,7 +189,7 @@ class _Engine:
             self.error = error
 
     def close(self) -> None:
-        """Ends it; what is in flight is discarded."""
-        self._bridge.stop(drain=False)
+        """Ends it."""
+        self._bridge.stop()
         self._thread.join()
         self._folder.cleanup()

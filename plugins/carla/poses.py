@@ -88,7 +88,7 @@ class Placement(NamedTuple):
         else:
             yaw, roll = float(np.arctan2(-matrix[0, 1], matrix[1, 1])), 0.0
         x, y, z = (float(value) for value in matrix[:3, 3])
-        degrees = np.degrees([pitch, yaw, roll])
+        degrees = np.degrees([pitch, yaw, roll]) + 0.0  # no minus before a zero
         return cls(x, y, z, float(degrees[0]), float(degrees[1]), float(degrees[2]))
 
 
