@@ -67,19 +67,19 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What a package adds to the doctor: the flag ``--NAME VALUE``, where NAME is that of its entry point::
+    """What a package adds to the doctor: the flag ``--NAME VALUE``, where NAME is that of its entry point.
+
+    In its pyproject::
 
         [project.entry-points."sim_bridge.doctor"]
         mysim = "mysim.doctor:examination"
 
     Attributes:
         metavar: What the value is, as ``HOST:PORT``.
-        help: One line.
         examine: Makes the checks, of the value.
     """
 
     metavar: str
-    help: str
     examine: Callable[[str], Iterable[Check]]
 
 

@@ -70,9 +70,8 @@ def _settings(server: Server) -> Check:
     delta = settings.fixed_delta_seconds
     detail = f"{pace}, {f'{delta:g} s a tick' if delta else 'variable time step'}"
     if settings.no_rendering_mode:
-        return Check(
-            "carla settings", False, f"{detail}, no rendering", "cameras send nothing: set no_rendering_mode off"
-        )
+        advice = "cameras send nothing: set no_rendering_mode to False"
+        return Check("carla settings", False, f"{detail}, no rendering", advice)
     if settings.synchronous_mode and not delta:
         advice = "set fixed_delta_seconds: without it ticks have the length of the wait between them"
         return Check("carla settings", False, detail, advice)
@@ -137,9 +136,5 @@ def _wait_for_pair(server: Server, sensors: SensorSet) -> Check:
     return Check("carla pair", False, f"none within {PAIR_SECONDS:g} s, but {kinds}", advice)
 
 
-examination = Examination(
-    metavar="HOST:PORT",
-    help="A running CARLA server: versions, world, settings, labels, a first pair.",
-    examine=examine,
-)
+examination = Examination(metavar="HOST:PORT", examine=examine)
 """The entry point of the group ``sim_bridge.doctor``."""

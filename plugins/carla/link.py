@@ -24,6 +24,7 @@ Mode = Literal["realtime", "lockstep"]
 
 _LOOK_SECONDS: Final = 0.02
 _BUFFER: Final = 64
+_DRAIN_SECONDS: Final = 1.0
 
 
 class BridgeLink:
@@ -167,15 +168,9 @@ class _Engine:
         self._folder = tempfile.TemporaryDirectory(prefix="sim-bridge-")
         # Files instead of ports: nothing else can be in their place.
         self.input, self.output = (f"ipc://{self._folder.name}/{name}" for name in ("carla", "photoreal"))
-        flags = {
-            "topics": tuple(cameras),
-            "input": self.input,
-            "output": self.output,
-            "mode": mode,
-            "drain_timeout": 1.0,
-        }
+        flags: dict[str, object] = {"topics": tuple(cameras), "input": self.input, "output": self.output, "mode": mode}
         bundle = {"bundle": engine} if isinstance(engine, str) else {}
-        settings = load_settings({**flags, **bundle})
+        settings = load_settings({**flags, **bundle, "drain_timeout": _DRAIN_SECONDS})
         translator = (lambda: load_translator(settings)) if isinstance(engine, str) else engine
         self.error: SimBridgeError | None = None
         self._bridge: Bridge = Bridge(settings, translator)
