@@ -12,6 +12,7 @@ from plugins.carla.options import CarlaOptions
 from plugins.carla.sensors import Arrival, FrameMaker, SensorKey, SensorSet
 from plugins.carla.server import (
     CarlaError,
+    FormerSettings,
     Server,
     ServerLostError,
     VehicleLostError,
@@ -47,6 +48,7 @@ class Attachment:
     Args:
         options: Which server, which vehicle, which cameras.
         go_on: False ends every wait.
+        former: Settings that an attachment before could not put back; that of the same world does it then.
 
     Raises:
         ServerLostError: The server does not answer.
@@ -62,7 +64,7 @@ class Attachment:
         incomplete: Ticks of which an image did not come in time.
     """
 
-    def __init__(self, options: CarlaOptions, go_on: Callable[[], bool]) -> None:
+    def __init__(self, options: CarlaOptions, go_on: Callable[[], bool], former: FormerSettings | None = None) -> None:
         self._options, self._go_on = options, go_on
         self.session = f"carla-{uuid.uuid4().hex[:16]}"
         self.malformed = self.incomplete = 0
@@ -71,6 +73,8 @@ class Attachment:
         self._sensors: SensorSet | None = None
         self._highest = -1
         self.server = Server(options.where)
+        if former is not None and former.episode == self.server.episode:
+            self.server.former = former
         try:
             self._open()
         except BaseException:
@@ -86,13 +90,13 @@ class Attachment:
                 "if something is odd",
                 *(server.where, server.version, server.client_version),
             )
-        sweep(server, options.tag)
         if options.tick:
             self.step = server.drive(options.step)
             server.tick()  # a client that has just come in knows no actor before
         vehicle = self._vehicle()
         if vehicle is None:
             return
+        sweep(server, options.tag, but=vehicle.id)
         self._maker = FrameMaker(self.session, self.labels, options.rig)
         self._sensors = SensorSet(server, vehicle, options.rig, options.all_kinds, options.tag)
         if options.tick:
@@ -126,8 +130,12 @@ class Attachment:
     def __exit__(self, *_: object) -> None:
         self.release()
 
-    def release(self) -> None:
-        """Destroys what we made in the world and puts its settings back; does not raise, a second call does nothing."""
+    def release(self) -> FormerSettings | None:
+        """Destroys what we made in the world and puts its settings back; does not raise, a second call does nothing.
+
+        Returns:
+            Settings that could not be put back, as the server is lost.
+        """
         sensors, spawned = self._sensors, self._spawned
         self._sensors = self._spawned = None
         if sensors is not None:
@@ -138,10 +146,10 @@ class Attachment:
         if spawned is not None:
             self.server.destroy(spawned)
         try:
-            if self.server.is_same_world():
-                self.server.restore()
+            self.server.restore()
         except CarlaError as error:
             _log.warning("%s", error)
+        return self.server.former
 
     def follow(self) -> Iterator[Frame]:
         """The frames as they come in, while somebody else moves the world.
@@ -164,7 +172,7 @@ class Attachment:
             if arrival.came - came > SILENCE_SECONDS:
                 self._check(sensors)
             came = checked = arrival.came
-            yield from self._frames(arrival)
+            yield from self._frames(sensors, arrival)
 
     def ticks(self) -> Iterator[tuple[Frame, ...]]:
         """Moves the world tick by tick; yields what came in since the tick before, all of it that is in order.
@@ -176,7 +184,7 @@ class Attachment:
         sensors = self._sensors
         while sensors is not None and self._go_on():
             number = self.server.tick()
-            if not sensors.alive or not self.server.is_same_world():
+            if not (sensors.alive and self.server.is_same_world()):
                 raise VehicleLostError(self._gone())
             if missing := sensors.queue.wait_for(sensors.keys, number, IMAGE_SECONDS):
                 self.incomplete += 1
@@ -187,14 +195,12 @@ class Attachment:
                 )
             frames: list[Frame] = []
             while (arrival := sensors.queue.get(0)) is not None:
-                frames += self._frames(arrival)
+                frames += self._frames(sensors, arrival)
             yield tuple(frames)
 
-    def _frames(self, arrival: Arrival) -> Iterator[Frame]:
-        if not self.server.is_same_world():
-            raise VehicleLostError(
-                f"the CARLA server at {self.server.where} has loaded another world, or is another one"
-            )
+    def _frames(self, sensors: SensorSet, arrival: Arrival) -> Iterator[Frame]:
+        if arrival.number > self._highest and not (sensors.alive and self.server.is_same_world()):
+            raise VehicleLostError(self._gone())
         if arrival.number < self._highest - FALL:
             self.server.lost = True
             raise ServerLostError(
@@ -219,7 +225,7 @@ class Attachment:
 
     def _gone(self) -> str:
         if not self.server.is_same_world():
-            return f"the CARLA server at {self.server.where} has loaded another world"
+            return f"the CARLA server at {self.server.where} has another world, or is another one"
         return f"the {self._options.target} or a sensor on it was destroyed in the world of {self.server.where}"
 
     def _tell_silence(self, sensors: SensorSet, seconds: float) -> None:

@@ -134,7 +134,7 @@ class SensorSet:
         self, server: WorldAccess, vehicle: carla.Actor | None, rig: Rig, kinds: Sequence[Kind], tag: str
     ) -> None:
         self.queue = ArrivalQueue(TICKS_KEPT * len(rig.cameras) * len(kinds))
-        self._server, self._vehicle, self._rig = server, vehicle, rig
+        self._server, self._vehicle = server, vehicle
         self._sensors: dict[SensorKey, carla.Sensor] = {}
         try:
             for name, camera in rig.cameras.items():
@@ -143,6 +143,9 @@ class SensorSet:
         except BaseException:
             self.destroy()
             raise
+        self._ids = [actor.id for actor in (*self._sensors.values(), vehicle) if actor is not None]
+        # What was spawned is in the state of the next tick.
+        self._since = int(server.world.get_snapshot().frame) + 1
 
     @property
     def keys(self) -> tuple[SensorKey, ...]:
@@ -151,9 +154,12 @@ class SensorSet:
 
     @property
     def alive(self) -> bool:
-        """Whether vehicle and sensors are still in the world, by the newest state that came in; asks nobody."""
-        actors = [*self._sensors.values(), *([] if self._vehicle is None else [self._vehicle])]
-        return all(actor.is_alive for actor in actors)
+        """Whether vehicle and sensors are in the newest state of the world that came in; asks nobody.
+
+        An actor's own ``is_alive`` stays True when another client destroys it.
+        """
+        snapshot = self._server.world.get_snapshot()
+        return snapshot.frame <= self._since or all(snapshot.has_actor(number) for number in self._ids)
 
     def destroy(self) -> int:
         """Ends and destroys the sensors that are still there; how many could not be."""

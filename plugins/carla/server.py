@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sim_bridge.errors import MissingExtraError, SimBridgeError, UsageError
 
@@ -161,7 +161,7 @@ class WorldAccess:
         began = time.monotonic()
         try:
             with self.asking(f"the end of actor {actor.id}"):
-                gone = not actor.is_alive or bool(actor.destroy())
+                gone = not actor.is_alive or bool(actor.destroy()) or not self.world.get_snapshot().has_actor(actor.id)
         except CarlaError as error:
             _log.warning("%s", error)
             return False
@@ -181,6 +181,18 @@ class WorldAccess:
         """
         with self.asking("its settings"):
             return self.world.get_settings()
+
+
+class FormerSettings(NamedTuple):
+    """Settings that were changed and could not be put back yet.
+
+    Attributes:
+        episode: Of which world.
+        settings: As they were.
+    """
+
+    episode: int
+    settings: carla.WorldSettings
 
 
 class Server(WorldAccess):
@@ -211,7 +223,8 @@ class Server(WorldAccess):
         with asking("its world", name, where.timeout):
             world = self.client.get_world()
             super().__init__(world, name, where.timeout)
-        self._before: carla.WorldSettings | None = None
+        self.former: FormerSettings | None = None
+        """What :meth:`restore` puts back."""
 
     def check(self) -> None:
         """Asks for a sign of life.
@@ -243,21 +256,23 @@ class Server(WorldAccess):
             _log.warning("the world of %s is synchronous already: if a script ticks it, leave out --tick", self.where)
             return float(step)
         wanted.synchronous_mode, wanted.fixed_delta_seconds = True, step
-        self._before = before
+        self.former = self.former or FormerSettings(self.episode, before)
         with self.asking("synchronous mode"):
             self.world.apply_settings(wanted)
         return float(step)
 
     def restore(self) -> None:
-        """Puts back the settings that :meth:`drive` changed; does nothing when it changed none.
+        """Puts back the settings that :meth:`drive` changed in this world; does nothing when it changed none.
 
         Raises:
             CarlaError: The server does not answer, or refuses.
         """
-        before, self._before = self._before, None
-        if before is not None and not self.lost:
-            with self.asking("its former settings"):
-                self.world.apply_settings(before)
+        former = self.former
+        if former is None or self.lost or not self.is_same_world() or former.episode != self.episode:
+            return
+        with self.asking("its former settings"):
+            self.world.apply_settings(former.settings)
+        self.former = None
 
     def tick(self) -> int:
         """Makes the world do one step; its frame number.
@@ -383,12 +398,13 @@ def spawn_vehicle(server: Server, role: str) -> carla.Actor:
     raise CarlaError(f"none of the {len(places)} spawn points of {server.where} is free: remove vehicles, or name one")
 
 
-def sweep(server: Server, tag: str) -> None:
+def sweep(server: Server, tag: str, but: int = 0) -> None:
     """Destroys what a process that was killed left in the world.
 
     Args:
         server: Where.
         tag: The role name of what it made.
+        but: Id of an actor that is to stay.
 
     Raises:
         ServerLostError: The server does not answer.
@@ -396,5 +412,7 @@ def sweep(server: Server, tag: str) -> None:
     with server.asking("its actors"):
         left = [actor for actor in server.world.get_actors() if actor.attributes.get("role_name") == tag]
     for actor in left:
+        if actor.id == but:
+            continue
         _log.warning("%s %d was left behind by the process before: it is destroyed", actor.type_id, actor.id)
         server.destroy(actor)

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 from plugins.carla.attachment import Attachment
 from plugins.carla.options import CarlaOptions
-from plugins.carla.server import CarlaError, ServerLostError, VehicleLostError, import_carla
+from plugins.carla.server import CarlaError, FormerSettings, ServerLostError, VehicleLostError, import_carla
 from plugins.child import Turnstile
 from sim_bridge.frames import Frame
 from sim_bridge.once import OncePerCause
@@ -42,8 +42,9 @@ class CarlaSource(Turnstile):
         self.sessions = self.malformed = self.incomplete = 0
         self._on_session = on_session
         self._closed = False
-        self._releasing = threading.Lock()
-        self._iterating = False
+        self._busy = threading.Lock()
+        """Held by the iteration between two frames."""
+        self._former: FormerSettings | None = None
         self._attachment: Attachment | None = None
         self._once = OncePerCause(_log)
 
@@ -98,9 +99,9 @@ class CarlaSource(Turnstile):
         self._closed = True
 
     def close(self) -> None:
-        """Ends the iteration, which then cleans up; where nobody iterates it cleans up itself."""
+        """Ends the iteration and cleans up; where the iteration waits for the server, it waits with it."""
         self.stop()
-        if not self._iterating:
+        with self._busy:
             self._release()
 
     @property
@@ -125,21 +126,34 @@ class CarlaSource(Turnstile):
 
     def _through_losses(self, stream: Callable[[Attachment], Iterator[T]]) -> Iterator[T]:
         """What ``stream`` makes of one attachment after the other."""
-        self._iterating = True
+        made: Iterator[T] | None = None
         try:
+            while (item := self._next(stream, made)) is not None:
+                made, value = item
+                yield value
+        finally:
+            with self._busy:
+                self._release()
+
+    def _next(
+        self, stream: Callable[[Attachment], Iterator[T]], made: Iterator[T] | None
+    ) -> tuple[Iterator[T], T] | None:
+        """The next of what ``stream`` makes, and of which attachment's; None at the end."""
+        with self._busy:
             while self._goes_on() and self._attachment is not None:
+                made = made or stream(self._attachment)
                 try:
-                    yield from stream(self._attachment)
+                    for value in made:
+                        return made, value
                 except (ServerLostError, VehicleLostError) as loss:
                     self._begin_again(loss)
+                    made = None
                 else:
-                    return
-        finally:
-            self._iterating = False
-            self._release()
+                    return None
+        return None
 
     def _begin(self) -> None:
-        attachment = Attachment(self._options, self._goes_on)
+        attachment = Attachment(self._options, self._goes_on, self._former)
         self._attachment = attachment
         if self._closed:
             return  # it may not have got far
@@ -164,9 +178,8 @@ class CarlaSource(Turnstile):
                 return
 
     def _release(self) -> None:
-        with self._releasing:
-            attachment, self._attachment = self._attachment, None
-            if attachment is not None:
-                attachment.release()
-                self.malformed += attachment.malformed
-                self.incomplete += attachment.incomplete
+        attachment, self._attachment = self._attachment, None
+        if attachment is not None:
+            self._former = attachment.release()
+            self.malformed += attachment.malformed
+            self.incomplete += attachment.incomplete

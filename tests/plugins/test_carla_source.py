@@ -1,0 +1,305 @@
+"""The CARLA source with the real client against the stand-in server: every frame is checked by what it shows."""
+
+import threading
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from plugins.carla.attachment import Attachment, complete_pairs
+from plugins.carla.poses import Placement
+from plugins.carla.server import CarlaError, ServerLostError, VehicleLostError
+from plugins.carla.source import CarlaSource
+from sim_bridge.errors import UsageError
+from sim_bridge.frames import Frame, Kind
+from sim_bridge.sources import Source
+from tests.carla_server.handle import CarlaServer
+from tests.plugins.carla_helpers import (
+    RIG,
+    WIDE_RIG,
+    by_number,
+    check_content,
+    connect,
+    fresh,
+    opened,
+    server,
+    spawn_hero,
+    world_pose,
+)
+
+__all__ = ["fresh", "server"]
+
+pytestmark = pytest.mark.carla
+PAIR = {("camera", Kind.RGB), ("camera", Kind.SEMANTIC)}
+
+
+def test_driving_gives_both_images_of_every_tick(fresh: CarlaServer) -> None:
+    with opened(fresh, tick=True) as source:
+        driven = source.ticks()
+        ticks = list(islice(driven, 30))
+        vehicle = next(actor for actor in fresh.actors() if actor.type_id.startswith("vehicle."))
+        assert fresh.order("state")["synchronous"]
+    numbers = [frames[0].number for frames in ticks]
+    assert numbers == list(range(numbers[0], numbers[0] + 30))
+    location, rotation = vehicle.pose
+    pose = world_pose(Placement(*location, *rotation), Placement(1.5, 0, 2.4, -10, 0, 0))
+    for number, frames in zip(numbers, ticks, strict=True):
+        assert by_number(frames) == {number: PAIR}
+        assert len({check_content(frame) for frame in frames}) == 2
+        assert {frame.session for frame in frames} == {frames[0].session}
+        assert all(np.allclose(frame.pose, pose, atol=1e-4) for frame in frames if frame.pose is not None)
+        assert all((frame.width, frame.height, frame.fov) == (128, 64, 90.0) for frame in frames)
+    times = [frames[0].time for frames in ticks]
+    assert np.allclose(np.diff(times), 0.05)
+    assert {frame.labels for frames in ticks for frame in frames if frame.kind is Kind.SEMANTIC} == {"carla-0.9.14"}
+
+
+def test_nothing_of_ours_is_left(fresh: CarlaServer) -> None:
+    before = fresh.order("state")
+    with opened(fresh, tick=True, step=0.1) as source:
+        ticks = source.ticks()
+        next(ticks)
+        assert fresh.order("state")["delta"] == pytest.approx(0.1) and len(fresh.sensors()) == 2
+    after = fresh.order("state")
+    assert (after["synchronous"], after["delta"]) == (before["synchronous"], before["delta"])
+    assert [actor.type_id for actor in fresh.actors()] == ["spectator"]
+
+
+def test_three_cameras_and_all_kinds(fresh: CarlaServer) -> None:
+    with opened(fresh, tick=True, rig=WIDE_RIG, kinds=("instance", "depth")) as source:
+        ticks = list(islice(source.ticks(), 5))
+        assert source.cameras == ("front", "left", "right")
+    kinds = (Kind.RGB, Kind.SEMANTIC, Kind.INSTANCE, Kind.DEPTH)
+    wanted = {(camera, kind) for camera in ("front", "left", "right") for kind in kinds}
+    for frames in ticks:
+        assert by_number(frames) == {frames[0].number: wanted}
+        for frame in frames:
+            if frame.kind in (Kind.RGB, Kind.SEMANTIC):
+                check_content(frame)
+            if frame.kind is Kind.DEPTH:
+                assert frame.pixels.dtype == np.float32 and frame.pixels.shape == (64, frame.width)
+        left = next(frame for frame in frames if frame.camera == "left")
+        assert (left.width, left.fov) == (96, 70.0)
+        assert sorted(pair[0].camera for pair in complete_pairs(frames)) == ["front", "left", "right"]
+
+
+def test_following_looks_on(fresh: CarlaServer) -> None:
+    world = connect(fresh).get_world()
+    hero = spawn_hero(world)
+    with opened(fresh, spawn=False) as source:
+        iterator = iter(source)
+        frames = list(islice(iterator, 40))
+        assert {actor.parent for actor in fresh.sensors()} == {hero.id}
+    for frame in frames:
+        check_content(frame)
+    numbers = [frame.number for frame in frames if frame.kind is Kind.RGB]
+    assert numbers == sorted(set(numbers))
+    assert not fresh.order("state")["synchronous"]
+    assert [actor.type_id for actor in fresh.actors() if actor.type_id != "spectator"] == ["vehicle.tesla.model3"]
+    hero.destroy()
+
+
+def sensor_of(server: CarlaServer, kind: str) -> int:
+    return next(actor.id for actor in server.sensors() if kind in actor.type_id)
+
+
+def test_lost_images_are_not_made_up(fresh: CarlaServer) -> None:
+    with opened(fresh) as source:
+        semantic = sensor_of(fresh, "semantic")
+        fresh.order("drop", sensor=semantic, share=0.3)
+        iterator = iter(source)
+        frames = list(islice(iterator, 100))
+        lost = set(fresh.order("dropped", sensor=semantic))
+    for frame in frames:
+        check_content(frame)
+    assert {frame.number for frame in frames if frame.kind is Kind.RGB} & lost
+    assert not {frame.number for frame in frames if frame.kind is Kind.SEMANTIC} & lost
+
+
+@pytest.mark.parametrize(
+    ("order", "arguments"), [("delay", {"ticks": 2}), ("repeat", {"count": 20}), ("swap", {"count": 5})]
+)
+def test_late_repeated_and_overtaken_images_keep_their_numbers(
+    order: str, arguments: dict[str, int], fresh: CarlaServer
+) -> None:
+    with opened(fresh) as source:
+        fresh.order(order, sensor=sensor_of(fresh, "semantic"), **arguments)
+        frames = list(islice(iter(source), 60))
+    for frame in frames:
+        check_content(frame)
+    both = [number for number, seen in by_number(frames).items() if seen == PAIR]
+    assert len(both) >= 20
+
+
+@pytest.mark.parametrize("count", [4, -4])
+def test_images_of_a_wrong_length_are_left_out(count: int, fresh: CarlaServer) -> None:
+    with opened(fresh, tick=True) as source:
+        ticks = source.ticks()
+        next(ticks)
+        fresh.order("miss_bytes", sensor=sensor_of(fresh, "rgb"), count=count)
+        frames = next(ticks)
+        assert [frame.kind for frame in frames] == [Kind.SEMANTIC]
+        assert complete_pairs(frames) == []
+    assert source.malformed == 1
+
+
+def test_a_tick_that_lacks_an_image_does_not_hang(fresh: CarlaServer, caplog: pytest.LogCaptureFixture) -> None:
+    with opened(fresh, tick=True) as source:
+        ticks = source.ticks()
+        next(ticks)
+        fresh.order("drop", sensor=sensor_of(fresh, "rgb"), count=1)
+        assert [frame.kind for frame in next(ticks)] == [Kind.SEMANTIC]
+        assert len(next(ticks)) == 2
+    assert source.incomplete == 1
+    assert "of camera/rgb did not come within 2 s" in caplog.text
+
+
+def test_a_stream_that_is_cut_comes_back(fresh: CarlaServer) -> None:
+    with opened(fresh) as source:
+        frames = iter(source)
+        list(islice(frames, 10))
+        fresh.order("close_stream", sensor=sensor_of(fresh, "rgb"), refuse_seconds=0.3)
+        seen: list[Frame] = []
+        while sum(frame.kind is Kind.RGB for frame in seen[-20:]) < 5 or len(seen) < 60:
+            seen.append(next(frames))
+            check_content(seen[-1])
+        frames.close()  # type: ignore[attr-defined]
+    assert source.sessions == 1
+
+
+def sessions_of(frames: Iterator[Frame], loss: Callable[[], None], count: int = 20) -> tuple[list[Frame], list[Frame]]:
+    """Frames before and after a loss that begins a new session."""
+    before = list(islice(frames, count))
+    loss()
+    after: list[Frame] = []
+    for frame in frames:
+        if frame.session != before[0].session:
+            after.append(frame)
+            if len(after) == count:
+                break
+    for frame in before + after:
+        check_content(frame)
+    return before, after
+
+
+def test_another_map_is_another_session(fresh: CarlaServer) -> None:
+    with opened(fresh) as source:
+        frames = iter(source)
+        before, after = sessions_of(frames, lambda: fresh.order("new_episode", town="Town07"))
+        assert source.sessions == 2 and len(fresh.sensors()) == 2
+    assert len({frame.session for frame in after}) == 1 and after[0].number > before[-1].number
+    assert fresh.sensors() == []
+
+
+def test_the_next_vehicle_of_the_role_is_followed(fresh: CarlaServer) -> None:
+    world = connect(fresh).get_world()
+    first = spawn_hero(world)
+
+    def change() -> None:
+        fresh.order("destroy", actor=first.id)
+        heroes.append(spawn_hero(world, place=1))
+
+    heroes = [first]
+    with opened(fresh, spawn=False) as source:
+        frames = iter(source)
+        _, after = sessions_of(frames, change)
+        assert {actor.parent for actor in fresh.sensors()} == {heroes[1].id}
+    assert after and source.sessions == 2
+    heroes[1].destroy()
+
+
+def test_an_actor_that_is_gone_is_an_error(fresh: CarlaServer) -> None:
+    hero = spawn_hero(connect(fresh).get_world())
+    with opened(fresh, spawn=False, actor=hero.id) as source:
+        frames = iter(source)
+        next(frames)
+        fresh.order("destroy", actor=hero.id)
+        with pytest.raises(CarlaError, match=f"the actor {hero.id} or a sensor on it was destroyed"):
+            for _ in frames:
+                pass
+    assert fresh.sensors() == []
+
+
+def test_what_a_killed_process_left_is_destroyed(fresh: CarlaServer) -> None:
+    left = CarlaSource()
+    left.open({"port": fresh.port, "spawn": True, "rig": RIG, "tag": "sim-bridge-one"})
+    try:
+        with opened(fresh, tag="sim-bridge-other"):
+            assert len(fresh.sensors()) == 4  # another's are left alone
+        with opened(fresh, tag="sim-bridge-one"):
+            assert len(fresh.sensors()) == 2
+            assert len([actor for actor in fresh.actors() if actor.type_id.startswith("vehicle.")]) == 1
+    finally:
+        left.close()
+
+
+def test_a_vehicle_that_is_not_there_is_named(fresh: CarlaServer) -> None:
+    hero = spawn_hero(connect(fresh).get_world())
+    with pytest.raises(VehicleLostError, match=rf"no vehicle with the role name 'ego' within 1 s.*{hero.id} \(hero\)"):
+        CarlaSource().open({"port": fresh.port, "role_name": "ego", "timeout": 1.0})
+    with pytest.raises(VehicleLostError, match="no actor 4711"):
+        CarlaSource().open({"port": fresh.port, "actor": 4711, "timeout": 1.0})
+    hero.destroy()
+
+
+def test_a_server_that_does_not_answer_is_a_time_out_with_a_name(fresh: CarlaServer) -> None:
+    with opened(fresh, tick=True, timeout=2.0, reconnect=False) as source:
+        ticks = source.ticks()
+        next(ticks)
+        fresh.order("hold_rpc", method="tick_cue", seconds=20)
+        with pytest.raises(ServerLostError, match=r"did not answer within 2 s when it was asked for a tick"):
+            next(ticks)
+        fresh.order("hold_rpc", method="tick_cue", seconds=0)
+    # It was taken for lost, so its sensors stayed: the next process of the same name destroys them.
+    with opened(fresh, tick=True):
+        assert len(fresh.sensors()) == 2
+
+
+def test_no_server_is_known_at_once(fresh: CarlaServer) -> None:
+    with pytest.raises(ServerLostError, match=r"no CARLA server listens at 127.0.0.1:1 \(Connection refused\)"):
+        CarlaSource().open({"port": 1, "timeout": 30.0})
+
+
+def test_a_silent_world_says_why(
+    fresh: CarlaServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plugins.carla.attachment._TELL_SECONDS", 0.5)
+    world = connect(fresh).get_world()
+    settings = world.get_settings()
+    with opened(fresh) as source:
+        frames = iter(source)
+        next(frames)
+        settings.synchronous_mode, settings.fixed_delta_seconds = True, 0.05
+        world.apply_settings(settings)
+        threading.Timer(3.0, lambda: fresh.order("tick", count=30)).start()
+        list(islice(frames, 40))
+    assert "its world is synchronous: run the script that ticks it, or give --tick" in caplog.text
+
+
+@pytest.mark.parametrize(("version", "labels"), [("0.9.13", "carla-0.9.10"), ("0.9.5", "carla-0.9.0")])
+def test_older_servers_have_other_class_ids(version: str, labels: str) -> None:
+    with CarlaServer(version=version, rate=50) as older, opened(older, tick=True) as source:
+        frames = next(source.ticks())
+        assert {frame.labels for frame in frames} == {None, labels}
+
+
+def test_an_unknown_version_is_refused_before_anything_is_made() -> None:
+    with CarlaServer(version="0.10.0", rate=50) as newer:
+        with pytest.raises(UsageError, match=r"version is '0\.10\.0'"):
+            CarlaSource().open({"port": newer.port, "spawn": True})
+        assert [actor.type_id for actor in newer.actors()] == ["spectator"]
+        with opened(newer, labels="carla-0.9.14") as source:
+            assert next(iter(source)).number > 0
+
+
+def test_it_is_a_source(fresh: CarlaServer) -> None:
+    told: list[tuple[int, str]] = []
+
+    def tell(number: int, attachment: Attachment) -> None:
+        told.append((number, attachment.session))
+
+    with opened(fresh, CarlaSource(tell)) as source:
+        assert isinstance(source, Source)
+        frame = next(iter(source))
+    assert told == [(1, frame.session)]
