@@ -1,0 +1,249 @@
+"""``sim-bridge carla`` as a user starts it: real processes, the real client, the stand-in server and its faults."""
+
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import yaml
+
+from plugins.carla.poses import Placement
+from plugins.replay.source import ReplaySource
+from sim_bridge.captures import read_capture, recording_taxonomy
+from sim_bridge.client import Subscriber
+from sim_bridge.frames import Frame, Kind
+from sim_bridge.recordings import Folder, Recording
+from tests.carla_server.handle import CarlaServer
+from tests.carla_server.stamp import read_stamp
+from tests.plugins.carla_helpers import WIDE_RIG, connect, fresh, server, spawn_hero, wait_until, world_pose
+from tests.sim_bridge.recording_helpers import RunningCli, run_cli, running_cli, site
+
+__all__ = ["fresh", "server", "site"]
+
+pytestmark = pytest.mark.carla
+WAIT = 60.0
+
+
+@contextmanager
+def bridge(server: CarlaServer, site: Path, *flags: str) -> Iterator[tuple[RunningCli, str]]:
+    """``sim-bridge carla`` with the null translator, and where it publishes."""
+    arguments = ("carla", "--port", str(server.port), "--bundle", "null", "--output", "tcp://127.0.0.1:*", *flags)
+    with running_cli(*arguments, site=site) as run:
+        line = run.wait_for_line(" -> tcp://")
+        found = re.search(r"-> (\S+), cameras", line)
+        assert found is not None
+        yield run, found[1]
+
+
+def photoreal(address: str, camera: str = "camera", buffer: int = 500) -> Subscriber:
+    return Subscriber(address, camera=camera, buffer=buffer)
+
+
+def check(frame: Frame) -> None:
+    stamp = read_stamp(frame.pixels[..., 2])
+    assert stamp.frame == frame.number, f"a picture of tick {stamp.frame} says that it is of {frame.number}"
+
+
+def actors(server: CarlaServer) -> list[str]:
+    return [actor.type_id for actor in server.actors() if actor.type_id != "spectator"]
+
+
+def test_realtime_beside_a_running_simulation(fresh: CarlaServer, site: Path) -> None:
+    hero = spawn_hero(connect(fresh).get_world())
+    with bridge(fresh, site, "--size", "128x64", "--transform", "1.5,0,2.4,-10,0,0") as (run, address):
+        with photoreal(address) as subscriber:
+            frames = list(islice(subscriber.frames(WAIT), 40))
+        code, said = run.interrupt()
+    assert code == 0, said
+    assert "Traceback" not in said and re.search(r"carla: \d+ photoreal frames in 1 session\n", said)
+    numbers = [frame.number for frame in frames]
+    assert numbers == sorted(set(numbers))
+    location, rotation = hero.get_transform().location, hero.get_transform().rotation
+    vehicle = Placement(location.x, location.y, location.z, rotation.pitch, rotation.yaw, rotation.roll)
+    pose = world_pose(vehicle, Placement(1.5, 0, 2.4, -10, 0, 0))
+    for frame in frames:
+        check(frame)
+        assert frame.pose is not None and np.allclose(frame.pose, pose, atol=1e-4)
+        assert frame.session == frames[0].session and frame.provenance is not None
+    assert actors(fresh) == ["vehicle.tesla.model3"]
+    hero.destroy()
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_lockstep_drives_the_world_and_loses_no_tick(
+    end: signal.Signals, fresh: CarlaServer, site: Path, tmp_path: Path
+) -> None:
+    rig = tmp_path / "rig.yaml"
+    rig.write_text(yaml.safe_dump(WIDE_RIG))
+    flags = ("--spawn", "--tick", "--mode", "lockstep", "--rig", str(rig))
+    with bridge(fresh, site, *flags) as (run, address):
+        with photoreal(address, "front") as front, photoreal(address, "left") as left:
+            seen = [list(islice(subscriber.frames(WAIT), 50)) for subscriber in (front, left)]
+        run.process.send_signal(end)
+        code, said = run.finish()
+    assert code == 0 and "3 cameras" not in said, said
+    for frames in seen:
+        numbers = [frame.number for frame in frames]
+        assert numbers == list(range(numbers[0], numbers[0] + 50))
+        for frame in frames:
+            check(frame)
+    assert {frame.session for frames in seen for frame in frames} == {seen[0][0].session}
+    state = fresh.order("state")
+    assert (state["synchronous"], state["delta"], actors(fresh)) == (False, None, [])
+
+
+def test_a_server_that_is_killed_and_started_again(site: Path) -> None:
+    with (
+        CarlaServer(rate=50) as mortal,
+        bridge(mortal, site, "--spawn", "--size", "128x64", "--timeout", "2") as (run, address),
+    ):
+        with photoreal(address) as subscriber:
+            before = list(islice(subscriber.frames(WAIT), 20))
+            mortal.kill()
+            run.wait_for_line("connecting again")
+            mortal.restart()
+            run.wait_for_line("session 2 is")
+            after = [frame for frame in islice(subscriber.frames(WAIT), 200) if frame.session != before[0].session]
+        assert len(mortal.sensors()) == 2
+        code, said = run.interrupt()
+        assert code == 0 and "in 2 sessions" in said
+        assert len(after) >= 20 and after[0].number < before[-1].number  # it counts from 0 again
+        for frame in before + after:
+            check(frame)
+        assert actors(mortal) == []
+
+
+def child_of(run: RunningCli) -> psutil.Process:
+    return next(
+        child for child in psutil.Process(run.process.pid).children() if "plugins.carla.child" in child.cmdline()
+    )
+
+
+def test_a_killed_client_process_is_started_again_and_cleans_up(fresh: CarlaServer, site: Path) -> None:
+    with bridge(fresh, site, "--spawn", "--size", "128x64") as (run, address):
+        with photoreal(address) as subscriber:
+            first = subscriber.next_frame(WAIT)
+            child_of(run).kill()
+            run.wait_for_line("it is started again")
+            run.wait_for_line("session 2 is")
+            later = next(frame for frame in subscriber.frames(WAIT) if frame.session != first.session)
+        assert sorted(actors(fresh)) == [
+            "sensor.camera.rgb",
+            "sensor.camera.semantic_segmentation",
+            "vehicle.tesla.model3",
+        ]
+        check(later)
+        assert run.interrupt()[0] == 0
+    assert actors(fresh) == []
+
+
+def test_the_client_process_ends_and_cleans_up_with_a_bridge_that_was_killed(fresh: CarlaServer, site: Path) -> None:
+    with bridge(fresh, site, "--spawn", "--tick", "--size", "128x64") as (run, address):
+        with photoreal(address) as subscriber:
+            check(subscriber.next_frame(WAIT))
+        child = child_of(run)
+        run.process.kill()
+        psutil.wait_procs([child], WAIT)
+        assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    wait_until(lambda: actors(fresh) == [], "the end of our sensors")
+    assert not fresh.order("state")["synchronous"]
+
+
+def test_what_cannot_be_mended_is_one_sentence(fresh: CarlaServer, site: Path) -> None:
+    for flags, code, sentence in (
+        (("--role-name", "ego", "--timeout", "1"), 1, "got no vehicle with the role name 'ego' within 1 s"),
+        (("--port", "1"), 1, "no CARLA server listens at 127.0.0.1:1"),
+        (("--spawn", "--bundle", "no-such"), 2, "no-such"),
+    ):
+        arguments = ("carla", "--port", str(fresh.port), "--bundle", "null", "--output", "tcp://127.0.0.1:*", *flags)
+        done = run_cli(*arguments, site=site)
+        assert done.returncode == code and sentence in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr and "see above" not in done.stderr
+    assert actors(fresh) == []
+
+
+@pytest.mark.parametrize("version", ["0.10.0"])
+def test_an_unknown_version_asks_for_labels(version: str, site: Path) -> None:
+    with CarlaServer(version=version) as other:
+        done = run_cli("carla", "--port", str(other.port), "--spawn", "--bundle", "null", site=site)
+    assert done.returncode == 2 and "name the taxonomy by --labels" in done.stderr
+
+
+def test_record(fresh: CarlaServer, site: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "drive"
+    common = ("carla", "record", folder, "--port", str(fresh.port), "--spawn", "--tick", "--size", "96x64")
+    done = run_cli(*common, "--frames", "4", "--every", "3", "--instance", "--depth", site=site)
+    assert done.returncode == 0, done.stderr
+    assert "wrote 4 ticks of 1 camera" in done.stderr
+    recording = Recording.open(folder)
+    frames = list(recording.frames("camera"))
+    assert [frame.number - frames[0].number for frame in frames] == [0, 3, 6, 9]
+    assert recording.info.taxonomy == "carla-0.9.14" and recording.info.cameras["camera"].fov == 90
+    for frame in frames:
+        capture = read_capture(frame, recording_taxonomy(recording, None))
+        assert read_stamp(capture.rgb[..., 0]).frame == frame.number
+        assert read_stamp(capture.ids).frame == frame.number
+        assert frame.pose is not None and set(frame.files) == {
+            Folder.RGB,
+            Folder.SEMANTIC,
+            Folder.INSTANCE,
+            Folder.DEPTH,
+        }
+        assert np.load(frame.files[Folder.DEPTH]).shape == (64, 96)
+    replay = ReplaySource()
+    replay.open({"folder": folder, "rate": 0})
+    assert len([frame for frame in replay if frame.kind is Kind.SEMANTIC]) == 4 and replay.problems == {}
+    assert actors(fresh) == [] and not fresh.order("state")["synchronous"]
+    again = run_cli(*common, site=site)
+    assert again.returncode == 2 and "holds a recording already" in again.stderr
+
+
+def test_recording_several_cameras_beside_a_script(fresh: CarlaServer, site: Path, tmp_path: Path) -> None:
+    rig, folder = tmp_path / "rig.yaml", tmp_path / "drive"
+    rig.write_text(yaml.safe_dump(WIDE_RIG))
+    hero = spawn_hero(connect(fresh).get_world())
+    done = run_cli("carla", "record", folder, "--port", str(fresh.port), "--rig", rig, "--frames", "3", site=site)
+    assert done.returncode == 0, done.stderr
+    recording = Recording.open(folder)
+    assert recording.cameras() == ("front", "left", "right") and len(recording) == 9
+    assert actors(fresh) == ["vehicle.tesla.model3"]
+    hero.destroy()
+
+
+def test_doctor(fresh: CarlaServer, site: Path) -> None:
+    address = f"127.0.0.1:{fresh.port}"
+    hero = spawn_hero(connect(fresh).get_world())
+    found = run_cli("doctor", "--bundle", "null", "--carla", address, site=site)
+    lines = {line[5:20].strip(): line for line in found.stdout.splitlines() if "carla" in line[:12]}
+    assert set(lines) == {
+        f"carla {name}"
+        for name in ("version", "world", "settings", "labels", "rgb", "semantic", "instance", "depth", "pair")
+    }
+    assert all(line.startswith("ok") for line in lines.values()), found.stdout
+    assert f"server 0.9.16 at {address}" in lines["carla version"]
+    assert "Town10HD" in lines["carla world"] and f"{hero.id} hero" in lines["carla world"]
+    assert "asynchronous" in lines["carla settings"] and "carla-0.9.14" in lines["carla labels"]
+    assert re.search(r"RGB and semantic image of frame \d+ after", lines["carla pair"])
+    assert actors(fresh) == ["vehicle.tesla.model3"]
+    hero.destroy()
+
+
+def test_doctor_says_what_is_wrong(site: Path) -> None:
+    gone = run_cli("doctor", "--bundle", "null", "--carla", "127.0.0.1:1", site=site)
+    assert gone.returncode == 1 and "FAIL carla" in gone.stdout and "no CARLA server listens" in gone.stdout
+    for flags, sentence in (
+        (("--carla",), "--carla needs a value: --carla HOST:PORT"),
+        (("--carla", "there:what"), "is not HOST:PORT"),
+        (("--karla", "x"), "doctor does not know '--karla'"),
+    ):
+        done = run_cli("doctor", *flags, site=site)
+        assert done.returncode == 2 and sentence in done.stderr
+    with CarlaServer(version="0.10.0") as other:
+        done = run_cli("doctor", "--bundle", "null", f"--carla=127.0.0.1:{other.port}", site=site)
+        assert done.returncode == 1
+        assert "FAIL carla version" in done.stdout and "FAIL carla labels" in done.stdout
