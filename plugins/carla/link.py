@@ -112,10 +112,10 @@ class BridgeLink:
         deadline = time.monotonic() + timeout
         for kind in (Kind.RGB, Kind.SEMANTIC):
             self._wait_for_listener(camera, kind, deadline, timeout)
-        while (status := subscriber.status) is None or status.state == "loading":
+        while (status := subscriber.status) is None or status.state in ("loading", "stopping"):
             self._check_engine()
             if time.monotonic() > deadline:
-                found = "sent no status message" if status is None else "was still loading its network"
+                found = "sent no status message" if status is None else f"was still {status.state}"
                 raise FrameTimeoutError(
                     f"the bridge at {self.bridge} {found} within {timeout:g} s: see that it is one for --topic {camera}"
                     ", or wait longer by timeout"

@@ -1,0 +1,252 @@
+"""PhotorealCamera in a script, with the real client against the stand-in server."""
+
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from plugins.carla import BridgeLink, PhotorealCamera, PhotorealImage
+from plugins.carla.poses import Placement
+from plugins.carla.server import VehicleLostError
+from sim_bridge.errors import FrameTimeoutError, MissedFrameError, UsageError
+from sim_bridge.translators import ByteArray, Style, Translation
+from sim_bridge.translators.null import NullTranslator
+from tests.carla_server.handle import CarlaServer
+from tests.carla_server.stamp import read_stamp
+from tests.plugins.carla_helpers import connect, fresh, server, spawn_hero
+from tests.sim_bridge.recording_helpers import running_cli, site
+
+__all__ = ["fresh", "server", "site"]
+
+pytestmark = pytest.mark.carla
+WAIT = 60.0
+SIZE = (128, 64)
+
+
+@pytest.fixture
+def world(fresh: CarlaServer) -> Any:
+    """A synchronous world."""
+    found = connect(fresh).get_world()
+    settings = found.get_settings()
+    settings.synchronous_mode, settings.fixed_delta_seconds = True, 0.05
+    found.apply_settings(settings)
+    return found
+
+
+@pytest.fixture
+def car(world: Any) -> Iterator[Any]:
+    made = spawn_hero(world)
+    world.tick()
+    yield made
+    made.destroy()
+
+
+def check(image: PhotorealImage, frame: int) -> None:
+    assert image.frame == frame
+    assert read_stamp(image.array[..., 2]).frame == frame
+
+
+def test_every_tick_of_a_synchronous_world(fresh: CarlaServer, world: Any, car: Any) -> None:
+    import carla
+
+    place = carla.Transform(carla.Location(1.5, 0.2, 2.4), carla.Rotation(pitch=-10, yaw=20))
+    with PhotorealCamera(
+        world, attach_to=car, transform=place, image_size=SIZE, fov=100, engine="null", timeout=WAIT
+    ) as camera:
+        heard: queue.Queue[PhotorealImage] = queue.Queue()
+        camera.listen(heard.put)
+        assert camera.is_listening()
+        frames = []
+        for _ in range(100):
+            frames.append(world.tick())
+            image = camera.get(frames[-1], WAIT)
+            check(image, frames[-1])
+            assert image.timestamp == pytest.approx(world.get_snapshot().timestamp.elapsed_seconds)
+        assert [heard.get(timeout=WAIT).frame for _ in frames] == frames
+        assert frames == list(range(frames[0], frames[0] + 100))
+        wanted = Placement.from_matrix(np.array(car.get_transform().get_matrix()) @ np.array(place.get_matrix()))
+        assert np.allclose(Placement.of(image.transform), wanted, atol=1e-3)
+        assert (image.width, image.height, image.fov) == (*SIZE, 100.0)
+        assert {sensor.parent for sensor in fresh.sensors()} == {car.id}
+        camera.stop()
+        frame = world.tick()
+        check(camera.get(frame, WAIT), frame)
+        assert heard.empty()
+    assert fresh.sensors() == []
+    assert world.get_settings().synchronous_mode  # the script's own, left alone
+
+
+def test_what_did_not_come_is_named(fresh: CarlaServer, world: Any, car: Any) -> None:
+    with PhotorealCamera(world, attach_to=car, image_size=SIZE, engine="null", timeout=WAIT) as camera:
+        frame = world.tick()
+        check(camera.get(frame, WAIT), frame)
+        with pytest.raises(FrameTimeoutError, match=rf"no rgb \(last one {frame}\) and no semantic .* ticked that far"):
+            camera.get(frame + 1, 0.5)
+        semantic = next(sensor.id for sensor in fresh.sensors() if "semantic" in sensor.type_id)
+        fresh.order("drop", sensor=semantic, count=1)
+        lost = world.tick()
+        with pytest.raises(FrameTimeoutError, match=f"frame {lost} .*CARLA sent no semantic"):
+            camera.get(lost, 0.5)
+        fresh.order("delay", sensor=semantic, ticks=2)
+        late = [world.tick() for _ in range(5)]
+        for number in late[:3]:
+            check(camera.get(number, WAIT), number)
+        fresh.order("delay", sensor=semantic, ticks=0)
+        for _ in range(3):  # those that are held go first
+            world.tick()
+        fresh.order("miss_bytes", sensor=semantic, count=4)
+        short = world.tick()
+        with pytest.raises(FrameTimeoutError):
+            camera.get(short, 0.5)
+        assert camera.malformed >= 1
+
+
+def test_a_vehicle_or_world_that_is_gone_is_no_time_out(fresh: CarlaServer, world: Any) -> None:
+    car = spawn_hero(world)
+    world.tick()
+    with PhotorealCamera(world, attach_to=car, image_size=SIZE, engine="null", timeout=WAIT) as camera:
+        camera.get(world.tick(), WAIT)
+        fresh.order("destroy", actor=car.id)
+        world.tick()
+        with pytest.raises(VehicleLostError, match="make a new PhotorealCamera"):
+            camera.get(world.tick() + 1, WAIT)
+    assert fresh.sensors() == []
+    with PhotorealCamera(world, image_size=SIZE, engine="null", timeout=WAIT) as camera:
+        camera.get(world.tick(), WAIT)
+        fresh.order("new_episode", town="Town07")
+        with pytest.raises(VehicleLostError):
+            camera.get(10**6, WAIT)
+
+
+class SlowTranslator(NullTranslator):
+    """Takes as long as the test says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn = threading.Semaphore(0)
+
+    def translate(self, rgb: ByteArray, labels: ByteArray, style: Style) -> Translation:
+        self.turn.acquire(timeout=WAIT)
+        return super().translate(rgb, labels, style)
+
+
+def test_realtime_passes_over_what_is_too_much(fresh: CarlaServer) -> None:
+    """Beside an asynchronous world with a slow network: the newest wins, and what was passed over is known at once."""
+    world = connect(fresh).get_world()
+    slow = SlowTranslator()
+    with PhotorealCamera(world, image_size=SIZE, engine=slow, timeout=WAIT) as camera:
+        heard: queue.Queue[PhotorealImage] = queue.Queue()
+        camera.listen(heard.put)
+        numbers = []
+        for _ in range(4):
+            for _ in range(10):
+                world.wait_for_tick()
+            slow.turn.release()
+            image = heard.get(timeout=WAIT)
+            check(image, image.frame)
+            numbers.append(image.frame)
+        assert all(later - earlier > 3 for earlier, later in pairwise(numbers[1:]))
+        with pytest.raises(MissedFrameError, match=f"frame {numbers[-1] - 1} .* was missed"):
+            camera.get(numbers[-1] - 1, WAIT)
+        for _ in range(100):
+            slow.turn.release()
+
+
+def test_three_cameras_share_a_bridge_of_its_own(
+    fresh: CarlaServer, world: Any, car: Any, site: Path, tmp_path: Path
+) -> None:
+    inlet, outlet = f"ipc://{tmp_path}/in", f"ipc://{tmp_path}/out"
+    names = ("front", "left", "right")
+    topics = [flag for name in names for flag in ("--topic", name)]
+    flags = ("--bundle", "null", "--mode", "lockstep", "--input", inlet, "--output", outlet)
+    with running_cli(*flags, *topics, site=site), BridgeLink(outlet, inlet) as link:
+        cameras = [
+            PhotorealCamera(world, attach_to=car, image_size=SIZE, bridge=link, name=name, timeout=WAIT)
+            for name in names
+        ]
+        try:
+            for _ in range(30):
+                frame = world.tick()
+                stamps = [read_stamp(camera.get(frame, WAIT).array[..., 2]) for camera in cameras]
+                assert {stamp.frame for stamp in stamps} == {frame}
+                assert len({stamp.camera for stamp in stamps}) == 3
+        finally:
+            for camera in cameras:
+                assert camera.destroy()
+    assert fresh.sensors() == []
+
+
+def test_an_error_in_the_callback_ends_nothing(world: Any, car: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with PhotorealCamera(world, attach_to=car, image_size=SIZE, engine="null", timeout=WAIT) as camera:
+
+        def fail(image: PhotorealImage) -> None:
+            raise ValueError("not of ours")
+
+        camera.listen(fail)
+        for _ in range(2):
+            camera.get(world.tick(), WAIT)
+        camera.destroy()
+    assert caplog.text.count("the callback of camera 'camera' failed on frame") == 2
+
+
+def test_no_bridge_and_wrong_arguments_are_sentences(fresh: CarlaServer, world: Any, car: Any, tmp_path: Path) -> None:
+    with pytest.raises(
+        FrameTimeoutError, match=r"no bridge listens to camera/rgb .* start 'sim-bridge --topic camera'"
+    ):
+        PhotorealCamera(world, attach_to=car, publish=f"ipc://{tmp_path}/in", bridge=f"ipc://{tmp_path}/out", timeout=1)
+    with pytest.raises(UsageError, match=r"camera\.fov"):
+        PhotorealCamera(world, attach_to=car, fov=500, engine="null")
+    with pytest.raises(UsageError, match="--labels nonsense"):
+        PhotorealCamera(world, attach_to=car, labels="nonsense", engine="null")
+    with pytest.raises(UsageError, match="no-such"):
+        PhotorealCamera(world, attach_to=car, engine="no-such", timeout=WAIT)
+    assert fresh.sensors() == []
+
+
+SCRIPT = """
+import sys, carla
+from plugins.carla import PhotorealCamera
+client = carla.Client("127.0.0.1", int(sys.argv[1]))
+client.set_timeout(20.0)
+world = client.get_world()
+settings = world.get_settings()
+settings.synchronous_mode, settings.fixed_delta_seconds = True, 0.05
+world.apply_settings(settings)
+camera = PhotorealCamera(world, image_size=(64, 32), engine="null", timeout=60)
+camera.listen(lambda image: None)
+for _ in range(5):
+    assert camera.get(world.tick(), 60).frame
+{end}
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "runs"),
+    [
+        ("", 1),
+        ("raise ValueError('of the script')", 1),
+        pytest.param("", 50, marks=[pytest.mark.slow, pytest.mark.timeout(1200)]),
+    ],
+)
+def test_a_script_that_just_ends_leaves_nothing_and_does_not_abort(end: str, runs: int, fresh: CarlaServer) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    for _ in range(runs):
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT.replace("{end}", end), str(fresh.port)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=WAIT,
+            check=False,
+        )
+        assert done.returncode == ("raise" in end), done.stderr
+        assert "terminate called" not in done.stderr
+        assert fresh.sensors() == []
