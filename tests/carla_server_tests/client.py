@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import queue
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import carla
@@ -10,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tests.carla_server.blueprints import CameraKind
-from tests.carla_server.handle import CarlaServer
+from tests.carla_server.handle import ROOT, CarlaServer
 from tests.carla_server.stamp import Stamp, read_stamp
 
 SECONDS: Final = 20.0
@@ -45,6 +49,24 @@ def spawn_vehicle(world: Any, place: int = 0) -> Any:
     """A vehicle at one of the map's places."""
     points = world.get_map().get_spawn_points()
     return world.spawn_actor(blueprint(world, "vehicle.tesla.model3", role_name="hero"), points[place])
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Waits until something holds, by asking the client again and again."""
+    end = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < end, f"it did not come true within {SECONDS:g} s"
+
+
+def run_script(code: str) -> None:
+    """Runs a test's code in a process of its own, for what leaves traces in the client's.
+
+    The process ends without the client's farewell: where a sensor could not be destroyed that may abort.
+    """
+    names = "Camera, CameraKind, CarlaServer, connect, spawn_vehicle, synchronize"
+    script = f"import os\nfrom {__name__} import {names}\n{code}\nprint('done', flush=True)\nos._exit(0)\n"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=180)
+    assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr
 
 
 class Camera:

@@ -23,9 +23,11 @@ from tests.carla_server_tests.client import (  # noqa: E402
     flow,
     matrix,
     pixels,
+    run_script,
     spawn_vehicle,
     stamp,
     synchronize,
+    until,
 )
 from tests.carla_server_tests.conftest import MakeCamera  # noqa: E402
 
@@ -96,7 +98,7 @@ def test_blueprints(world: Any) -> None:
 def test_spawn_and_destroy(world: Any, server: CarlaServer, camera: MakeCamera) -> None:
     car = spawn_vehicle(world)
     eye = camera(world, CameraKind.RGB, car, fov=110)
-    world.wait_for_tick(SECONDS)
+    world.wait_for_tick(SECONDS)  # before its first tick the client knows no state of an actor
     known = {actor.id: actor for actor in world.get_actors()}
     assert {actor.type_id for actor in known.values()} == {"spectator", "vehicle.tesla.model3", "sensor.camera.rgb"}
     assert known[car.id].attributes["role_name"] == "hero"
@@ -122,7 +124,8 @@ def test_spawns_that_are_refused(world: Any, server: CarlaServer) -> None:
     with pytest.raises(RuntimeError, match="image_size_x must be 8 to 8192, not 'abc'"):
         world.spawn_actor(broken, carla.Transform())
     assert world.try_spawn_actor(broken, carla.Transform()) is None
-    car.destroy()
+    world.wait_for_tick(SECONDS)
+    assert car.destroy()
     with pytest.raises(RuntimeError, match=f"parent actor {car.id} not found"):
         world.spawn_actor(blueprint(world, "sensor.camera.rgb"), carla.Transform(), attach_to=car)
     assert len(server.actors()) == 1
@@ -170,19 +173,29 @@ def test_vehicles_move_as_they_are_told(synchronous: Any) -> None:
     assert driven.get_velocity().length() == 0
 
 
-def test_autopilot(client: Any, synchronous: Any) -> None:
-    car = spawn_vehicle(synchronous)
+AUTOPILOT = """
+with CarlaServer() as server:
+    client = connect(server)
+    world = client.get_world()
+    synchronize(world)
+    car = spawn_vehicle(world)
     manager = client.get_trafficmanager(8000)
     manager.set_synchronous_mode(True)
     car.set_autopilot(True, manager.get_port())
     for _ in range(21):
-        synchronous.tick()
-    assert car.get_velocity().x == pytest.approx(30 / 3.6, abs=1e-3)
+        world.tick()
+    assert abs(car.get_velocity().x - 30 / 3.6) < 1e-3
     assert 8 < car.get_location().x - 20 < 9
     car.set_autopilot(False)
     for _ in range(21):
-        synchronous.tick()
-    assert 0 < car.get_velocity().x < 8
+        world.tick()
+    assert 0 < car.get_velocity().x < 8.3
+"""
+
+
+def test_autopilot() -> None:
+    """In a process of its own: the client's traffic manager slows down every client of the process, for ever."""
+    run_script(AUTOPILOT)
 
 
 def test_pictures_of_all_cameras(synchronous: Any, camera: MakeCamera, server: CarlaServer) -> None:
@@ -218,7 +231,8 @@ def test_the_clients_own_conversions(synchronous: Any, camera: MakeCamera) -> No
     assert tuple(pixels(image)[-1, 0, 2::-1]) == (128, 64, 128)
     image = depth.next()
     image.convert(carla.ColorConverter.Depth)
-    assert pixels(image)[-1, 0, 0] == int(32 / 15 / 1000 * 255)
+    grey = pixels(image)[..., 0]
+    assert (grey[1, 0], grey[-1, 0]) == (255, round(32 / 15 / 1000 * 255))
 
 
 def test_two_cameras_have_the_same_ticks(synchronous: Any, camera: MakeCamera) -> None:
@@ -262,15 +276,16 @@ def test_no_rendering(synchronous: Any, camera: MakeCamera) -> None:
 
 def test_load_world(client: Any, synchronous: Any, camera: MakeCamera, server: CarlaServer) -> None:
     one = camera(synchronous)
-    other = connect(server).get_world()
+    other = connect(server)
+    other.get_world()
     loaded = client.load_world("Town07")
-    assert loaded.id == synchronous.id or loaded.id > 0
     assert loaded.id == server.order("state")["episode"]
     assert loaded.get_map().name == "Carla/Maps/Town07"
     assert [actor.type_id for actor in loaded.get_actors()] == ["spectator"]
     assert loaded.get_settings().synchronous_mode is False
-    assert loaded.wait_for_tick(SECONDS).frame <= other.wait_for_tick(SECONDS).frame
+    loaded.wait_for_tick(SECONDS)
     assert not one.actor.is_alive
+    until(lambda: other.get_world().id == loaded.id)
     with pytest.raises(RuntimeError, match="map not found"):
         client.load_world("Town99")
     synchronize(loaded)
