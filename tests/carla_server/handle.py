@@ -102,7 +102,7 @@ class CarlaServer:
             options: Flags that are to be others than before.
         """
         self.kill()
-        self._options.update({"episode": int(self._options.get("episode", 1)) + 1, **options})
+        self._options.update({"episode": int(self._options.get("episode", 1)) + 1, "first_frame": 0, **options})
         self.start()
 
     def __enter__(self) -> Self:

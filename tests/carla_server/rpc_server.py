@@ -25,7 +25,6 @@ class RpcServer:
         methods: What answers.
 
     Attributes:
-        port: The port.
         calls: How often each method was called.
     """
 
@@ -35,11 +34,16 @@ class RpcServer:
         self._released = threading.Event()
         self.calls: Counter[str] = Counter()
         self._listener = Listener(port, self._serve)
-        self.port = methods.port = self._listener.port
+
+    @property
+    def port(self) -> int:
+        """The port, once started."""
+        return self._listener.port
 
     def start(self) -> None:
         """Begins to accept clients."""
         self._listener.start()
+        self._methods.port = self.port
 
     def hold(self, method: str, seconds: float) -> None:
         """Keeps the answers of a method (:data:`ANY_METHOD`: of all) back that long; 0 lets all go, held ones too."""

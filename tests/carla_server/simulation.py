@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from typing import Final
 
 from tests.carla_server.payloads import MAP_CHANGED, episode_state, picture
 from tests.carla_server.pictures import Moment, Pictures, Shot
@@ -12,6 +13,10 @@ from tests.carla_server.rpc import RpcError
 from tests.carla_server.streams import EPISODE_STREAM, Message, Streams, token
 from tests.carla_server.structures import ActorRecord, Description, Settings, Transform
 from tests.carla_server.world import Actor, Camera, Vehicle, World
+
+LOADING_SECONDS: Final = 0.3
+"""A new map takes a simulator far longer. Without this silence the client, which drops its old stream of the episode
+then, crashes about every tenth time: it frees a connection that is being read."""
 
 
 class Simulation:
@@ -33,6 +38,7 @@ class Simulation:
         self.streams = Streams(stream_port, self._is_known, self._first_message)
         self._ticking = threading.Lock()
         """Held from a tick to its last message: ticks never overtake each other."""
+        self._loaded_at: float | None = None
         self._frozen = threading.Event()
         self._changed = threading.Event()
 
@@ -55,6 +61,7 @@ class Simulation:
     def tick(self, *, on_cue: bool = True) -> int:
         """One tick: all messages of it are on their way when this returns. Returns the number of the last frame."""
         with self._ticking:
+            self._finish_loading()
             with self.world.lock:
                 if self.is_synchronous != on_cue:  # the settings changed at the last moment
                     return self.world.frame
@@ -64,6 +71,16 @@ class Simulation:
             for stream, message in messages:
                 self.streams.publish(stream, message, wait=wait)
             return frame
+
+    def _finish_loading(self) -> None:
+        """Tells those who were there before of the new episode, once it is loaded."""
+        if self._loaded_at is None:
+            return
+        time.sleep(max(0.0, self._loaded_at - time.monotonic()))
+        self._loaded_at = None
+        with self.world.lock:
+            state = episode_state(self.world, MAP_CHANGED)
+        self.streams.publish(EPISODE_STREAM, state, wait=self.is_synchronous)
 
     def freeze(self, on: bool) -> None:
         """Stops the ticks, also those on cue, or lets them go on."""
@@ -78,16 +95,15 @@ class Simulation:
             return self.world.frame
 
     def new_episode(self, town: str, *, reset_settings: bool) -> None:
-        """Loads a map: all actors and their streams are gone."""
+        """Loads a map: all actors and their streams are gone, and for a while nothing is sent."""
         with self._ticking:
             with self.world.lock:
                 gone = [camera.stream for camera in self.world.cameras()]
                 self.world.new_episode(town, reset_settings=reset_settings)
-                state, wait = episode_state(self.world, MAP_CHANGED), self.is_synchronous
-                self._changed.set()
             for stream in gone:
                 self.streams.close(stream)
-            self.streams.publish(EPISODE_STREAM, state, wait=wait)
+            self._loaded_at = time.monotonic() + LOADING_SECONDS
+            self._changed.set()
 
     def spawn(self, description: Description, place: Transform, parent: int = 0) -> ActorRecord:
         """Puts an actor into the world, attached to another one where ``parent`` is not 0.
@@ -158,6 +174,8 @@ class Simulation:
     def _run_freely(self) -> None:
         due = time.monotonic()
         while True:
+            with self._ticking:
+                self._finish_loading()
             idle = self.is_synchronous or self._frozen.is_set()
             self._changed.wait(None if idle else max(0.0, due - time.monotonic()))
             self._changed.clear()

@@ -20,22 +20,23 @@ class Listener:
         serve: Called with each connection, which is closed when it returns.
 
     Attributes:
-        port: The port it listens on.
-
-    Raises:
-        OSError: The port is taken.
+        port: The port it listens on, once started.
     """
 
     def __init__(self, port: int, serve: Callable[[socket.socket], None]) -> None:
-        self._serve = serve
-        self._socket = socket.socket()
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind((LOOPBACK, port))
-        self._socket.listen(64)
-        self.port: int = self._socket.getsockname()[1]
+        self.port, self._serve = port, serve
 
     def start(self) -> None:
-        """Begins to accept; goes on as long as the process lives."""
+        """Begins to accept; goes on as long as the process lives.
+
+        Raises:
+            OSError: The port is taken.
+        """
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind((LOOPBACK, self.port))
+        self._socket.listen(64)
+        self.port = self._socket.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True, name=f"port {self.port}").start()
 
     def _accept(self) -> None:

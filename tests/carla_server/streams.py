@@ -131,7 +131,11 @@ class Streams:
         self._subscriptions: dict[int, list[Subscription]] = {}
         self._refused_until: dict[int, float] = {}
         self._listener = Listener(port, self._serve)
-        self.port = self._listener.port
+
+    @property
+    def port(self) -> int:
+        """The port, once started."""
+        return self._listener.port
 
     def start(self) -> None:
         """Begins to accept readers."""
