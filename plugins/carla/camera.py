@@ -70,7 +70,7 @@ class PhotorealCamera:
             server's.
         mode: With ``engine``: ``lockstep`` translates every frame, ``realtime`` the newest it has time for; None is
             lockstep in a synchronous world.
-        timeout: Seconds to wait for the bridge, and that the client's own time-out is told to be.
+        timeout: Seconds to wait for the bridge; for the server, the client's own time-out counts.
         curve_keys: Folder with the CURVE keys of the setup; for a bridge on another machine.
         insecure: Allow a bridge on another machine without keys.
 
@@ -108,7 +108,7 @@ class PhotorealCamera:
         taxonomy = taxonomy_for(_client_version(), labels)
         self.name, self.session = name, f"carla-{uuid.uuid4().hex[:16]}"
         self.malformed = 0
-        self._access = WorldAccess(world, "the CARLA server", timeout)
+        self._access = WorldAccess(world, "the CARLA server")
         self._synchronous = bool(self._access.settings().synchronous_mode)
         self._maker = FrameMaker(self.session, taxonomy, rig)
         self._changed = threading.Condition()
@@ -226,8 +226,8 @@ class PhotorealCamera:
         """A thread's body: CARLA's images to the bridge."""
         while not self._closed.is_set():
             arrival = sensors.queue.get(_LOOK_SECONDS)
-            if arrival is None:
-                continue
+            if arrival is None or not self._access.is_same_world():
+                continue  # sensors of another run of the server may have taken the place of ours
             try:
                 frame = self._maker.frame(arrival)
             except ImageError as error:

@@ -78,7 +78,8 @@ def _answered(source: CarlaSource, bridge: LockstepClient, pairs: list[tuple[Fra
 def run(asked: Mapping[str, Any]) -> int:
     """Runs until the parent ends, or until an error that connecting again cannot mend; the exit code."""
     source = CarlaSource(tell_session)
-    signal.signal(signal.SIGTERM, lambda number, frame: source.stop())
+    for number in (signal.SIGTERM, signal.SIGHUP):  # a terminal that closes reaches the whole group, too
+        signal.signal(number, lambda number, frame: source.stop())
     obey_in_thread(source, source.stop)
     try:
         source.open(asked["options"])

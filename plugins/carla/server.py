@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +32,9 @@ FAVOURITE_VEHICLE: Final = "vehicle.tesla.model3"
 LOOK_SECONDS: Final = 0.2
 """How often something is looked for that is not there yet."""
 _PROBE_SECONDS: Final = 2.0
+_ANSWER_SECONDS: Final = 0.45
+"""A refusal takes less; a time-out, which is 0.5 s or more, takes more."""
+_TIME_OUT: Final = re.compile(r"time-out of (\d+)ms")
 
 _log = logging.getLogger(__name__)
 
@@ -68,13 +72,12 @@ def import_carla() -> Any:
 
 
 @contextmanager
-def asking(what: str, server: str, seconds: float) -> Iterator[None]:
+def asking(what: str, server: str) -> Iterator[None]:
     """Makes sentences of the client's errors.
 
     Args:
         what: What the server is asked for.
         server: How it is called.
-        seconds: The client's time-out.
 
     Raises:
         ServerLostError: It did not answer in time.
@@ -83,10 +86,11 @@ def asking(what: str, server: str, seconds: float) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if "time-out" not in str(error):
+        late = _TIME_OUT.search(str(error))
+        if late is None:
             raise CarlaError(f"{server} refused {what}: {error}") from error
         raise ServerLostError(
-            f"{server} did not answer within {seconds:g} s when it was asked for {what}: see that "
+            f"{server} did not answer within {int(late[1]) / 1000:g} s when it was asked for {what}: see that "
             "it runs and is not loading a map, or give a longer --timeout"
         ) from error
 
@@ -127,7 +131,6 @@ class WorldAccess:
     Args:
         world: The ``carla.World``.
         name: How its server is called in messages.
-        seconds: The client's time-out.
 
     Attributes:
         world: The same.
@@ -135,8 +138,8 @@ class WorldAccess:
         lost: Whether an answer did not come in time; then no other will.
     """
 
-    def __init__(self, world: carla.World, name: str, seconds: float) -> None:
-        self.world, self.name, self.seconds = world, name, seconds
+    def __init__(self, world: carla.World, name: str) -> None:
+        self.world, self.name = world, name
         self.lost = False
         self.episode = int(world.id)
 
@@ -144,7 +147,7 @@ class WorldAccess:
     def asking(self, what: str) -> Iterator[None]:
         """See :func:`asking`, for this server; after a time-out it is lost."""
         try:
-            with asking(what, self.name, self.seconds):
+            with asking(what, self.name):
                 yield
         except ServerLostError:
             self.lost = True
@@ -166,7 +169,7 @@ class WorldAccess:
             _log.warning("%s", error)
             return False
         # destroy() reports its time-out on stderr and returns False; none of the others need wait for theirs.
-        self.lost |= not gone and time.monotonic() - began >= self.seconds
+        self.lost |= not gone and time.monotonic() - began > _ANSWER_SECONDS
         return gone
 
     def is_same_world(self) -> bool:
@@ -218,11 +221,11 @@ class Server(WorldAccess):
         self.client: carla.Client = package.Client(where.host, where.port)
         self.client.set_timeout(where.timeout)
         self.client_version = str(self.client.get_client_version())
-        with asking("its version", name, where.timeout):
+        with asking("its version", name):
             self.version = str(self.client.get_server_version())
-        with asking("its world", name, where.timeout):
+        with asking("its world", name):
             world = self.client.get_world()
-            super().__init__(world, name, where.timeout)
+            super().__init__(world, name)
         self.former: FormerSettings | None = None
         """What :meth:`restore` puts back."""
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from plugins.carla import BridgeLink, PhotorealCamera, PhotorealImage
 from plugins.carla.poses import Placement
 from plugins.carla.server import VehicleLostError
 from sim_bridge.errors import FrameTimeoutError, MissedFrameError, UsageError
+from sim_bridge.labels import taxonomy
 from sim_bridge.translators import ByteArray, Style, Translation
 from sim_bridge.translators.null import NullTranslator
 from tests.carla_server.handle import CarlaServer
@@ -82,6 +84,52 @@ def test_every_tick_of_a_synchronous_world(fresh: CarlaServer, world: Any, car: 
         assert heard.empty()
     assert fresh.sensors() == []
     assert world.get_settings().synchronous_mode  # the script's own, left alone
+
+
+class WitnessTranslator(NullTranslator):
+    """Looks whether RGB picture and labels show the same tick."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[int, int] = {}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The stream's own, so that its ids arrive as they are."""
+        return tuple(taxonomy("carla-0.9.14").ids.values())
+
+    def translate(self, rgb: ByteArray, labels: ByteArray, style: Style) -> Translation:
+        frames = {read_stamp(rgb[0, ..., 0]).frame, read_stamp(labels[0]).frame}
+        assert len(frames) == 1, f"RGB and semantic picture of one pair are of the ticks {frames}"
+        frame = frames.pop()
+        self.seen[frame] = self.seen.get(frame, 0) + 1
+        return super().translate(rgb, labels, style)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_thousand_ticks_are_whole(count: int, world: Any, car: Any) -> None:
+    """512x256: every tick of every camera, with its number, time and place, RGB and labels of one tick."""
+    names = ("front", "left", "right")[:count]
+    witness = WitnessTranslator()
+    with BridgeLink.in_process(witness, names) as link, ExitStack() as stack:
+        cameras = [
+            stack.enter_context(
+                PhotorealCamera(world, attach_to=car, image_size=(512, 256), bridge=link, name=name, timeout=WAIT)
+            )
+            for name in names
+        ]
+        frames = []
+        for _ in range(1000):
+            frames.append(world.tick())
+            seconds = world.get_snapshot().timestamp.elapsed_seconds
+            for camera in cameras:
+                image = camera.get(frames[-1], WAIT)
+                check(image, frames[-1])
+                assert image.timestamp == pytest.approx(seconds)
+    assert frames == list(range(frames[0], frames[0] + 1000))
+    assert {frame: witness.seen[frame] for frame in frames} == dict.fromkeys(frames, count)
 
 
 def test_what_did_not_come_is_named(fresh: CarlaServer, world: Any, car: Any) -> None:
@@ -167,20 +215,18 @@ def test_three_cameras_share_a_bridge_of_its_own(
     names = ("front", "left", "right")
     topics = [flag for name in names for flag in ("--topic", name)]
     flags = ("--bundle", "null", "--mode", "lockstep", "--input", inlet, "--output", outlet)
-    with running_cli(*flags, *topics, site=site), BridgeLink(outlet, inlet) as link:
+    with running_cli(*flags, *topics, site=site), BridgeLink(outlet, inlet) as link, ExitStack() as stack:
         cameras = [
-            PhotorealCamera(world, attach_to=car, image_size=SIZE, bridge=link, name=name, timeout=WAIT)
+            stack.enter_context(
+                PhotorealCamera(world, attach_to=car, image_size=SIZE, bridge=link, name=name, timeout=WAIT)
+            )
             for name in names
         ]
-        try:
-            for _ in range(30):
-                frame = world.tick()
-                stamps = [read_stamp(camera.get(frame, WAIT).array[..., 2]) for camera in cameras]
-                assert {stamp.frame for stamp in stamps} == {frame}
-                assert len({stamp.camera for stamp in stamps}) == 3
-        finally:
-            for camera in cameras:
-                assert camera.destroy()
+        for _ in range(30):
+            frame = world.tick()
+            stamps = [read_stamp(camera.get(frame, WAIT).array[..., 2]) for camera in cameras]
+            assert {stamp.frame for stamp in stamps} == {frame}
+            assert len({stamp.camera for stamp in stamps}) == 3
     assert fresh.sensors() == []
 
 

@@ -1,5 +1,6 @@
 """The CARLA source with the real client against the stand-in server: every frame is checked by what it shows."""
 
+import queue
 import threading
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -17,6 +18,7 @@ from sim_bridge.sources import Source
 from tests.carla_server.handle import CarlaServer
 from tests.plugins.carla_helpers import (
     RIG,
+    SECONDS,
     WIDE_RIG,
     by_number,
     check_content,
@@ -25,6 +27,7 @@ from tests.plugins.carla_helpers import (
     opened,
     server,
     spawn_hero,
+    wait_until,
     world_pose,
 )
 
@@ -64,6 +67,37 @@ def test_nothing_of_ours_is_left(fresh: CarlaServer) -> None:
     after = fresh.order("state")
     assert (after["synchronous"], after["delta"]) == (before["synchronous"], before["delta"])
     assert [actor.type_id for actor in fresh.actors()] == ["spectator"]
+
+
+def test_driving_pauses_and_steps(fresh: CarlaServer) -> None:
+    with opened(fresh, tick=True) as source:
+        made = queue.Queue[int]()
+
+        def drive() -> None:
+            for frames in source.ticks():
+                made.put(frames[0].number)
+
+        driver = threading.Thread(target=drive)
+        driver.start()
+        made.get(timeout=SECONDS)
+        source.pause()
+        last = fresh.frame()
+        wait_until(lambda: fresh.frame() - last <= 1, "the pause")
+        stands = max(fresh.frame(), last)
+        while not made.empty():
+            stands = max(stands, made.get())
+        with pytest.raises(queue.Empty):
+            stands = max(stands, made.get(timeout=0.3))  # one may have been under way
+            made.get(timeout=0.3)
+        source.step()
+        assert made.get(timeout=SECONDS) == stands + 1
+        with pytest.raises(queue.Empty):
+            made.get(timeout=0.3)
+        source.resume()
+        assert [made.get(timeout=SECONDS) for _ in range(5)] == [stands + 2 + more for more in range(5)]
+        source.stop()
+        driver.join(SECONDS)
+        assert not driver.is_alive()
 
 
 def test_three_cameras_and_all_kinds(fresh: CarlaServer) -> None:

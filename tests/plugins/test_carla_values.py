@@ -255,9 +255,9 @@ def test_addresses() -> None:
 
 def test_the_clients_errors_become_sentences() -> None:
     lost = pytest.raises(ServerLostError, match=r"the server did not answer within 3 s when it was asked for tea")
-    with lost, asking("tea", "the server", 3.0):
+    with lost, asking("tea", "the server"):
         raise RuntimeError("time-out of 3000ms while waiting for the simulator, make sure ...")
-    with pytest.raises(CarlaError, match="the server refused tea: no water"), asking("tea", "the server", 3.0):
+    with pytest.raises(CarlaError, match="the server refused tea: no water"), asking("tea", "the server"):
         raise RuntimeError("no water")
 
 
