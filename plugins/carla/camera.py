@@ -34,7 +34,8 @@ KEPT: Final = 64
 """Photoreal images that :meth:`PhotorealCamera.get` still finds."""
 SENT_KEPT: Final = 4
 """Ticks that can be sent again."""
-RESEND_SECONDS: Final = 0.25
+RESEND_SECONDS: Final = 1.0
+"""After which a tick is sent to the bridge again; more than most networks take, as the answer would come twice."""
 OPEN_SECONDS: Final = 0.25
 """After ``listen`` the client opens a stream in a thread of its own, and does not tell when it stands."""
 _KINDS: Final = (Kind.RGB, Kind.SEMANTIC)

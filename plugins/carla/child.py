@@ -29,7 +29,8 @@ SESSION: Final = "session"
 FAILED: Final = "failed"
 """First word of the line that tells why it ends; then the exit code and a sentence."""
 PATIENCE_SECONDS: Final = 1.0
-"""How long one wait for the bridge's answer is; a bridge that is paused or loads its network takes longer."""
+"""How long one wait for the bridge's answer is, after which the tick is sent again: while sockets connect a message can
+get lost. A bridge that is paused, or loads its network, takes longer."""
 COMPLAIN_SECONDS: Final = 30.0
 
 
@@ -52,6 +53,7 @@ def lockstep(source: CarlaSource, asked: Mapping[str, Any]) -> None:
         asked["address"],
         asked["photoreal"],
         cameras=source.cameras,
+        resend_after=PATIENCE_SECONDS,
         curve_keys=_path(asked["curve_keys"]),
         insecure=asked["insecure"],
     ) as bridge:

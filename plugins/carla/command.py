@@ -33,7 +33,6 @@ from sim_bridge.options import (
 from sim_bridge.settings import BridgeSettings, load_settings, parse_size
 
 app = typer.Typer(
-    help="A photoreal camera beside CARLA's own.",
     pretty_exceptions_enable=False,
     add_completion=False,
     rich_markup_mode=None,

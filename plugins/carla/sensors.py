@@ -144,8 +144,7 @@ class SensorSet:
             self.destroy()
             raise
         self._ids = [actor.id for actor in (*self._sensors.values(), vehicle) if actor is not None]
-        # What was spawned is in the state of the next tick.
-        self._since = int(server.world.get_snapshot().frame) + 1
+        self._seen: set[int] = set()
 
     @property
     def keys(self) -> tuple[SensorKey, ...]:
@@ -159,7 +158,10 @@ class SensorSet:
         An actor's own ``is_alive`` stays True when another client destroys it.
         """
         snapshot = self._server.world.get_snapshot()
-        return snapshot.frame <= self._since or all(snapshot.has_actor(number) for number in self._ids)
+        present = {number for number in self._ids if snapshot.has_actor(number)}
+        gone = self._seen - present  # what was spawned just now comes with the next tick
+        self._seen |= present
+        return not gone
 
     def destroy(self) -> int:
         """Ends and destroys the sensors that are still there; how many could not be."""
