@@ -227,7 +227,7 @@ class PhotorealCamera:
         """A thread's body: CARLA's images to the bridge."""
         while not self._closed.is_set():
             arrival = sensors.queue.get(_LOOK_SECONDS)
-            if arrival is None or not self._access.is_same_world():
+            if arrival is None or not (self._access.is_same_world() and sensors.alive):
                 continue  # sensors of another run of the server may have taken the place of ours
             try:
                 frame = self._maker.frame(arrival)

@@ -144,7 +144,8 @@ class SensorSet:
             self.destroy()
             raise
         self._ids = [actor.id for actor in (*self._sensors.values(), vehicle) if actor is not None]
-        self._seen: set[int] = set()
+        snapshot = server.world.get_snapshot()
+        self._seen = {number for number in self._ids if snapshot.has_actor(number)}
 
     @property
     def keys(self) -> tuple[SensorKey, ...]:
