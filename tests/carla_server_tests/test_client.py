@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import queue
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.carla_server.payloads import SENSOR_TYPES  # noqa: E402
 from tests.carla_server.stamp import PIXELS  # noqa: E402
 from tests.carla_server_tests.client import (  # noqa: E402
     SECONDS,
+    Camera,
     blueprint,
     connect,
     flow,
@@ -32,6 +34,7 @@ from tests.carla_server_tests.client import (  # noqa: E402
 from tests.carla_server_tests.conftest import MakeCamera  # noqa: E402
 
 pytestmark = pytest.mark.carla
+DATA = os.environ.get("SIM_BRIDGE_DATA")
 IDS = {name: number for number, name in taxonomy("carla-0.9.14").ids.items()}
 
 
@@ -321,13 +324,58 @@ def test_batches(client: Any, synchronous: Any, server: CarlaServer) -> None:
     ("version", "name"), [("0.9.15", "0.9.14"), ("0.9.13", "0.9.10"), ("0.9.5", "0.9.0"), ("0.10.0", "0.9.14")]
 )
 def test_servers_of_other_versions_have_their_tags(version: str, name: str) -> None:
-    from tests.carla_server_tests.client import Camera
-
     tags = taxonomy(f"carla-{name}")
     with CarlaServer(version=version) as server:
         client = connect(server)
         assert client.get_server_version() == version
+        car = spawn_vehicle(client.get_world())
+        assert [tags.ids[tag] for tag in car.semantic_tags] == ["car"]
         eye = Camera(server, client.get_world(), CameraKind.SEMANTIC)
         found = {tags.ids[number] for number in np.unique(pixels(eye.next())[..., 2])}
         assert found == {"road", "building", "car", "none" if name == "0.9.0" else "sky"}
         eye.actor.destroy()
+
+
+def test_a_drive_through_toytown() -> None:
+    """The process's pictures are what toytown looks like from where the client says that the camera is."""
+    pytest.importorskip("embreex", reason="toytown needs embreex: pip install '.[toytown]'")
+    from tests.carla_server.blueprints import Lens
+    from tests.carla_server.pictures import Moment, Shot
+    from tests.carla_server.structures import Rotation, Transform, Vector
+    from tests.carla_server.toytown_pictures import ToytownPictures
+
+    with CarlaServer(pictures="toytown") as server:
+        world = connect(server).get_world()
+        synchronize(world, 0.5)
+        car = spawn_vehicle(world)
+        car.set_target_velocity(carla.Vector3D(8, 0, 0))
+        cameras = [Camera(server, world, kind, car, size=(128, 64)) for kind in (CameraKind.RGB, CameraKind.SEMANTIC)]
+        frames = [world.tick() for _ in range(3)]
+        images = [[one.next() for _ in frames] for one in cameras]
+        for one in cameras:
+            assert one.actor.destroy()
+    rgb, tags = (series[-1] for series in images)
+    assert rgb.frame == tags.frame == frames[-1]
+    assert tags.transform.location.x == pytest.approx(20 + 1.5 + (frames[-1] - frames[0] + 1) * 4, abs=1e-3)
+    place, turn = rgb.transform.location, rgb.transform.rotation
+    pose = Transform(Vector(place.x, place.y, place.z), Rotation(turn.pitch, turn.yaw, turn.roll))
+    now = Moment(pose, rgb.timestamp)
+    town = ToytownPictures(taxonomy("carla-0.9.14"))
+    for image, kind in ((rgb, CameraKind.RGB), (tags, CameraKind.SEMANTIC)):
+        shot = Shot(kind, 0, image.frame, Lens(128, 64, 90.0, 0.0), now, now, 0)
+        drawn = np.frombuffer(b"".join(town.paint(shot)), np.uint8).reshape(64, 128, 4)
+        assert (drawn == pixels(image)).all(axis=2).mean() > 0.98  # poses travel as 32-bit floats
+
+
+@pytest.mark.skipif(DATA is None, reason="SIM_BRIDGE_DATA does not name the folder with the captures")
+def test_captures_of_a_real_server_come_through() -> None:
+    folder = f"{DATA}/carla/carla_0.9.15_carlascapes"
+    with CarlaServer(pictures="captures", rgb=f"{folder}/*_img.png", semantic=f"{folder}/*_labelIds.png") as server:
+        world = connect(server).get_world()
+        with pytest.raises(RuntimeError, match=r"there are no pictures of sensor\.camera\.depth here"):
+            Camera(server, world, CameraKind.DEPTH)
+        one = Camera(server, world, CameraKind.SEMANTIC, size=(512, 256))
+        found = pixels(one.next())[..., 2]
+        one.actor.destroy()
+    assert (found == IDS["building"]).mean() == pytest.approx(0.386, abs=0.01)
+    assert (found == IDS["road"]).mean() == pytest.approx(0.317, abs=0.01)

@@ -69,7 +69,7 @@ def test_answers() -> None:
 @pytest.fixture(scope="module")
 def methods() -> Methods:
     world = World("Town01", 1, 0, 20.0)
-    return Methods(Simulation(world, StampedPictures(taxonomy("carla-0.9.14")), 0), "0.9.16")
+    return Methods(Simulation(world, StampedPictures(taxonomy("carla-0.9.14")), 0, 14), "0.9.16")
 
 
 def call(methods: Methods, name: str, *arguments: object) -> Any:
@@ -206,7 +206,7 @@ def read_stream(server: CarlaServer, stream: int) -> socket.socket:
     with_little_room = socket.socket()
     with_little_room.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     with_little_room.settimeout(20)
-    with_little_room.connect(("127.0.0.1", server._options["stream_port"]))
+    with_little_room.connect(("127.0.0.1", server.stream_port))
     with_little_room.sendall(struct.pack("<I", stream))
     return with_little_room
 
