@@ -74,7 +74,7 @@ class Simulation:
             return frame
 
     def _finish_loading(self) -> None:
-        """Tells those who were there before of the new episode, once it is loaded."""
+        """Tells all readers of the new episode, once it is loaded."""
         if self._loaded_at is None:
             return
         time.sleep(max(0.0, self._loaded_at - time.monotonic()))
@@ -172,7 +172,7 @@ class Simulation:
 
     def _first_message(self, stream: int) -> Message | None:
         """A client that joins a synchronous world would else see no actors before the next tick."""
-        if stream != EPISODE_STREAM:
+        if stream != EPISODE_STREAM or self._loaded_at is not None:
             return None
         with self.world.lock:
             return episode_state(self.world)

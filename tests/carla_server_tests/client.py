@@ -102,8 +102,8 @@ class Camera:
         return self._images.get(timeout=SECONDS)
 
     def frames(self, count: int) -> list[int]:
-        """The numbers of the next pictures."""
-        return [self.next().frame for _ in range(count)]
+        """The numbers of the next pictures, sorted: callbacks run in several threads and may overtake each other."""
+        return sorted(self.next().frame for _ in range(count))
 
     @property
     def is_empty(self) -> bool:

@@ -260,6 +260,33 @@ def test_a_synchronous_world_waits_for_a_slow_reader(server: CarlaServer) -> Non
         assert server.order("lagging", sensor=camera) == 0
 
 
+def test_faults_on_the_wire(server: CarlaServer) -> None:
+    server.order("new_episode")
+    camera = spawn_camera(server)
+    settings = ask(server, "get_episode_settings")
+    ask(server, "set_episode_settings", [True, *settings[1:]])
+    with read_stream(server, stream_of(server, camera)) as reader:
+        server.wait_for_readers(camera)
+        before = server.frame()
+
+        def ticks(count: int, messages: int) -> list[int]:
+            """The frames of the messages of some ticks, counted from the tick before the first one."""
+            for _ in range(count):
+                ask(server, "tick_cue")
+            return [frame - before for frame in frames_read(reader, messages)]
+
+        assert ticks(2, 2) == [1, 2]
+        server.order("swap", sensor=camera, count=2)
+        assert ticks(5, 5) == [4, 3, 6, 5, 7]
+        server.order("repeat", sensor=camera, count=2)
+        assert ticks(3, 5) == [8, 8, 9, 9, 10]
+        server.order("delay", sensor=camera, ticks=2)
+        server.order("drop", sensor=camera, count=1)
+        assert ticks(5, 2) == [12, 13]
+        server.order("delay", sensor=camera, ticks=0)
+        assert ticks(2, 4) == [14, 15, 16, 17]
+
+
 def test_a_stream_that_there_is_not_is_closed(server: CarlaServer) -> None:
     with read_stream(server, 4711) as reader:
         assert reader.recv(1) == b""
