@@ -24,6 +24,7 @@ from tests.carla_server_tests.client import (  # noqa: E402
     connect,
     flow,
     matrix,
+    meet,
     pixels,
     run_script,
     spawn_vehicle,
@@ -101,7 +102,7 @@ def test_blueprints(world: Any) -> None:
 def test_spawn_and_destroy(world: Any, server: CarlaServer, camera: MakeCamera) -> None:
     car = spawn_vehicle(world)
     eye = camera(world, CameraKind.RGB, car, fov=110)
-    world.wait_for_tick(SECONDS)  # before its first tick the client knows no state of an actor
+    meet(world, eye.actor)
     known = {actor.id: actor for actor in world.get_actors()}
     assert {actor.type_id for actor in known.values()} == {"spectator", "vehicle.tesla.model3", "sensor.camera.rgb"}
     assert known[car.id].attributes["role_name"] == "hero"
@@ -127,7 +128,7 @@ def test_spawns_that_are_refused(world: Any, server: CarlaServer) -> None:
     with pytest.raises(RuntimeError, match="image_size_x must be 8 to 8192, not 'abc'"):
         world.spawn_actor(broken, carla.Transform())
     assert world.try_spawn_actor(broken, carla.Transform()) is None
-    world.wait_for_tick(SECONDS)
+    meet(world, car)
     assert car.destroy()
     with pytest.raises(RuntimeError, match=f"parent actor {car.id} not found"):
         world.spawn_actor(blueprint(world, "sensor.camera.rgb"), carla.Transform(), attach_to=car)
