@@ -27,7 +27,9 @@ def main() -> None:
     """Serves until standard input ends."""
     options = _parse()
     world = World(options.town, options.episode, options.first_frame, options.rate)
-    simulation = Simulation(world, _pictures(options, taxonomy_of(options.version)), options.stream_port)
+    tags = taxonomy_of(options.version)
+    (car,) = (number for number, name in tags.ids.items() if name == "car")
+    simulation = Simulation(world, _pictures(options, tags), options.stream_port, car)
     server = RpcServer(options.port, Methods(simulation, options.version))
     simulation.start()
     server.start()
@@ -54,16 +56,25 @@ def _say(message: object) -> None:
 
 def _pictures(options: argparse.Namespace, tags: Taxonomy) -> Pictures:
     if options.pictures == "captures":
-        files = [
-            sorted(Path().glob(glob) if not glob.startswith("/") else Path("/").glob(glob[1:]))
-            for glob in (options.rgb, options.semantic)
-        ]
-        return CapturedPictures(files[0], files[1], taxonomy(options.labels), tags)
+        rgb, semantic = _files(options.rgb), _files(options.semantic)
+        return CapturedPictures(rgb, semantic, taxonomy(options.labels), tags)
     if options.pictures == "toytown":
         from tests.carla_server.toytown_pictures import ToytownPictures  # it needs the ray caster
 
         return ToytownPictures(tags, ring=options.ring)
     return StampedPictures(tags)
+
+
+def _files(pattern: str) -> list[Path]:
+    """The files of an absolute glob, in order."""
+    return sorted(Path("/").glob(pattern.removeprefix("/")))
+
+
+def _frame(text: str) -> int:
+    """A frame number that leaves room to go on counting."""
+    if not 0 <= int(text) < 1 << 31:
+        raise ValueError(text)
+    return int(text)
 
 
 def _parse() -> argparse.Namespace:
@@ -73,12 +84,12 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--version", default="0.9.16", help="what the server says it is; its tags fit")
     parser.add_argument("--town", default="Town10HD")
     parser.add_argument("--episode", type=int, default=1, help="id of the first episode")
-    parser.add_argument("--first-frame", type=int, default=0)
+    parser.add_argument("--first-frame", type=_frame, default=0)
     parser.add_argument("--rate", type=float, default=20.0, help="ticks per second of an asynchronous world")
     parser.add_argument("--pictures", choices=("stamped", "toytown", "captures"), default="stamped")
     parser.add_argument("--ring", type=int, default=0, help="toytown: pictures repeat after so many ticks; 0: never")
-    parser.add_argument("--rgb", default="", help="captures: glob of the RGB images")
-    parser.add_argument("--semantic", default="", help="captures: glob of the label images")
+    parser.add_argument("--rgb", default="", help="captures: absolute glob of the RGB images")
+    parser.add_argument("--semantic", default="", help="captures: absolute glob of the label images")
     parser.add_argument("--labels", choices=taxonomy_names(), default="carla-0.9.14", help="captures: their taxonomy")
     return parser.parse_args()
 

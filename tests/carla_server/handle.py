@@ -56,12 +56,13 @@ class CarlaServer:
 
     Attributes:
         port: The RPC port, once started.
+        stream_port: The port of the streams.
         process: The child process.
     """
 
     def __init__(self, **options: str | float) -> None:
         self._options: dict[str, str | float] = {"port": 0, **options}
-        self.port = 0
+        self.port = self.stream_port = 0
         self._orders = threading.Lock()
 
     def start(self) -> Self:
@@ -82,7 +83,7 @@ class CarlaServer:
         except ServerError:
             self.kill()
             raise
-        self.port = ready["port"]
+        self.port, self.stream_port = ready["port"], ready["stream_port"]
         self._options.update(ready)
         return self
 

@@ -116,7 +116,7 @@ class Orders:
     @validate_call
     def rate(self, hertz: Annotated[float, Field(ge=0.1, le=10_000)]) -> None:
         """Ticks per second of an asynchronous world."""
-        self._world.rate = hertz
+        self._simulation.pace(hertz)
 
     @validate_call
     def new_episode(self, town: str = "Town07", reset_settings: bool = True) -> int:

@@ -26,15 +26,16 @@ class Simulation:
         world: The world.
         pictures: What its cameras see.
         stream_port: Port of the streams; 0 lets the system choose.
+        vehicle_tag: Semantic tag that vehicles have.
 
     Attributes:
         world: The world; hold its lock to read or change it.
         streams: Its streams.
     """
 
-    def __init__(self, world: World, pictures: Pictures, stream_port: int) -> None:
+    def __init__(self, world: World, pictures: Pictures, stream_port: int, vehicle_tag: int) -> None:
         self.world = world
-        self._pictures = pictures
+        self._pictures, self._vehicle_tag = pictures, vehicle_tag
         self.streams = Streams(stream_port, self._is_known, self._first_message)
         self._ticking = threading.Lock()
         """Held from a tick to its last message: ticks never overtake each other."""
@@ -73,7 +74,7 @@ class Simulation:
             return frame
 
     def _finish_loading(self) -> None:
-        """Tells those who were there before of the new episode, once it is loaded."""
+        """Tells all readers of the new episode, once it is loaded."""
         if self._loaded_at is None:
             return
         time.sleep(max(0.0, self._loaded_at - time.monotonic()))
@@ -81,6 +82,11 @@ class Simulation:
         with self.world.lock:
             state = episode_state(self.world, MAP_CHANGED)
         self.streams.publish(EPISODE_STREAM, state, wait=self.is_synchronous)
+
+    def pace(self, hertz: float) -> None:
+        """Lets an asynchronous world tick so often in a second."""
+        self.world.rate = hertz
+        self._changed.set()
 
     def freeze(self, on: bool) -> None:
         """Stops the ticks, also those on cue, or lets them go on."""
@@ -133,7 +139,7 @@ class Simulation:
 
     def record(self, actor: Actor) -> ActorRecord:
         """An actor as the client is told of it."""
-        tags = b"\x0e" if isinstance(actor, Vehicle) else b""
+        tags = bytes([self._vehicle_tag]) if isinstance(actor, Vehicle) else b""
         where = self.token(actor.stream) if isinstance(actor, Camera) else b""
         parent = actor.parent.id if actor.parent else 0
         return ActorRecord(actor.id, parent, actor.description, actor.box, tags, where)
@@ -166,20 +172,21 @@ class Simulation:
 
     def _first_message(self, stream: int) -> Message | None:
         """A client that joins a synchronous world would else see no actors before the next tick."""
-        if stream != EPISODE_STREAM:
+        if stream != EPISODE_STREAM or self._loaded_at is not None:
             return None
         with self.world.lock:
             return episode_state(self.world)
 
     def _run_freely(self) -> None:
-        due = time.monotonic()
+        last = time.monotonic()
         while True:
             with self._ticking:
                 self._finish_loading()
             idle = self.is_synchronous or self._frozen.is_set()
-            self._changed.wait(None if idle else max(0.0, due - time.monotonic()))
+            period = 1 / self.world.rate
+            self._changed.wait(None if idle else max(0.0, last + period - time.monotonic()))
             self._changed.clear()
-            if not idle and time.monotonic() >= due:
+            if not idle and (now := time.monotonic()) >= last + period:
                 self.tick(on_cue=False)
                 # A burst of late ticks helps nobody: the schedule moves on.
-                due = max(due + 1 / self.world.rate, time.monotonic())
+                last = max(last + period, now - period)

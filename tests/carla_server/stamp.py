@@ -25,8 +25,8 @@ class Stamp(NamedTuple):
     """Which picture this is.
 
     Attributes:
-        frame: The tick, below 2**32.
-        camera: Actor id of the camera, below 2**16.
+        frame: The tick, modulo 2**32.
+        camera: Actor id of the camera, modulo 2**16.
         sensor_type: Its place in the sensor registry; see :data:`tests.carla_server.payloads.SENSOR_TYPES`.
     """
 
@@ -36,7 +36,8 @@ class Stamp(NamedTuple):
 
     def bits(self) -> npt.NDArray[np.bool_]:
         """bool ``(64,)``."""
-        content = ((self.frame << _CAMERA_BITS | self.camera) << _KIND_BITS | self.sensor_type) << _CHECK_BITS
+        frame, camera = self.frame % (1 << _FRAME_BITS), self.camera % (1 << _CAMERA_BITS)
+        content = ((frame << _CAMERA_BITS | camera) << _KIND_BITS | self.sensor_type) << _CHECK_BITS
         number = 1 << (PIXELS - 2) | content | _check(content)
         return np.unpackbits(np.frombuffer(number.to_bytes(PIXELS // 8, "big"), np.uint8)).view(np.bool_)
 

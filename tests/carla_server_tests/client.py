@@ -58,12 +58,20 @@ def until(condition: Callable[[], bool]) -> None:
         assert time.monotonic() < end, f"it did not come true within {SECONDS:g} s"
 
 
+def meet(world: Any, actor: Any) -> None:
+    """Waits until the client knows an actor's state.
+
+    Before, `is_alive`, `actor_state` and what `destroy` makes of them come from memory that nobody set.
+    """
+    until(lambda: world.get_snapshot().has_actor(actor.id))
+
+
 def run_script(code: str) -> None:
     """Runs a test's code in a process of its own, for what leaves traces in the client's.
 
     The process ends without the client's farewell: where a sensor could not be destroyed that may abort.
     """
-    names = "Camera, CameraKind, CarlaServer, connect, spawn_vehicle, synchronize"
+    names = "Camera, CameraKind, CarlaServer, connect, meet, spawn_vehicle, synchronize"
     script = f"import os\nfrom {__name__} import {names}\n{code}\nprint('done', flush=True)\nos._exit(0)\n"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=180)
     assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr
@@ -102,8 +110,8 @@ class Camera:
         return self._images.get(timeout=SECONDS)
 
     def frames(self, count: int) -> list[int]:
-        """The numbers of the next pictures."""
-        return [self.next().frame for _ in range(count)]
+        """The numbers of the next pictures, sorted: callbacks run in several threads and may overtake each other."""
+        return sorted(self.next().frame for _ in range(count))
 
     @property
     def is_empty(self) -> bool:

@@ -62,6 +62,6 @@ def camera(server: CarlaServer) -> Iterator[MakeCamera]:
     there = {actor.id for actor in server.sensors()}
     for one in made:
         one.actor.stop()
-        # The client refuses, by chance, to destroy what was in no tick yet: the state it looks at is not initialised.
+        # The client refuses, by chance, to destroy what was in no tick yet: the state it looks at is not set.
         if one.actor.id in there and not one.actor.destroy():
             server.order("destroy", actor=one.actor.id)

@@ -53,8 +53,10 @@ def test_repeated_and_swapped_pictures(synchronous: Any, camera: MakeCamera, ser
     a, b = ticks(synchronous, 2)
     assert one.frames(3) == [a, a, b]
     server.order("swap", sensor=one.actor.id, count=2)
-    a, b, c, d, e = ticks(synchronous, 5)
-    assert one.frames(5) == [b, a, d, c, e]
+    a = synchronous.tick()
+    assert one.is_empty
+    b = synchronous.tick()
+    assert one.frames(2) == [a, b]
 
 
 @pytest.mark.parametrize("count", [100, -100, 1 << 28])
@@ -118,7 +120,6 @@ def test_the_vehicle_is_destroyed(synchronous: Any, camera: MakeCamera, server: 
     before = one.next().transform
     server.order("destroy", actor=car.id)
     synchronous.tick()
-    assert car.is_alive  # the client's word for: not destroyed by this very object
     assert synchronous.get_actors().find(car.id) is None
     assert synchronous.get_actors().find(one.actor.id) is not None
     assert matrix(one.next().transform) == pytest.approx(matrix(before), abs=1e-5)  # it stays where it was
@@ -166,7 +167,7 @@ with CarlaServer(rate=50, first_frame=500) as server:
     assert server.sensors() == []
     new = Camera(server, again, CameraKind.RGB)
     new.next()
-    again.wait_for_tick(20)
+    meet(again, new.actor)
     assert new.actor.destroy()
 """
 

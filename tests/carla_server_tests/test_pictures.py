@@ -76,9 +76,8 @@ def test_all_kinds_of_cameras_see_the_same_street(town: Any) -> None:
 def test_turning_right_turns_the_picture_to_the_left(town: Any) -> None:
     ahead, right = (shoot(town, CameraKind.DEPTH, moved(0, yaw)) for yaw in (0, 45))
     # With 90 degrees of view the middle column after a turn of 45 degrees is the border column before it.
-    far = [
-        picture[64, column, :3].astype(np.float64) @ (65536, 256, 1) for picture, column in ((ahead, 255), (right, 128))
-    ]
+    seen = (ahead[64, 255], right[64, 128])
+    far = [pixel[:3].astype(np.float64) @ (65536, 256, 1) for pixel in seen]
     assert far[1] / far[0] == pytest.approx(2**0.5, rel=0.03)
 
 
@@ -89,7 +88,7 @@ def test_flow_points_away_from_where_the_camera_goes(town: Any) -> None:
     assert road_left[0] < 0 < road_right[0]
     assert min(road_left[1], road_right[1]) > 0
     assert np.abs(motion).max() < 2
-    assert not shoot(town, CameraKind.OPTICAL_FLOW)[100:].any()
+    assert np.abs(shoot(town, CameraKind.OPTICAL_FLOW)[100:]).max() < 1e-6  # the road before a camera that stands
 
 
 def test_pictures_of_a_ring_repeat(town: Any) -> None:

@@ -69,7 +69,7 @@ def test_answers() -> None:
 @pytest.fixture(scope="module")
 def methods() -> Methods:
     world = World("Town01", 1, 0, 20.0)
-    return Methods(Simulation(world, StampedPictures(taxonomy("carla-0.9.14")), 0), "0.9.16")
+    return Methods(Simulation(world, StampedPictures(taxonomy("carla-0.9.14")), 0, 14), "0.9.16")
 
 
 def call(methods: Methods, name: str, *arguments: object) -> Any:
@@ -206,7 +206,7 @@ def read_stream(server: CarlaServer, stream: int) -> socket.socket:
     with_little_room = socket.socket()
     with_little_room.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     with_little_room.settimeout(20)
-    with_little_room.connect(("127.0.0.1", server._options["stream_port"]))
+    with_little_room.connect(("127.0.0.1", server.stream_port))
     with_little_room.sendall(struct.pack("<I", stream))
     return with_little_room
 
@@ -258,6 +258,33 @@ def test_a_synchronous_world_waits_for_a_slow_reader(server: CarlaServer) -> Non
         assert server.frame() < first + 19  # it cannot have sent them all: nobody reads
         assert frames_read(reader, 20) == list(range(first, first + 20))
         assert server.order("lagging", sensor=camera) == 0
+
+
+def test_faults_on_the_wire(server: CarlaServer) -> None:
+    server.order("new_episode")
+    camera = spawn_camera(server)
+    settings = ask(server, "get_episode_settings")
+    ask(server, "set_episode_settings", [True, *settings[1:]])
+    with read_stream(server, stream_of(server, camera)) as reader:
+        server.wait_for_readers(camera)
+        before = server.frame()
+
+        def ticks(count: int, messages: int) -> list[int]:
+            """The frames of the messages of some ticks, counted from the tick before the first one."""
+            for _ in range(count):
+                ask(server, "tick_cue")
+            return [frame - before for frame in frames_read(reader, messages)]
+
+        assert ticks(2, 2) == [1, 2]
+        server.order("swap", sensor=camera, count=2)
+        assert ticks(5, 5) == [4, 3, 6, 5, 7]
+        server.order("repeat", sensor=camera, count=2)
+        assert ticks(3, 5) == [8, 8, 9, 9, 10]
+        server.order("delay", sensor=camera, ticks=2)
+        server.order("drop", sensor=camera, count=1)
+        assert ticks(5, 2) == [12, 13]
+        server.order("delay", sensor=camera, ticks=0)
+        assert ticks(2, 4) == [14, 15, 16, 17]
 
 
 def test_a_stream_that_there_is_not_is_closed(server: CarlaServer) -> None:
