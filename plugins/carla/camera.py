@@ -206,6 +206,8 @@ class PhotorealCamera:
         self._callback = None
         sensors, self._sensors = self._sensors, None
         left = 0 if sensors is None else sensors.destroy()
+        if left and not self._access.lost:
+            _log.warning("%d sensors of camera %r could not be destroyed: tick the world once before", left, self.name)
         self._subscriber.close()
         for thread in self._threads:
             if thread is not threading.current_thread():

@@ -136,6 +136,7 @@ class SensorSet:
         self.queue = ArrivalQueue(TICKS_KEPT * len(rig.cameras) * len(kinds))
         self._server, self._vehicle = server, vehicle
         self._sensors: dict[SensorKey, carla.Sensor] = {}
+        self._seen: set[int] = set()
         try:
             for name, camera in rig.cameras.items():
                 for kind in kinds:
@@ -144,8 +145,7 @@ class SensorSet:
             self.destroy()
             raise
         self._ids = [actor.id for actor in (*self._sensors.values(), vehicle) if actor is not None]
-        snapshot = server.world.get_snapshot()
-        self._seen = {number for number in self._ids if snapshot.has_actor(number)}
+        self._seen = self._present(self._ids)
 
     @property
     def keys(self) -> tuple[SensorKey, ...]:
@@ -158,21 +158,27 @@ class SensorSet:
 
         An actor's own ``is_alive`` stays True when another client destroys it.
         """
-        snapshot = self._server.world.get_snapshot()
-        present = {number for number in self._ids if snapshot.has_actor(number)}
+        present = self._present(self._ids)
         gone = self._seen - present  # what was spawned just now comes with the next tick
         self._seen |= present
         return not gone
 
     def destroy(self) -> int:
         """Ends and destroys the sensors that are still there; how many could not be."""
+        there = self._present([sensor.id for sensor in self._sensors.values()])
         left = 0
         for sensor in self._sensors.values():
             _silence(sensor)
-            left += not self._server.destroy(sensor)
+            was_destroyed = sensor.id in self._seen - there
+            left += not (was_destroyed or self._server.destroy(sensor))
         self._sensors.clear()
         self.queue.clear()
         return left
+
+    def _present(self, numbers: Sequence[int]) -> set[int]:
+        """Those of the actors that are in the newest state of the world that came in."""
+        snapshot = self._server.world.get_snapshot()
+        return {number for number in numbers if snapshot.has_actor(number)}
 
     def _add(self, name: str, camera: RigCamera, kind: Kind, tag: str) -> None:
         blueprint = camera_blueprint(self._server, kind, camera.size, camera.fov, tag)

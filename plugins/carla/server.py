@@ -164,13 +164,25 @@ class WorldAccess:
         began = time.monotonic()
         try:
             with self.asking(f"the end of actor {actor.id}"):
-                gone = not actor.is_alive or bool(actor.destroy()) or not self.world.get_snapshot().has_actor(actor.id)
+                gone = not self.is_same_world() or self._destroy(actor)
         except CarlaError as error:
             _log.warning("%s", error)
             return False
         # destroy() reports its time-out on stderr and returns False; none of the others need wait for theirs.
         self.lost |= not gone and time.monotonic() - began > _ANSWER_SECONDS
         return gone
+
+    def _destroy(self, actor: carla.Actor) -> bool:
+        if not self.world.get_snapshot().has_actor(actor.id):
+            return self._destroy_unmet(actor)
+        return not actor.is_alive or bool(actor.destroy()) or not self.world.get_snapshot().has_actor(actor.id)
+
+    def _destroy_unmet(self, actor: carla.Actor) -> bool:
+        """Destroys an actor that no state of the world had yet.
+
+        Its ``is_alive`` comes from memory that nobody set, so that the client's ``destroy`` may do nothing.
+        """
+        return bool(actor.destroy())
 
     def is_same_world(self) -> bool:
         """Whether the newest state that came in is of this world; asks nobody."""
@@ -240,6 +252,13 @@ class Server(WorldAccess):
             self.client.get_server_version()
         if not self.is_same_world():
             raise VehicleLostError(f"the CARLA server at {self.where} has loaded another world")
+
+    def _destroy_unmet(self, actor: carla.Actor) -> bool:
+        if super()._destroy_unmet(actor):
+            return True
+        command = import_carla().command.DestroyActor(actor.id)
+        (answer,) = self.client.apply_batch_sync([command])
+        return not answer.has_error() or "not found" in answer.error
 
     def drive(self, seconds: float | None) -> float:
         """Makes the world synchronous, so that it waits for :meth:`tick`; :meth:`restore` undoes it.

@@ -10,7 +10,7 @@ import pytest
 
 from plugins.carla.attachment import Attachment, complete_pairs
 from plugins.carla.poses import Placement
-from plugins.carla.server import CarlaError, ServerLostError, VehicleLostError
+from plugins.carla.server import CarlaError, Server, ServerLostError, VehicleLostError, Where
 from plugins.carla.source import CarlaSource
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import Frame, Kind
@@ -337,3 +337,21 @@ def test_it_is_a_source(fresh: CarlaServer) -> None:
         assert isinstance(source, Source)
         frame = next(iter(source))
     assert told == [(1, frame.session)]
+
+
+@pytest.mark.parametrize("wait", [False, True])
+def test_what_was_in_no_tick_yet_is_destroyed(wait: bool, fresh: CarlaServer) -> None:
+    """Before its first tick the client's own ``destroy`` may do nothing, and says so by False only."""
+    world = connect(fresh).get_world()
+    settings = world.get_settings()
+    settings.synchronous_mode, settings.fixed_delta_seconds = True, 0.05
+    world.apply_settings(settings)
+    server = Server(Where(port=fresh.port, timeout=20.0))
+    blueprint = server.world.get_blueprint_library().find("sensor.camera.rgb")
+    for _ in range(10):
+        actor = server.world.spawn_actor(blueprint, Placement(0, 0, 2, 0, 0, 0).to_carla())
+        if wait:
+            server.tick()
+        assert server.destroy(actor)
+        assert fresh.sensors() == []
+    assert not server.lost
