@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 KEPT: Final = 64
 """Photoreal images that :meth:`PhotorealCamera.get` still finds."""
 SENT_KEPT: Final = 4
-"""Ticks that can be sent again."""
+"""Ticks that can be sent again, and that :meth:`PhotorealCamera.inputs` still finds."""
 RESEND_SECONDS: Final = 1.0
 """After which a tick is sent to the bridge again; more than most networks take, as the answer would come twice."""
 OPEN_SECONDS: Final = 0.25
@@ -193,6 +193,24 @@ class PhotorealCamera:
             if now > resend:
                 self._send_again(frame)
                 resend = now + RESEND_SECONDS
+
+    def inputs(self, frame: int) -> tuple[Frame, Frame]:
+        """What CARLA's own cameras saw at a tick: the RGB frame (BGRA) and the semantic frame (class ids).
+
+        Args:
+            frame: The world's frame number, of one of the last few ticks.
+
+        Raises:
+            MissedFrameError: It is too long ago, or one of the two has not come.
+        """
+        with self._changed:
+            found = self._sent.get(frame, {})
+            if len(found) == len(_KINDS):
+                return found[Kind.RGB], found[Kind.SEMANTIC]
+        raise MissedFrameError(
+            f"what CARLA's cameras saw at frame {frame} is not here: ask after get({frame}), at most {SENT_KEPT} ticks "
+            "later"
+        )
 
     def destroy(self) -> bool:
         """Destroys the sensors and ends the threads; a second call does nothing.

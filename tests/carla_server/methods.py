@@ -179,6 +179,9 @@ class Methods:
     def unregister_vehicle(self, vehicles: object) -> None:
         self._cruise(vehicles, on=False)
 
+    def set_synchronous_mode(self, on: object) -> None:
+        boolean(on, "the traffic manager's mode")  # ticks move its vehicles in either mode
+
     def apply_batch(self, commands: object, tick: object) -> list[Wrapped]:
         if not isinstance(commands, list):
             raise ArgumentError("the batch", "an array of commands", commands)
@@ -235,5 +238,6 @@ RETURN_NOTHING: Final = frozenset(
         "set_actor_autopilot",
         "register_vehicle",
         "unregister_vehicle",
+        "set_synchronous_mode",
     }
 )

@@ -102,6 +102,13 @@ class Orders:
         self._server.hold(method, seconds)
 
     @validate_call
+    def refuse(self, method: str) -> None:
+        """Every call of that method fails; an empty name ends it."""
+        if method not in NAMES | {""}:
+            raise OrderError(f"the server has no method {method!r}: give a client's, or an empty name for none")
+        self._server.refused = method
+
+    @validate_call
     def freeze(self, on: bool = True) -> None:
         """Stops the ticks, or lets them go on."""
         self._simulation.freeze(on)

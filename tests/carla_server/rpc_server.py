@@ -31,6 +31,8 @@ class RpcServer:
     def __init__(self, port: int, methods: Methods) -> None:
         self._methods = methods
         self._held: dict[str, float] = {}
+        self.refused = ""
+        """A method whose every call fails."""
         self._released = threading.Event()
         self.calls: Counter[str] = Counter()
         self._listener = Listener(port, self._serve)
@@ -64,4 +66,6 @@ class RpcServer:
         held = max(self._held.get(request.method, 0.0), self._held.get(ANY_METHOD, 0.0))
         if held:
             self._released.wait(held)
+        if request.method == self.refused:
+            return rpc.encode_answer(request.call_id, rpc.failure(f"{request.method} is refused by order"))
         return rpc.encode_answer(request.call_id, self._methods.call(request))
