@@ -120,9 +120,10 @@ def measure(server: Server, car: Any, size: tuple[int, int], count: int) -> None
     )
     for cameras in (1, len(NAMES)):
         rig = Rig(cameras={name: RigCamera(**DEFAULT_PLACE._asdict(), size=size) for name in NAMES[:cameras]})
+        name = "1 camera" if cameras == 1 else f"{cameras} cameras"
         base = without(server, car, rig, count)
-        sys.stdout.write(row(f"{cameras} cameras, CARLA's images", base, None))
-        sys.stdout.write(row(f"{cameras} cameras, photoreal", with_photoreal(server, car, rig, count), base))
+        sys.stdout.write(row(f"{name}, CARLA's images", base, None))
+        sys.stdout.write(row(f"{name}, photoreal", with_photoreal(server, car, rig, count), base))
         sys.stdout.flush()
 
 

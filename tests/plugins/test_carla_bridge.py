@@ -107,8 +107,6 @@ def test_a_sensor_that_loses_frames_costs_those_and_no_others(fresh: CarlaServer
         assert account[topic].published >= len(frames)  # the first ones left before anybody listened
     # On a busy machine the client's process leaves out some images itself: not every lost one had a partner.
     assert account[RGB].outcomes[Outcome.UNPAIRED] >= len(lost) // 2
-    passed_over = len(set(range(numbers[0], beyond)) - set(numbers) - lost)
-    assert passed_over < len(numbers) // 2
 
 
 class SlowTranslator(NullTranslator):
