@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 
 from plugins.carla import BridgeLink, PhotorealCamera, PhotorealImage
+from plugins.carla.camera import SENT_KEPT
 from plugins.carla.poses import Placement
 from plugins.carla.server import VehicleLostError
 from sim_bridge.errors import FrameTimeoutError, MissedFrameError, UsageError
+from sim_bridge.frames import Kind
 from sim_bridge.labels import taxonomy
 from sim_bridge.translators import ByteArray, Style, Translation
 from sim_bridge.translators.null import NullTranslator
@@ -131,6 +133,18 @@ def test_many_ticks_are_whole(count: int, ticks: int, world: Any, car: Any) -> N
                 assert image.timestamp == pytest.approx(seconds)
     assert frames == list(range(frames[0], frames[0] + ticks))
     assert {frame: witness.seen[frame] for frame in frames} == dict.fromkeys(frames, count)
+
+
+def test_what_it_was_made_of_is_there_for_some_ticks(world: Any, car: Any) -> None:
+    with PhotorealCamera(world, attach_to=car, image_size=SIZE, engine="null", timeout=WAIT) as camera:
+        frames = [world.tick() for _ in range(SENT_KEPT + 1)]
+        image = camera.get(frames[-1], WAIT)
+        rgb, semantic = camera.inputs(frames[-1])
+        assert np.array_equal(rgb.pixels, image.array) and (rgb.kind, rgb.number) == (Kind.RGB, frames[-1])
+        assert read_stamp(semantic.pixels).frame == semantic.number == frames[-1]
+        for number in (frames[0], frames[-1] + 1):
+            with pytest.raises(MissedFrameError, match=f"at frame {number} is not here"):
+                camera.inputs(number)
 
 
 def test_what_did_not_come_is_named(fresh: CarlaServer, world: Any, car: Any) -> None:
