@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.dned import DNED, SIDES, STRIDE, EdgeEnsemble
+from models.dned import DNED, SIDES, STRIDE
 from models.edges import EdgeSettings, LaplacianEdges
 from models.generator import TIERS, Generator
 from models.hints import colour_hints
@@ -22,12 +22,10 @@ class Rendering(NamedTuple):
     Attributes:
         image: RGB ``(N, 3, H, W)`` in -1..1.
         edges: The edge map the generator saw, ``(N, P, H, W)`` in 0..1.
-        ensemble: DNED's logits.
     """
 
     image: Tensor
     edges: Tensor
-    ensemble: EdgeEnsemble
 
 
 class SFlowNetwork(nn.Module):
@@ -43,6 +41,8 @@ class SFlowNetwork(nn.Module):
         style_reach: Share of the spread with which style seeds draw, by axis (``models.style.AXES``): less where a
             judge reads the pictures worse; empty for all of it.
         hint_classes: Ids of the classes that give colour hints (:mod:`models.hints`); empty, the paper's, for none.
+        uses_dned: Show the generator DNED's ensemble; otherwise E(x) itself, as in phase 1 (an ablation of the paper's
+            network).
 
     Raises:
         ValueError: Unknown tier, a reach for another number of axes, or hints of classes that there are not.
@@ -59,6 +59,7 @@ class SFlowNetwork(nn.Module):
         style_input: bool = False,
         style_reach: Sequence[float] = (),
         hint_classes: Sequence[int] = (),
+        uses_dned: bool = True,
     ) -> None:
         super().__init__()
         if tier not in TIERS:
@@ -75,7 +76,9 @@ class SFlowNetwork(nn.Module):
             "style_input": style_input,
             "style_reach": list(style_reach),
             "hint_classes": list(hint_classes),
+            "uses_dned": uses_dned,
         }
+        self.uses_dned = uses_dned
         self.style_spread = float(style_spread)
         self.seed_spread = [self.style_spread * float(share) for share in style_reach or [1.0] * len(AXES)]
         """Spread of the ensemble weights drawn for style seeds other than 0, by axis."""
@@ -100,7 +103,7 @@ class SFlowNetwork(nn.Module):
     def forward(
         self, labels: Tensor, edges: Tensor, weights: Tensor | None = None, hints: Tensor | None = None
     ) -> Rendering:
-        """Phases 2 and 3: the generator sees DNED's ensemble.
+        """The generator sees DNED's ensemble, as in phases 2 and 3, or E(x) where DNED is not used.
 
         Args:
             labels: uint8 ``(N, H, W)``; H and W multiples of 32.
@@ -108,9 +111,8 @@ class SFlowNetwork(nn.Module):
             weights: Ensemble weights ``(N, 6)``; None for the learned ones.
             hints: Colour hints, see :meth:`hints_of`; None for none.
         """
-        ensemble = self.dned(edges, weights)
-        fused = torch.sigmoid(ensemble.fused)
-        return Rendering(self.generator(labels, fused, self.style_vector(weights), hints), fused, ensemble)
+        seen = torch.sigmoid(self.dned(edges, weights).fused) if self.uses_dned else edges
+        return Rendering(self.generator(labels, seen, self.style_vector(weights), hints), seen)
 
     @property
     def device(self) -> torch.device:

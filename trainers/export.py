@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -64,19 +66,47 @@ def _for_card(recipe: ImageRecipe) -> dict[str, Any]:
     return {k: Path(v).name if isinstance(v, str) and Path(v).is_absolute() else v for k, v in plain.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class TrainedRun:
+    """A run of ``trainers/run.py image`` as it stands.
+
+    Attributes:
+        folder: Its files.
+        recipe: What was trained.
+        state: The checkpoint.
+    """
+
+    folder: RunFolder
+    recipe: ImageRecipe
+    state: dict[str, Any]
+
+    @classmethod
+    def load(cls, run: Path) -> Self:
+        """Reads the folder of a run.
+
+        Raises:
+            UsageError: It has no checkpoint or no recipe.
+        """
+        folder = RunFolder(run, resume=True)
+        return cls(folder, load_recipe(ImageRecipe, str(run / RECIPE)), folder.load())
+
+    def network(self, classes: Sequence[str]) -> SFlowNetwork:
+        """The averaged network, in evaluation mode, for the classes of the data it was trained on."""
+        network = build_network(self.recipe, classes, self.recipe.style_reach)
+        network.load_state_dict(self.state["average"])
+        return network.eval()
+
+
 def export_run(run: Path, root: Path, target: Path, judge: str | None) -> Card:
     """Writes the averaged network of a run as a bundle with its scores on the card.
 
     ``training.safetensors`` beside it holds generator and discriminator as they were trained, so that training goes
     on from it.
     """
-    folder = RunFolder(run, resume=True)
-    recipe = load_recipe(ImageRecipe, str(run / RECIPE))
-    state = folder.load()
+    trained = TrainedRun.load(run)
+    folder, recipe, state = trained.folder, trained.recipe, trained.state
     data, val = (open_data(recipe.data, root, split) for split in ("train", "val"))
-    network = build_network(recipe, data.classes, recipe.style_reach)
-    network.load_state_dict(state["average"])
-    network.eval()
+    network = trained.network(data.classes)
     metrics = score_network(network, val, _judge(judge), [0, 1, 2, 3, 4, 5], every=5)
     card = Card(
         arch="sflow",

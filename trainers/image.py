@@ -109,7 +109,14 @@ def build_network(recipe: ImageRecipe, classes: Sequence[str], style_reach: Sequ
             raise UsageError(f"recipe {recipe.name!r} wants colour hints of {named}: the data set has {known}")
         hint_classes = [classes.index(name) for name in wanted]
     return SFlowNetwork(
-        recipe.tier, len(classes), recipe.edge, recipe.style_spread, recipe.style_input, style_reach, hint_classes
+        recipe.tier,
+        len(classes),
+        recipe.edge,
+        recipe.style_spread,
+        recipe.style_input,
+        style_reach,
+        hint_classes,
+        recipe.uses_dned,
     )
 
 

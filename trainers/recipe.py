@@ -245,6 +245,11 @@ class ImageRecipe(_Section):
         """Steps of all stages."""
         return sum(s.steps for s in self.stages)
 
+    @property
+    def uses_dned(self) -> bool:
+        """Whether the trained generator is used to DNED's ensemble; otherwise it knows E(x) alone."""
+        return any(s.edges != "laplacian" for s in self.stages)
+
     def stage_at(self, step: int) -> Stage:
         """The stage a step (from 0) belongs to."""
         for stage in self.stages:

@@ -1,4 +1,4 @@
-"""Trains networks: ``python trainers/run.py image|segmenter|evaluate|export|data --help``."""
+"""Trains networks: ``python trainers/run.py image|segmenter|evaluate|ablation|export|data --help``."""
 
 from __future__ import annotations
 
@@ -171,6 +171,29 @@ def evaluate(
 
     _set_threads(threads)
     print(json.dumps(score_bundle(bundle, root, judge, _parse_seeds(seeds), every, edges), indent=2))
+
+
+@app.command()
+def ablation(
+    recipe: Recipe,
+    root: Root,
+    run: Annotated[Path, typer.Option(help="Folder of the runs and results; given again, it goes on.")],
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each variant.")] = 3000,
+    only: Annotated[str, typer.Option(help="Variants, separated by commas; empty for all.")] = "",
+    judge: Judge = None,
+    every: Annotated[int, typer.Option(min=1, help="Score every n-th validation photograph.")] = 1,
+    together: Annotated[int, typer.Option(min=1, help="Trainings at a time.")] = 1,
+    threads: Threads = 0,
+    dry_run: DryRun = False,
+) -> None:
+    """Train a recipe without each of its parts, from one start and seed; prints a table."""
+    from trainers.ablation import choose, run_ablation, table, variants
+
+    chosen = choose(variants(load_recipe(ImageRecipe, recipe), steps), only)
+    if dry_run:
+        print("\n".join(f"# {name}\n{dump_recipe(variant)}" for name, variant in chosen.items()))
+        return
+    print(table(run_ablation(chosen, root, run, judge, together=together, threads=threads, every=every)))
 
 
 @app.command()

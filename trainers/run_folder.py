@@ -12,6 +12,7 @@ from sim_bridge.errors import UsageError
 from trainers.recipe import dump_recipe, load_recipe
 
 RECIPE: Final = "recipe.yaml"
+CHECKPOINT: Final = "checkpoint.pt"
 
 
 class RunFolder:
@@ -29,7 +30,7 @@ class RunFolder:
 
     def __init__(self, path: Path, *, resume: bool, writes: bool = True) -> None:
         self.path, self.writes = path, writes
-        self.checkpoint = path / "checkpoint.pt"
+        self.checkpoint = path / CHECKPOINT
         self.samples = path / "samples"
         if not writes:
             return
