@@ -1,7 +1,7 @@
 """The conditional generator G(s, e): labels and one edge map to a photograph (S-Flow GAN, section 3.2), in three tiers.
 
 It sees the labels, their boundary and one edge map, by option the style vector that the map was made with and coarse
-colour hints; no pixel of the CG picture itself reaches it.
+colour hints (means of 8x8 pixels); nothing finer of the CG picture reaches it.
 """
 
 from __future__ import annotations

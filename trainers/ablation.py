@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import signal
 import subprocess
 import sys
@@ -200,8 +199,6 @@ class _Trainings:
         begun = _steps_done(run)
         if self.stopping or begun >= steps:
             return
-        if not begun:  # what ended before its first checkpoint
-            shutil.rmtree(run, ignore_errors=True)
         _log.info("%s trains from step %d to %d: see %s", name, begun, steps, log)
         with log.open("ab") as output:
             process = subprocess.Popen(self._command(name, resume=begun > 0), stdout=output, stderr=output)

@@ -26,7 +26,7 @@ from trainers.problems import Problem
 T = TypeVar("T")
 
 VOID = "unlabeled"
-"""The class that counts for nothing: neither in a loss nor in a score."""
+"""The class that counts in no score, and in no segmenter's loss; a generator learns to paint it like any other."""
 
 
 class Photograph(NamedTuple):

@@ -165,12 +165,15 @@ class EdgeGap:
     Attributes:
         before: Of the operator's maps.
         after: Of DNED's.
-        photographs: Of the operator's maps of photographs: what the generator was trained on.
+        photographs: Of the operator's maps of photographs.
+        photographs_after: Of DNED's maps of photographs: what the generator was trained on from phase 2 on, so what
+            DNED's maps of renders are compared with.
     """
 
     before: EdgeStatistics
     after: EdgeStatistics
     photographs: EdgeStatistics
+    photographs_after: EdgeStatistics
 
     def rounded(self) -> dict[str, Any]:
         """As plain values with three digits."""
@@ -178,7 +181,7 @@ class EdgeGap:
             "operator": self.before.rounded(),
             "dned": self.after.rounded(),
             "gap_operator": round(self.before.gap(self.photographs), 3),
-            "gap_dned": round(self.after.gap(self.photographs), 3),
+            "gap_dned": round(self.after.gap(self.photographs_after), 3),
         }
 
 
@@ -197,7 +200,7 @@ class EdgeStudy:
 
     def compare(self, renders: Sequence[Scene]) -> EdgeGap:
         """The gap between renders and the photographs."""
-        return EdgeGap(*self._measure(renders), self.photographs)
+        return EdgeGap(*self._measure(renders), self.photographs, self.photographs_dned)
 
     def draw(self, scenes: Sequence[Scene], width: int) -> ByteArray:
         """Rows of picture, E and DNED's ensemble, uint8 ``(H, 3 * width, 3)`` RGB."""

@@ -17,7 +17,7 @@ from trainers.data_sets import open_data
 from trainers.evaluate import evaluate, generate, style_differences, validation_photographs
 from trainers.image import build_network
 from trainers.recipe import DataRecipe, ImageRecipe, load_recipe
-from trainers.run_folder import RECIPE, RunFolder
+from trainers.run_folder import RECIPE, RunFolder, without_place
 from trainers.segmentation import Judge
 
 
@@ -62,8 +62,16 @@ def score_bundle(
 
 def _for_card(recipe: ImageRecipe) -> dict[str, Any]:
     """The recipe for a bundle's card, which is published: of absolute paths no more than the name."""
-    plain = recipe.model_dump(mode="json")
-    return {k: Path(v).name if isinstance(v, str) and Path(v).is_absolute() else v for k, v in plain.items()}
+    plain: dict[str, Any] = _published(recipe.model_dump(mode="json"))
+    return plain
+
+
+def _published(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _published(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_published(v) for v in value]
+    return without_place(value) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ at the end of a step is exact for any of this, and takes less time than a step's
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import signal
 from collections.abc import Iterator, Sequence
@@ -48,6 +49,8 @@ from trainers.sampling import Batch
 from trainers.segmentation import load_segmenter
 from trainers.sheets import SampleSheet
 from trainers.streaming import make_sampler
+
+_log = logging.getLogger(__name__)
 
 SAME: Final = 1e-6
 """Processes have the same weights when their norms differ by no larger share."""
@@ -195,6 +198,8 @@ class ImageTrainer:
         self.sampler = make_sampler(samples, recipe, len(classes), self.group.rank, self.group.size)
         self.style_rng = torch.Generator().manual_seed(recipe.seed)
         self.step = 0
+        self.average_steps = 0
+        """Steps in the averaged weights, those of a bundle it began with included."""
         self.collector = Collector()
         self.scores = Collector()
         """What sample sheets are scored; apart, for only the first process makes sheets."""
@@ -209,6 +214,7 @@ class ImageTrainer:
         """All that a resumed training needs to go on as if it had not stopped."""
         return {
             "step": self.step,
+            "average_steps": self.average_steps,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "discriminator": self.discriminator.state_dict(),
@@ -227,19 +233,20 @@ class ImageTrainer:
         try:
             for name in ("network", "average", "discriminator", "optimiser_g", "optimiser_d"):
                 getattr(self, name).load_state_dict(state[name])
-        except (RuntimeError, ValueError) as e:
+            self.sampler.restore(state["sampler"])
+            self.style_rng.set_state(state["style_rng"])
+            self.step = state["step"]
+        except (RuntimeError, ValueError, TypeError, KeyError) as e:
             raise UsageError(
                 f"checkpoint {self.folder.checkpoint} is not of recipe {self.recipe.name!r} ({e}): give its own"
             ) from e
-        self.sampler.restore(state["sampler"])
-        self.style_rng.set_state(state["style_rng"])
-        self.step = state["step"]
+        self.average_steps = state.get("average_steps", self.step)  # older checkpoints do not tell
 
     def start_from(self, bundle: Path) -> None:
         """Takes up the networks of a bundle with its ``training.safetensors``, as step 0 of a training of its own.
 
         Raises:
-            UsageError: It has no such file, or other networks than the recipe's.
+            UsageError: It has no such file, other networks than the recipe's, or other classes than the data.
         """
         tensors = load_tensors(bundle / TRAINING)
         try:
@@ -248,7 +255,16 @@ class ImageTrainer:
                 getattr(self, name).load_state_dict(part)
         except RuntimeError as e:
             raise UsageError(f"{bundle / TRAINING} is not of recipe {self.recipe.name!r} ({e}): give its own") from e
-        self.average.load_state_dict(load_bundle(bundle).network.state_dict())
+        begun = load_bundle(bundle)
+        if begun.card.classes != list(self.classes):
+            raise UsageError(
+                f"{bundle} knows the classes {', '.join(begun.card.classes)}, and the data have"
+                f" {', '.join(self.classes)}: begin with a bundle of the same classes"
+            )
+        if begun.card.edge != self.recipe.edge.as_dict():
+            _log.warning("%s was trained with the edge settings %s, the recipe has others", bundle, begun.card.edge)
+        self.average.load_state_dict(begun.network.state_dict())
+        self.average_steps = begun.card.steps
 
     # The loop
 
@@ -469,7 +485,8 @@ class ImageTrainer:
     @torch.no_grad()
     def _update_average(self) -> None:
         """EMA of the weights, with a short memory at the start."""
-        keep = min(self.recipe.ema, 1 - 1 / (1 + self.step / 4))
+        keep = min(self.recipe.ema, 1 - 1 / (1 + self.average_steps / 4))
+        self.average_steps += 1
         ours: list[Tensor] = list(self.average.parameters())
         theirs: list[Tensor] = list(self.network.parameters())
         torch._foreach_lerp_(ours, theirs, 1 - keep)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
@@ -303,6 +304,10 @@ class SegmenterRecipe(_Section):
         return self
 
 
+_TRAINS: Final[Mapping[type[BaseModel], str]] = {
+    ImageRecipe: "an image training (trainers/run.py image)",
+    SegmenterRecipe: "a segmenter (trainers/run.py segmenter)",
+}
 RecipeT = TypeVar("RecipeT", bound=BaseModel)
 
 
@@ -354,13 +359,17 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _validate(kind: type[RecipeT], path: Path, raw: dict[str, Any]) -> RecipeT:
+    named = ImageRecipe if "stages" in raw else SegmenterRecipe if "arch" in raw else kind
+    if named is not kind:
+        raise UsageError(f"recipe {path} is of {_TRAINS[named]}, not of {_TRAINS[kind]}: give it to the other command")
     try:
         return kind.model_validate(raw)
     except ValidationError as e:
         first = e.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
+        given = f", not {first['input']!r}" if first["type"] not in ("missing", "value_error") and where else ""
         raise UsageError(
-            f"recipe {path}: {where or 'recipe'}: {first['msg']} ({e.error_count()} in all): mend it"
+            f"recipe {path}: {where or 'recipe'}: {first['msg']}{given} ({e.error_count()} in all): mend it"
         ) from e
 
 

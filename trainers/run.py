@@ -20,7 +20,7 @@ from models.edges import LaplacianEdges
 from sim_bridge.errors import SimBridgeError, UsageError
 from trainers.processes import joined, launched
 from trainers.recipe import ImageRecipe, SegmenterRecipe, dump_recipe, load_any_recipe, load_recipe
-from trainers.run_folder import RunFolder
+from trainers.run_folder import RunFolder, without_place
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -63,7 +63,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved reci
 
 def _command() -> str:
     """The command for a bundle's card, which is published: of absolute paths no more than the name."""
-    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    words = ["=".join(without_place(part) for part in word.split("=", 1)) for word in sys.argv[1:]]
     return shlex.join(["python", "trainers/run.py", *words])
 
 
@@ -115,6 +115,10 @@ def image(
     from trainers.loading import open_samples
     from trainers.sheets import SampleSheet
 
+    if resume and start is not None:
+        raise UsageError("--from begins a run and --resume goes on with one: leave out one of them")
+    if recipe_changed and not resume:
+        raise UsageError("--recipe-changed is for --resume: a new run has only one recipe, leave it out")
     resolved = load_recipe(ImageRecipe, recipe)
     with joined() as group:
         if group.is_first:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +14,11 @@ from trainers.recipe import dump_recipe, load_recipe
 
 RECIPE: Final = "recipe.yaml"
 CHECKPOINT: Final = "checkpoint.pt"
+
+
+def without_place(text: str) -> str:
+    """Of an absolute path no more than its name, anything else as it is: for what is published."""
+    return Path(text).name if Path(text).is_absolute() else text
 
 
 class RunFolder:
@@ -35,9 +41,16 @@ class RunFolder:
         if not writes:
             return
         if resume and not self.checkpoint.is_file():
-            raise UsageError(f"run {path} has no {self.checkpoint.name}: train it first")
+            raise UsageError(
+                f"run {path} has no {CHECKPOINT}, there is nothing to go on with: train it first, without --resume"
+            )
         if not resume and path.is_dir() and any(path.iterdir()):
-            raise UsageError(f"run folder {path} is not empty: give another --run, or --resume to go on with it")
+            way = (
+                "give another --run, or --resume to go on with it"
+                if self.checkpoint.is_file()
+                else f"it has no {CHECKPOINT}, so it goes on elsewhere or ended before its first; remove it if it ended"
+            )
+            raise UsageError(f"run folder {path} is not empty: {way}")
         path.mkdir(parents=True, exist_ok=True)
 
     def save_recipe(self, recipe: BaseModel, step: int = 0, *, may_differ: bool = False) -> None:
@@ -91,6 +104,16 @@ class RunFolder:
         temporary.replace(self.checkpoint)
 
     def load(self) -> dict[str, Any]:
-        """Reads the checkpoint; tensors and plain values only, never code."""
-        state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        """Reads the checkpoint; tensors and plain values only, never code.
+
+        Raises:
+            UsageError: It is damaged.
+        """
+        try:
+            state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as e:
+            reason = (str(e).splitlines() or [type(e).__name__])[0]
+            raise UsageError(
+                f"checkpoint {self.checkpoint} cannot be read ({reason}): restore it from a copy, or train anew"
+            ) from e
         return state
