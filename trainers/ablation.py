@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +24,7 @@ from trainers.export import TrainedRun
 from trainers.recipe import ImageRecipe, LossWeights, Stage, dump_recipe
 from trainers.run_folder import CHECKPOINT, RunFolder
 from trainers.segmentation import Judge
+from trainers.signals import stopped_by_signals
 
 _log = logging.getLogger(__name__)
 
@@ -178,7 +177,7 @@ def _keep_recipe(file: Path, recipe: ImageRecipe) -> None:
 
 def _train_all(chosen: Mapping[str, ImageRecipe], root: Path, folder: Path, together: int, threads: int) -> None:
     trainings = _Trainings(root, folder, threads)
-    with trainings.stopped_by_signals(), ThreadPoolExecutor(together) as pool:
+    with stopped_by_signals(trainings.stop), ThreadPoolExecutor(together) as pool:
         for future in [pool.submit(trainings.run, name, recipe.steps) for name, recipe in chosen.items()]:
             future.result()
     if trainings.stopping:
@@ -216,16 +215,6 @@ class _Trainings:
         self.stopping = True
         for process in self._running.copy():
             process.terminate()
-
-    @contextmanager
-    def stopped_by_signals(self) -> Iterator[None]:
-        """SIGTERM and Ctrl-C stop the trainings in this context."""
-        before = {number: signal.signal(number, lambda *_: self.stop()) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _command(self, name: str, *, resume: bool) -> list[str]:
         program = str(Path(__file__).with_name("run.py"))

@@ -27,7 +27,7 @@ from sim_bridge.recordings import RecordedFrame, Recording
 from sim_bridge.sheet_rows import spread_evenly
 from trainers.data_sets import open_data
 from trainers.evaluate import validation_photographs
-from trainers.recipe import DataRecipe
+from trainers.recipe import data_of_card
 
 SPECK_PIXELS: Final = 8
 """Connected edge pixels fewer than this are a speck."""
@@ -241,7 +241,7 @@ def study_folders(
         Statistics by set, plain values.
     """
     bundle = load_bundle(bundle_name)
-    trained = DataRecipe.model_validate(bundle.card.recipe.get("data", {}) | {"edges": "photograph"})
+    trained = data_of_card(bundle.card.recipe.get("data", {}) | {"edges": "photograph"}, bundle_name)
     photographs = [Scene(p.rgb, p.labels) for p in validation_photographs(open_data(trained, root, "val"), every)]
     study = EdgeStudy(bundle.sflow, bundle.card.classes, photographs)
     result: dict[str, Any] = {

@@ -33,7 +33,7 @@ class Evaluation:
         render_ssim: Likewise.
         judge_accuracy: Pixel accuracy of the judge on the generated pictures; None without a judge.
         photograph_judge_accuracy: On the photographs.
-        judge_ratio: The first over the second.
+        judge_ratio: The first over the second; None where that is 0.
         judge_mean_iou: Mean IoU of the judge on the generated pictures.
         photograph_judge_mean_iou: On the photographs.
         judge_iou: IoU by class, of the classes that occur.
@@ -141,7 +141,7 @@ def evaluate(
         base,
         judge_accuracy=ours.pixel_accuracy,
         photograph_judge_accuracy=oracle.pixel_accuracy,
-        judge_ratio=ours.pixel_accuracy / oracle.pixel_accuracy,
+        judge_ratio=ours.pixel_accuracy / oracle.pixel_accuracy if oracle.pixel_accuracy else None,
         judge_mean_iou=ours.mean_iou,
         photograph_judge_mean_iou=oracle.mean_iou,
         judge_iou=ours.by_name(judge.classes),

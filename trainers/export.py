@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +10,14 @@ from typing import Any, Self
 
 import torch
 
-from models.bundle import Card, load_bundle, save_bundle
+from models.bundle import CARD, Card, load_bundle, save_bundle
 from models.network import SFlowNetwork
 from sim_bridge.errors import UsageError
 from trainers.data import DataSet
 from trainers.data_sets import open_data
 from trainers.evaluate import evaluate, generate, style_differences, validation_photographs
 from trainers.image import build_network
-from trainers.recipe import DataRecipe, ImageRecipe, load_recipe
+from trainers.recipe import ImageRecipe, data_of_card, load_recipe
 from trainers.run_folder import RECIPE, RunFolder, without_place
 from trainers.segmentation import Judge
 
@@ -56,7 +57,7 @@ def score_bundle(
     trained = bundle.card.recipe.get("data", {})
     if edges == "render" and trained.get("kind") != "recordings":
         raise UsageError(f"--edges render needs recordings, and {name} was trained on photographs alone: leave it out")
-    data = open_data(DataRecipe.model_validate(trained if edges is None else trained | {"edges": edges}), root, "val")
+    data = open_data(data_of_card(trained if edges is None else trained | {"edges": edges}, name), root, "val")
     return score_network(bundle.sflow, data, _judge(judge), seeds, every)
 
 
@@ -105,13 +106,18 @@ class TrainedRun:
         return network.eval()
 
 
-def export_run(run: Path, root: Path, target: Path, judge: str | None) -> Card:
+def export_run(run: Path, root: Path, target: Path, judge: str | None, *, replace: bool = False) -> Card:
     """Writes the averaged network of a run as a bundle with its scores on the card.
 
     ``training.safetensors`` beside it holds generator and discriminator as they were trained, so that training goes
     on from it.
+
+    Raises:
+        UsageError: The folder holds something (and ``replace`` was not given, or it is no bundle) or cannot be
+            written: found before anything is scored.
     """
     trained = TrainedRun.load(run)
+    _make_target(target, replace)
     folder, recipe, state = trained.folder, trained.recipe, trained.state
     data, val = (open_data(recipe.data, root, split) for split in ("train", "val"))
     network = trained.network(data.classes)
@@ -136,6 +142,21 @@ def export_run(run: Path, root: Path, target: Path, judge: str | None) -> Card:
     for part in ("network", "discriminator"):
         training |= {f"{part}.{k}": v for k, v in state[part].items()}
     return save_bundle(target, network, card, training)
+
+
+def _make_target(target: Path, replace: bool) -> None:
+    try:
+        if target.is_dir() and any(target.iterdir()):
+            if not (target / CARD).is_file():
+                raise UsageError(f"{target} is not empty and holds no bundle: give a new folder as --bundle")
+            if not replace:
+                raise UsageError(f"{target} holds a bundle: give another --bundle, or --replace to replace it")
+        target.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=target).close()
+    except OSError as e:
+        raise UsageError(
+            f"{target} cannot be written ({e.strerror}): give a --bundle that can be made and written"
+        ) from e
 
 
 def _judge(name: str | None) -> Judge | None:

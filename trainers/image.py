@@ -15,17 +15,15 @@ from __future__ import annotations
 import copy
 import logging
 import math
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from models.bundle import TRAINING, load_bundle, load_tensors
+from models.bundle import TRAINING, BundleNotFoundError, load_bundle, load_tensors, read_card
 from models.discriminator import build_discriminator
 from models.dned import fuse_sides
 from models.features import PIX2PIXHD_WEIGHTS, FeatureNetwork, VGG19Features
@@ -44,10 +42,11 @@ from trainers.processes import Group
 from trainers.recipe import ImageRecipe, Stage
 from trainers.relight import relight
 from trainers.report import Collector, Progress, TrainingError, check_finite
-from trainers.run_folder import RunFolder
+from trainers.run_folder import RunFolder, first_reason
 from trainers.sampling import Batch
 from trainers.segmentation import load_segmenter
 from trainers.sheets import SampleSheet
+from trainers.signals import stopped_by_signals
 from trainers.streaming import make_sampler
 
 _log = logging.getLogger(__name__)
@@ -87,10 +86,30 @@ def _perceptual_network(recipe: ImageRecipe) -> FeatureNetwork:
             raise UsageError(f"recipe {recipe.name!r}: {e}") from e
     if recipe.perceptual_bundle is None:
         raise UsageError(
-            f"recipe {recipe.name!r} weighs 'perceptual' but names no 'perceptual_bundle': train one with"
-            " `run.py segmenter --recipe camvid_features` and name its folder, or set perceptual to vgg19"
+            f"recipe {recipe.name!r} weighs 'perceptual' but names no 'perceptual_bundle': {_train_features(recipe)}"
         )
-    return load_segmenter(recipe.perceptual_bundle)
+    try:
+        return load_segmenter(recipe.perceptual_bundle)
+    except BundleNotFoundError as e:
+        raise UsageError(
+            f"perceptual_bundle of recipe {recipe.name!r} is {recipe.perceptual_bundle!r}, and there is no such bundle:"
+            f" {_train_features(recipe)}"
+        ) from e
+
+
+_FEATURES: Final = {"recordings": "toytown_features"}
+"""Recipe of the segmenter whose features train, by kind of data; of the other kinds ``KIND_features``."""
+
+
+def _train_features(recipe: ImageRecipe) -> str:
+    """What to do where there are no perceptual features."""
+    named = Path(recipe.perceptual_bundle or "")
+    run = named.parent if named.name == "bundle" else Path("runs/features")
+    features = _FEATURES.get(recipe.data.kind, f"{recipe.data.kind}_features")
+    return (
+        f"train one by `python trainers/run.py segmenter --recipe {features} --root DATA --run {run}` and name"
+        f" {run / 'bundle'}, or set perceptual to vgg19"
+    )
 
 
 def build_network(recipe: ImageRecipe, classes: Sequence[str], style_reach: Sequence[float] = ()) -> SFlowNetwork:
@@ -206,7 +225,7 @@ class ImageTrainer:
         self.L_GAN, self.L_FM, self.L_pixel = ADVERSARIAL[recipe.adversarial](), FeatureMatching(), Pixel()
         self.L_DNED, self.L_fused, self.L_tone = EdgeLoss(recipe.dned_side_weights), FusedEdgeLoss(), Tone()
         self.L_percep = load_perceptual(recipe, self.device)
-        self._stop = False
+        self._stopping = False
 
     # State
 
@@ -238,7 +257,8 @@ class ImageTrainer:
             self.step = state["step"]
         except (RuntimeError, ValueError, TypeError, KeyError) as e:
             raise UsageError(
-                f"checkpoint {self.folder.checkpoint} is not of recipe {self.recipe.name!r} ({e}): give its own"
+                f"checkpoint {self.folder.checkpoint} is not of recipe {self.recipe.name!r} ({first_reason(e)}): give"
+                " its own"
             ) from e
         self.average_steps = state.get("average_steps", self.step)  # older checkpoints do not tell
 
@@ -248,13 +268,22 @@ class ImageTrainer:
         Raises:
             UsageError: It has no such file, other networks than the recipe's, or other classes than the data.
         """
+        if (arch := read_card(bundle).arch) != "sflow":
+            raise UsageError(f"{bundle} holds a {arch!r}, no translator: give --from a bundle of arch 'sflow'")
+        if not (bundle / TRAINING).is_file():
+            raise UsageError(
+                f"{bundle} has no {TRAINING}, from which a training begins: give --from a bundle as export wrote it"
+            )
         tensors = load_tensors(bundle / TRAINING)
         try:
             for name in ("network", "discriminator"):
                 part = {k.removeprefix(f"{name}."): v.float() for k, v in tensors.items() if k.startswith(f"{name}.")}
                 getattr(self, name).load_state_dict(part)
         except RuntimeError as e:
-            raise UsageError(f"{bundle / TRAINING} is not of recipe {self.recipe.name!r} ({e}): give its own") from e
+            raise UsageError(
+                f"{bundle / TRAINING} is not of recipe {self.recipe.name!r} ({first_reason(e)}): begin with one of the"
+                " same networks"
+            ) from e
         begun = load_bundle(bundle)
         if begun.card.classes != list(self.classes):
             raise UsageError(
@@ -282,24 +311,23 @@ class ImageTrainer:
             TrainingError: A loss, gradient or weight is no number any more; the last checkpoint is kept.
             LostProcessError: Another process failed.
         """
-        recipe, stopping, progress = self.recipe, self.group.any(self._stop), self._progress(board)
-        with self._signals(), closing(self.sampler):
+        recipe, stopping, progress = self.recipe, self.group.any(self._stopping), self._progress(board)
+        with stopped_by_signals(self.stop), closing(self.sampler):
             while self.step < recipe.steps and not stopping:
                 stage = recipe.stage_at(self.step)
                 self.train_step(stage)
                 self.step += 1
-                # Maintenance: sample, report, save. Nothing is saved that was not looked at first.
-                last = self.step == recipe.steps
-                if sheet is not None and (last or self.step % recipe.sample_every == 0):
-                    path = sheet.write(self.average, self.step)
-                    if board is not None:
-                        board.sheet(self.step, path)
-                stopping = self.group.any(self._stop)
-                save = last or stopping or self.step % recipe.checkpoint_every == 0
-                if save or self.step % recipe.report_every == 0:
-                    self._report(stage, progress)
+                # Maintenance: save, sample, report. A sheet that cannot be made must lose no steps: save first.
+                last, stopping = self.step == recipe.steps, self.group.any(self._stopping)
+                samples = last or self.step % recipe.sample_every == 0
+                save = last or stopping or samples or self.step % recipe.checkpoint_every == 0
                 if save:
                     self._save()
+                if samples:
+                    self._sample(sheet, board)
+                    stopping = self.group.any(self._stopping)
+                if save or self.step % recipe.report_every == 0:
+                    self._report(stage, progress)
         return self.step >= recipe.steps
 
     def train_step(self, stage: Stage) -> None:
@@ -372,6 +400,17 @@ class ImageTrainer:
         return by_loss or self.group.first_sentence(sentence, "gradient") or sentence
 
     # Maintenance
+
+    def stop(self) -> None:
+        """Lets the step in progress finish, then saves and stops."""
+        self._stopping = True
+
+    def _sample(self, sheet: SampleSheet | None, board: Board | None) -> None:
+        if sheet is None:
+            return
+        path = sheet.write(self.average, self.step)
+        if board is not None:
+            board.sheet(self.step, path)
 
     def _progress(self, board: Board | None) -> Progress | None:
         """What reports go through, on the process that writes."""
@@ -490,17 +529,3 @@ class ImageTrainer:
         ours: list[Tensor] = list(self.average.parameters())
         theirs: list[Tensor] = list(self.network.parameters())
         torch._foreach_lerp_(ours, theirs, 1 - keep)
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Lets the step in progress finish, then saves and stops."""
-
-        def stop(_signal: int, _frame: FrameType | None) -> None:
-            self._stop = True
-
-        before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

@@ -17,7 +17,8 @@ from models.segmenter import PSPNetSegmenter
 from sim_bridge.errors import UsageError
 from trainers.camvid import CamVid
 from trainers.recipe import SegmenterRecipe
-from trainers.segmentation import _batch, score, train_segmenter
+from trainers.segmentation import score
+from trainers.segmenter import SegmenterTrainer, _batch, train_segmenter
 
 ROOT = Path(__file__).parents[2]
 
