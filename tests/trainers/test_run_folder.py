@@ -1,7 +1,7 @@
 """A run's folder: what goes on must be the run, one training at a time is in it, and disks fail in sentences."""
 
-import multiprocessing
 import os
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import yaml
 
 from models.bundle import CARD, ZOO
 from sim_bridge.errors import ImageError, UsageError
+from tests.trainers import group_processes as gp
 from tests.trainers.camvid_tree import draw_camvid
 from tests.trainers.command_line import CommandLine
 from trainers.camvid import CamVid
@@ -21,8 +22,6 @@ from trainers.run_folder import RunFolder
 from trainers.sheets import SampleSheet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-_SPAWN = multiprocessing.get_context("spawn")
 
 
 def with_steps(recipe: Path, *steps: int, **changes: Any) -> Path:
@@ -102,8 +101,8 @@ def hold(path: Path, said: Connection) -> None:
 
 
 def test_one_training_at_a_time_until_its_process_ends_however(tmp_path: Path) -> None:
-    ours, theirs = _SPAWN.Pipe()
-    process = _SPAWN.Process(target=hold, args=(tmp_path / "run", theirs))
+    ours, theirs = Pipe()
+    process = gp.SERVER.Process(target=hold, args=(tmp_path / "run", theirs))
     process.start()
     try:
         assert ours.recv() == "locked"
@@ -143,12 +142,8 @@ def test_a_disk_that_cannot_be_written_is_a_sentence(
     (tmp_path / "run" / "run.lock").mkdir(parents=True)  # what cannot be opened for writing, even by root
     common = ["--recipe", recipe, "--root", camvid, "--run", tmp_path / "run"]
     assert "cannot be written (Is a directory)" in command_line("image", *common).sentence
-    (tmp_path / "run" / "run.lock").rmdir()
-    (tmp_path / "run" / "samples").symlink_to("/dev/full/nowhere")
-    resumed = RunFolder(tmp_path / "run2", resume=False)
-    (resumed.path / "run.lock").symlink_to("/dev/full/nowhere")
-    ended = command_line("image", "--recipe", recipe, "--root", camvid, "--run", resumed.path)
-    assert "cannot be written (Not a directory)" in ended.sentence
+    sheet = ["--bundle", "camvid-lite", "--root", camvid, "--sheet", recipe / "e.png"]
+    assert command_line("edges", tmp_path, *sheet).sentence.startswith(f"{recipe} cannot be used (")
 
 
 def test_a_sheet_that_fails_loses_no_steps(
