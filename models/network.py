@@ -92,6 +92,11 @@ class SFlowNetwork(nn.Module):
         self.register_buffer("hinted", hinted, persistent=False)
 
     @property
+    def takes_hints(self) -> bool:
+        """Whether the generator takes colour hints."""
+        return self.generator.hint_projection is not None
+
+    @property
     def dtype(self) -> torch.dtype:
         """Type of the weights, and so of the arithmetic."""
         return self.generator.head.weight.dtype
@@ -126,7 +131,7 @@ class SFlowNetwork(nn.Module):
             rgb: ``(N, 3, H, W)`` in -1..1; H and W multiples of 8.
             labels: uint8 ``(N, H, W)``.
         """
-        if self.generator.hint_projection is None:
+        if not self.takes_hints:
             return None
         return colour_hints(rgb, labels, self.hinted)
 
@@ -148,9 +153,24 @@ class SFlowNetwork(nn.Module):
         Returns:
             The photoreal picture, uint8 ``(N, H, W, 3)``, and the edge map the generator saw, uint8 ``(N, H, W)``.
         """
+        return self.translate_edges(self.operator(rgb), labels, weights, rgb)
+
+    @torch.inference_mode()
+    def translate_edges(
+        self, edges: Tensor, labels: Tensor, weights: Tensor | None = None, hints_from: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As :meth:`translate`, with an edge map of one's own, ``(N, P, H, W)`` in 0..1.
+
+        Args:
+            edges: What DNED is shown.
+            labels: As there.
+            weights: As there.
+            hints_from: The picture that gives the colour hints, where the network takes them; None for no hints.
+        """
         h, w = labels.shape[1:]
-        padded_labels, edges = pad_to_stride(labels, self.operator(rgb).to(self.dtype))
-        out = self(padded_labels, edges, weights, self.hints_of_pixels(rgb, padded_labels))
+        padded_labels, padded = pad_to_stride(labels, edges.to(self.dtype))
+        hints = None if hints_from is None else self.hints_of_pixels(hints_from, padded_labels)
+        out = self(padded_labels, padded, weights, hints)
         return to_pixels(out.image[:, :, :h, :w]), edges_to_pixels(out.edges[:, :, :h, :w])
 
     def hints_of_pixels(self, rgb: Tensor, padded_labels: Tensor) -> Tensor | None:
@@ -158,7 +178,7 @@ class SFlowNetwork(nn.Module):
 
         In float32 whatever the network's type: they are means of many numbers.
         """
-        if self.generator.hint_projection is None:
+        if not self.takes_hints:
             return None
         picture = rgb.permute(0, 3, 1, 2).float().div(127.5).sub(1)
         bottom, right = (padded_labels.shape[i] - picture.shape[i + 1] for i in (1, 2))

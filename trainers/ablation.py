@@ -19,6 +19,7 @@ from sim_bridge.errors import SimBridgeError, UsageError
 from sim_bridge.sheet import SheetRow, contact_sheet, write_sheet
 from sim_bridge.sheet_rows import spread_evenly
 from trainers.data_sets import open_data
+from trainers.edge_augmentation import EdgeAugmentation
 from trainers.evaluate import evaluate, generate, validation_photographs
 from trainers.export import TrainedRun
 from trainers.recipe import ImageRecipe, LossWeights, Stage, dump_recipe
@@ -34,6 +35,9 @@ RESULTS: Final = "ablation.json"
 SHEET: Final = "ablation.png"
 COLUMNS: Final = ("judge_mean_iou", "judge_accuracy", "frechet", "sharpness", "pxy", "psnr", "ssim")
 """Scores of the table, of :class:`~trainers.evaluate.Evaluation`."""
+DEGRADED: Final = "degraded"
+"""Scores with edges degraded as a render's could be, which is where DNED is needed: a mapping beside the others."""
+DEGRADED_COLUMNS: Final = ("judge_mean_iou", "frechet")
 _SHEET_ROWS: Final = 4
 
 
@@ -106,17 +110,27 @@ def run_ablation(
     opened = None if judge is None else Judge.load(judge)  # before hours of training: it may be missing
     _train_all(chosen, root, folder, together, threads)
     scores = _score_all(chosen, root, folder, opened, every)
+    if (folder / RESULTS).is_file():  # of variants that were not asked for this time
+        earlier = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+        same = {k: row for k, row in earlier.items() if row.get("pictures") == scores[next(iter(chosen))]["pictures"]}
+        scores = {**same, **scores, PHOTOGRAPHS: scores.pop(PHOTOGRAPHS)}  # the last row
     (folder / RESULTS).write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     return scores
 
 
 def table(scores: Mapping[str, Mapping[str, Any]]) -> str:
     """The scores as a Markdown table, one variant a row."""
-    columns = [c for c in COLUMNS if any(row.get(c) is not None for row in scores.values())]
+    flat = {name: _flat(row) for name, row in scores.items()}
+    wanted = [*COLUMNS, *(f"{DEGRADED}: {c}" for c in DEGRADED_COLUMNS)]
+    columns = [c for c in wanted if any(row.get(c) is not None for row in flat.values())]
     head = ["variant", *columns]
-    rows = [[name, *(_cell(row.get(c)) for c in columns)] for name, row in scores.items()]
+    rows = [[name, *(_cell(row.get(c)) for c in columns)] for name, row in flat.items()]
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {**row, **{f"{DEGRADED}: {name}": value for name, value in row.get(DEGRADED, {}).items()}}
 
 
 def _cell(value: float | None) -> str:
@@ -242,8 +256,11 @@ def _score_all(
     rows = [SheetRow(p.name, {PHOTOGRAPHS: p.rgb}) for p in photographs]
     scores: dict[str, dict[str, Any]] = {}
     for name in chosen:
-        pictures = generate(TrainedRun.load(folder / name).network(data.classes), photographs)
+        network = TrainedRun.load(folder / name).network(data.classes)
+        pictures = generate(network, photographs)
         scores[name] = evaluate(photographs, pictures, 0, judge, data.classes).rounded()
+        harder = generate(network, photographs, degradation=first.edge_augmentation or EdgeAugmentation())
+        scores[name][DEGRADED] = evaluate(photographs, harder, 0, judge, data.classes).rounded()
         rows = [SheetRow(r.caption, {**r.images, name: g}) for r, g in zip(rows, pictures, strict=True)]
     scores[PHOTOGRAPHS] = _own_scores(scores[next(iter(chosen))])
     columns = (*chosen, PHOTOGRAPHS)

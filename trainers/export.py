@@ -25,13 +25,21 @@ from trainers.segmentation import Judge
 def score_network(
     network: SFlowNetwork, data: DataSet, judge: Judge | None, seeds: list[int], every: int
 ) -> dict[str, Any]:
-    """Evaluations by style seed, and how far the seeds' pictures lie apart."""
+    """Evaluations by style seed, and how far the seeds' pictures lie apart.
+
+    A network that takes colour hints gets those of the pictures that are seen, which are the very pictures to be made
+    where there are no renders; so its first seed is scored without hints, too.
+    """
     photographs = validation_photographs(data, every)
+    first = seeds[0]
     by_seed = {seed: generate(network, photographs, seed) for seed in seeds}
     result: dict[str, Any] = {
         f"seed_{seed}": evaluate(photographs, pictures, seed, judge, data.classes).rounded()
         for seed, pictures in by_seed.items()
     }
+    if network.takes_hints:
+        pictures = generate(network, photographs, first, hints=False)
+        result[f"seed_{first}_without_hints"] = evaluate(photographs, pictures, first, judge, data.classes).rounded()
     if len(seeds) > 1:
         result["smallest_style_difference"] = round(style_differences(by_seed), 2)
     return result

@@ -65,6 +65,8 @@ def test_variants_are_trained_scored_and_tabled(recipe: Path, camvid: Path, tmp_
     scores = json.loads((tmp_path / "runs" / "ablation.json").read_text())
     assert list(scores) == [FULL, "no_dned", PHOTOGRAPHS]
     assert done.stdout.strip() == table(scores)
+    assert "judge" not in table(scores)  # there was none
+    assert scores[FULL]["degraded"]["psnr"] != scores[FULL]["psnr"]
     assert (tmp_path / "runs" / "ablation.png").is_file()
     networks = [TrainedRun.load(tmp_path / "runs" / name) for name in (FULL, "no_dned")]
     assert [n.recipe.uses_dned for n in networks] == [True, False]
@@ -76,6 +78,12 @@ def test_variants_are_trained_scored_and_tabled(recipe: Path, camvid: Path, tmp_
     again = run_cli("ablation", *options)
     assert (again.returncode, again.stdout) == (0, done.stdout)
     assert {path: path.stat().st_mtime_ns for path in before} == before  # what is done is not done again
+
+    third = run_cli("ablation", *[o.replace("full,no_dned", "no_perceptual") for o in options])
+    assert third.returncode == 0, third.stderr
+    merged = json.loads((tmp_path / "runs" / "ablation.json").read_text())
+    assert list(merged) == [FULL, "no_dned", "no_perceptual", PHOTOGRAPHS]
+    assert merged[FULL] == scores[FULL]
 
     other = run_cli("ablation", *options[:-8], "--steps", "4", "--only", "full")
     assert other.returncode == 2
