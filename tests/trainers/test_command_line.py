@@ -156,7 +156,7 @@ def test_networks_that_do_not_fit_are_one_line(recipe: Path, camvid: Path, tmp_p
 def test_a_lost_process_is_told_without_gloos_decoration() -> None:
     said = (
         "[/__w/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:40110."
-        " This is typically caused by a remote worker crashing. Check the logs of the remote worker before reporting. GLHF!"
+        " This is typically caused by a remote worker crashing. Check the logs of the remote worker before reporting."
     )
     sentence = _why_lost(0, 2, RuntimeError(said))
     assert "process 0 of 2 lost the others (Connection closed by peer [127.0.0.1]:40110): see" in sentence
