@@ -363,7 +363,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as e:
-        raise UsageError(f"recipe {path} is not YAML ({' '.join(str(e).split())}): mend it") from e
+        raise UsageError(f"recipe {path} is not YAML ({_yaml_reason(e)}): mend it") from e
     except UnicodeDecodeError as e:
         raise UsageError(f"recipe {path} is not UTF-8 (byte {e.start} is {e.object[e.start]:#x}): save it so") from e
     except OSError as e:
@@ -371,6 +371,13 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise UsageError(f"recipe {path} is not a mapping of keys: mend it")
     return raw
+
+
+def _yaml_reason(error: yaml.YAMLError) -> str:
+    """What is wrong and where, without the lines that the parser draws."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return " ".join(str(error).split())
+    return f"line {error.problem_mark.line + 1}: {error.problem}"
 
 
 def _validate(kind: type[RecipeT], path: Path, raw: dict[str, Any]) -> RecipeT:

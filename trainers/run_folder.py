@@ -10,7 +10,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TextIO
 
 import torch
 from pydantic import BaseModel
@@ -35,7 +35,7 @@ def without_place(text: str) -> str:
 def first_reason(error: Exception) -> str:
     """The first thing that an error of many lines names; torch puts a heading above its list."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return lines[1] if lines[0].endswith(":") and len(lines) > 1 else lines[0]
+    return (lines[1] if lines[0].endswith(":") and len(lines) > 1 else lines[0]).rstrip(".")
 
 
 def _disk_reason(error: BaseException) -> str:
@@ -94,7 +94,8 @@ class RunFolder:
                 else f"it has no {CHECKPOINT}, so it goes on elsewhere or ended before its first; remove it if it ended"
             )
             raise UsageError(f"run folder {self.path} is not empty: {way}")
-        self.path.mkdir(parents=True, exist_ok=True)
+        if not self.resume:
+            self.path.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -111,20 +112,25 @@ class RunFolder:
         except OSError as e:
             raise UsageError(f"run folder {self.path} cannot be written ({e.strerror}): mind its rights") from e
         with file:
-            try:
-                # A record lock: processes that are forked off, as data workers are, do not inherit it and so do not
-                # keep it when this one is killed.
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as e:
-                file.seek(0)
-                holder = file.read().strip() or "another process"
-                raise UsageError(
-                    f"{holder} trains in run folder {self.path}: wait for its end, or give another --run"
-                ) from e
-            file.truncate(0)
-            file.write(f"process {os.getpid()} of {socket.gethostname()}\n")
-            file.flush()
+            self._lock(file)
             yield
+
+    def _lock(self, file: TextIO) -> None:
+        try:
+            # A record lock: processes that are forked off, as data workers are, do not inherit it and so do not keep
+            # it when this one is killed.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as e:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise UsageError(
+                f"{holder} trains in run folder {self.path}: wait for its end, or give another --run"
+            ) from e
+        except OSError as e:  # some network file systems have no locks
+            _log.warning("%s cannot be locked (%s): see that no other training is in it", self.path, e.strerror)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} of {socket.gethostname()}\n")
+        file.flush()
 
     # Taking up
 

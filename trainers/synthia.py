@@ -128,7 +128,7 @@ def _pair_view(package: Path, view: str, belonging: Callable[[list[str]], list[s
     names = sorted({p.stem for p in (*images, *labels)})
     mine = set(belonging(names))
     if not images and (mine or not names):
-        return Listing([], [Problem(pictures, _missing_view(package, view, len(mine)))])
+        return Listing([], [Problem(pictures, _missing_view(package, view, len(labels)))])
     return pair_up(
         (p for p in images if p.stem in mine),
         (p for p in labels if p.stem in mine),
@@ -137,9 +137,9 @@ def _pair_view(package: Path, view: str, belonging: Callable[[list[str]], list[s
 
 
 def _missing_view(package: Path, view: str, labelled: int) -> MissingViewError:
-    where = f"view {view}" if view else "RGB"
-    there = f"labels of {labelled} frames alone" if labelled else ", ".join(_views(package)) or "nothing"
+    where = f"of view {view}" if view else "in RGB"
+    there = f"labels of {labelled} frames alone" if labelled else ", ".join(_views(package)) or "nothing else"
     return MissingViewError(
-        f"{package} holds no pictures of {where}, there is {there}: unpack the download again, name in data.views what"
+        f"{package} holds no pictures {where} (it holds {there}): unpack the download again, name in data.views what"
         " there is, or leave it out with data.exclude"
     )

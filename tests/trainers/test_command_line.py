@@ -59,7 +59,7 @@ def test_recipe_values_that_cannot_be_are_named(
     ("content", "sentence"),
     [
         (b"name: caf\xe9\n", "is not UTF-8 (byte 9 is 0xe9): save it so"),
-        (b"a: [1, 2\nb: {\n", "is not YAML (while parsing a flow sequence in"),
+        (b"a: [1, 2\nb: {\n", "is not YAML (line 2: expected ',' or ']'"),
     ],
 )
 def test_a_recipe_that_is_no_text_or_no_yaml_is_one_line(

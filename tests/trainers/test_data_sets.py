@@ -161,7 +161,9 @@ def test_a_missing_file_of_synthia_moves_no_other_to_the_other_side(tmp_path: Pa
         Synthia(tmp_path / "GT", "train")
 
 
-@pytest.mark.parametrize(("half", "says"), [("RGB", "there is labels of 9 frames alone"), ("", "there is nothing")])
+@pytest.mark.parametrize(
+    ("half", "says"), [("RGB", "(it holds labels of 10 frames alone)"), ("", "in RGB (it holds nothing else)")]
+)
 def test_half_a_download_of_synthia_does_not_vanish(tmp_path: Path, half: str, says: str) -> None:
     root = draw_sequences(tmp_path)
     fog = root / "SYNTHIA-SEQS-06-FOG"
@@ -184,7 +186,7 @@ def test_a_view_that_synthia_does_not_have_is_named_with_those_it_has(tmp_path: 
     for split in ("train", "val"):
         problems = open_data(recipe, root, split, strict=False).problems
         assert [p.kind for p in problems] == ["missing view"] * 2
-        assert "view Stereo_Right/Omni_B, there is Stereo_Left/Omni_F, Stereo_Right/Omni_F" in str(problems[0].error)
+        assert "view Stereo_Right/Omni_B (it holds Stereo_Left/Omni_F, Stereo_Right/Omni_F)" in str(problems[0].error)
     with pytest.raises(MissingViewError, match=r"Omni_B.*and 1 more problem"):
         open_data(recipe, root, "train")
 

@@ -1,5 +1,6 @@
 """A run's folder: what goes on must be the run, one training at a time is in it, and disks fail in sentences."""
 
+import errno
 import os
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -115,6 +116,17 @@ def test_one_training_at_a_time_until_its_process_ends_however(tmp_path: Path) -
     with folder.locked():
         assert (tmp_path / "run" / "run.lock").read_text().startswith(f"process {os.getpid()} of ")
     RunFolder(tmp_path / "run", resume=False)  # a lock alone is no run
+
+
+def test_a_file_system_without_locks_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("trainers.run_folder.fcntl.lockf", refuse)
+    with RunFolder(tmp_path / "run", resume=False).locked():
+        assert "cannot be locked (No locks available): see that no other" in caplog.text
 
 
 def test_a_full_disk_is_a_sentence_and_leaves_nothing_half_written(tmp_path: Path) -> None:
