@@ -116,8 +116,12 @@ class SFlowNetwork(nn.Module):
             weights: Ensemble weights ``(N, 6)``; None for the learned ones.
             hints: Colour hints, see :meth:`hints_of`; None for none.
         """
-        seen = torch.sigmoid(self.dned(edges, weights).fused) if self.uses_dned else edges
+        seen = self.edges_shown(edges, weights)
         return Rendering(self.generator(labels, seen, self.style_vector(weights), hints), seen)
+
+    def edges_shown(self, edges: Tensor, weights: Tensor | None = None) -> Tensor:
+        """What the generator is shown of E ``(N, P, H, W)``: DNED's ensemble in 0..1, or E where DNED is not used."""
+        return torch.sigmoid(self.dned(edges, weights).fused) if self.uses_dned else edges
 
     @property
     def device(self) -> torch.device:

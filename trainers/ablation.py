@@ -18,6 +18,7 @@ from typing import Any, Final
 from sim_bridge.errors import SimBridgeError, UsageError
 from sim_bridge.sheet import SheetRow, contact_sheet, write_sheet
 from sim_bridge.sheet_rows import spread_evenly
+from sim_bridge.signals import on_signals
 from trainers.data_sets import open_data
 from trainers.edge_augmentation import EdgeAugmentation
 from trainers.evaluate import evaluate, generate, validation_photographs
@@ -25,7 +26,6 @@ from trainers.export import TrainedRun
 from trainers.recipe import ImageRecipe, LossWeights, Stage, dump_recipe
 from trainers.run_folder import CHECKPOINT, RunFolder
 from trainers.segmentation import Judge
-from trainers.signals import stopped_by_signals
 
 _log = logging.getLogger(__name__)
 
@@ -191,7 +191,7 @@ def _keep_recipe(file: Path, recipe: ImageRecipe) -> None:
 
 def _train_all(chosen: Mapping[str, ImageRecipe], root: Path, folder: Path, together: int, threads: int) -> None:
     trainings = _Trainings(root, folder, threads)
-    with stopped_by_signals(trainings.stop), ThreadPoolExecutor(together) as pool:
+    with on_signals(trainings.stop), ThreadPoolExecutor(together) as pool:
         for future in [pool.submit(trainings.run, name, recipe.steps) for name, recipe in chosen.items()]:
             future.result()
     if trainings.stopping:

@@ -92,9 +92,8 @@ def maps_of(network: SFlowNetwork, scene: Scene) -> Maps:
     rgb, labels = torch.from_numpy(scene.rgb)[None], torch.from_numpy(scene.labels)[None]
     _, padded = pad_to_stride(labels, network.operator(rgb).to(network.dtype))
     height, width = scene.labels.shape
-    ensemble = torch.sigmoid(network.dned(padded).fused) if network.uses_dned else padded
-    seen, fused = (edges_to_pixels(planes[:, :, :height, :width])[0].numpy() for planes in (padded, ensemble))
-    return Maps(seen, fused)
+    both = (padded, network.edges_shown(padded))
+    return Maps(*(edges_to_pixels(planes[:, :, :height, :width])[0].numpy() for planes in both))
 
 
 def statistics(maps: Iterable[ByteArray], labels: Iterable[ByteArray], classes: Sequence[str]) -> EdgeStatistics:

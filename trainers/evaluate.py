@@ -128,8 +128,7 @@ def generate_plain(network: SFlowNetwork, photographs: Sequence[Photograph]) -> 
 def edge_maps(network: SFlowNetwork, photograph: Photograph) -> tuple[ByteArray, ByteArray]:
     """E of the picture that is seen and what the generator sees of it (DNED's ensemble), uint8 ``(H, W)``."""
     e = network.operator(_inputs(network, photograph)[0]).to(network.dtype)
-    ensemble = torch.sigmoid(network.dned(e).fused) if network.uses_dned else e
-    return edges_to_pixels(e)[0].cpu().numpy(), edges_to_pixels(ensemble)[0].cpu().numpy()
+    return edges_to_pixels(e)[0].cpu().numpy(), edges_to_pixels(network.edges_shown(e))[0].cpu().numpy()
 
 
 def evaluate(

@@ -33,6 +33,7 @@ from models.network import SFlowNetwork
 from models.published import WeightsError
 from models.style import draw_weights, style_offsets
 from sim_bridge.errors import UsageError
+from sim_bridge.signals import on_signals
 from trainers.board import Board
 from trainers.data import VOID
 from trainers.device import peak_memory, pick_device
@@ -46,7 +47,6 @@ from trainers.run_folder import RunFolder, first_reason
 from trainers.sampling import Batch
 from trainers.segmentation import load_segmenter
 from trainers.sheets import SampleSheet
-from trainers.signals import stopped_by_signals
 from trainers.streaming import make_sampler
 
 _log = logging.getLogger(__name__)
@@ -244,22 +244,12 @@ class ImageTrainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Takes up a checkpoint.
-
-        Raises:
-            UsageError: It is of other networks than the recipe's.
-        """
-        try:
-            for name in ("network", "average", "discriminator", "optimiser_g", "optimiser_d"):
-                getattr(self, name).load_state_dict(state[name])
-            self.sampler.restore(state["sampler"])
-            self.style_rng.set_state(state["style_rng"])
-            self.step = state["step"]
-        except (RuntimeError, ValueError, TypeError, KeyError) as e:
-            raise UsageError(
-                f"checkpoint {self.folder.checkpoint} is not of recipe {self.recipe.name!r} ({first_reason(e)}): give"
-                " its own"
-            ) from e
+        """Takes up a checkpoint; see :class:`~trainers.run_folder.Resumable`."""
+        for name in ("network", "average", "discriminator", "optimiser_g", "optimiser_d"):
+            getattr(self, name).load_state_dict(state[name])
+        self.sampler.restore(state["sampler"])
+        self.style_rng.set_state(state["style_rng"])
+        self.step = state["step"]
         self.average_steps = state.get("average_steps", self.step)  # older checkpoints do not tell
 
     def start_from(self, bundle: Path) -> None:
@@ -312,7 +302,7 @@ class ImageTrainer:
             LostProcessError: Another process failed.
         """
         recipe, stopping, progress = self.recipe, self.group.any(self._stopping), self._progress(board)
-        with stopped_by_signals(self.stop), closing(self.sampler):
+        with on_signals(self.stop), closing(self.sampler):
             while self.step < recipe.steps and not stopping:
                 stage = recipe.stage_at(self.step)
                 self.train_step(stage)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -106,9 +107,9 @@ class PairedImages(DataSet):
         """Name of the sample of a picture."""
         return image.stem
 
+    @abstractmethod
     def label_map(self, labels: Path) -> LabelMap:
         """What the ids of a label file mean, in the data set's classes."""
-        raise NotImplementedError
 
     def inspect(self, index: int) -> Inspection:
         """Reads one sample; see :meth:`DataSet.inspect`."""

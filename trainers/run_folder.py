@@ -163,7 +163,12 @@ class RunFolder:
         state = self.load()
         if not may_differ:
             self._refuse_other_data(state)
-        trainer.restore(state)
+        try:
+            trainer.restore(state)
+        except (RuntimeError, ValueError, TypeError, KeyError) as e:
+            raise UsageError(
+                f"checkpoint {self.checkpoint} is not of recipe {recipe.name!r} ({first_reason(e)}): give its own"
+            ) from e
         if trainer.step > recipe.steps:
             raise UsageError(
                 f"run {self.path} is at step {trainer.step}, and recipe {recipe.name!r} ends at step {recipe.steps}:"

@@ -16,16 +16,16 @@ from models.bundle import CARD, Bundle, Card, load_bundle, save_bundle
 from models.published import WeightsError
 from models.segmenter import SEGMENTERS, PSPNetSegmenter, Segmenter, backbone_file, load_backbone
 from sim_bridge.errors import UsageError
+from sim_bridge.signals import on_signals
 from trainers.data import VOID, DataSet, Photograph, in_threads
 from trainers.data_sets import open_data
 from trainers.device import pick_device
 from trainers.guard import ADVICE, bad_weight
 from trainers.recipe import ColourAugmentation, SegmenterRecipe
 from trainers.report import Collector, Progress, TrainingError, check_finite
-from trainers.run_folder import RunFolder, first_reason
+from trainers.run_folder import RunFolder
 from trainers.sampling import coloured, draw_place
 from trainers.segmentation import IGNORE_RULE, predict, score
-from trainers.signals import stopped_by_signals
 
 _log = logging.getLogger(__name__)
 
@@ -64,21 +64,11 @@ class SegmenterTrainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Takes up a checkpoint.
-
-        Raises:
-            UsageError: It is of another network than the recipe's.
-        """
-        try:
-            self.network.load_state_dict(state["network"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.rng.bit_generator.state = state["rng"]
-            self.step = state["step"]
-        except (RuntimeError, ValueError, TypeError, KeyError) as e:
-            raise UsageError(
-                f"checkpoint {self.folder.checkpoint} is not of recipe {self.recipe.name!r} ({first_reason(e)}): give"
-                " its own"
-            ) from e
+        """Takes up a checkpoint; see :class:`~trainers.run_folder.Resumable`."""
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.rng.bit_generator.state = state["rng"]
+        self.step = state["step"]
 
     def stop(self) -> None:
         """Lets the step in progress finish, then saves and stops."""
@@ -97,7 +87,7 @@ class SegmenterTrainer:
         progress = Progress(self.folder.path, recipe.steps, self.step, images=recipe.batch)
         weights = _class_weights(samples, len(self.classes), self.classes.index(VOID)).to(self.device)
         stopping = self._stopping
-        with stopped_by_signals(self.stop):
+        with on_signals(self.stop):
             while self.step < recipe.steps and not stopping:
                 self.train_step(samples, weights)
                 self.step += 1

@@ -6,17 +6,18 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from models.bundle import CARD, load_bundle, save_bundle
 from models.segmenter import UNetSegmenter
 from sim_bridge.errors import UsageError
 from tests.trainers.command_line import CommandLine
+from tests.trainers.recipes import changed_recipe
 from tests.trainers.test_image import trainer
 from trainers.camvid import CamVid
 from trainers.evaluate import evaluate
 from trainers.processes import _why_lost
 from trainers.recipe import ImageRecipe, load_recipe
+from trainers.run_folder import RunFolder
 from trainers.segmentation import Judge
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -44,12 +45,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
         ({"xyzzy": 2}, "xyzzy: unknown key, leave it out"),
     ],
 )
-def test_recipe_values_that_cannot_be_are_named(
-    recipe: Path, tmp_path: Path, changes: dict[str, Any], sentence: str
-) -> None:
-    raw = {k: v for k, v in yaml.safe_load(recipe.read_text()).items() if not k.startswith("discriminator")}
-    path = tmp_path / "changed.yaml"
-    path.write_text(yaml.safe_dump(raw | changes))
+def test_recipe_values_that_cannot_be_are_named(recipe: Path, changes: dict[str, Any], sentence: str) -> None:
+    path = changed_recipe(recipe, changes)
     with pytest.raises(UsageError) as refused:
         load_recipe(ImageRecipe, str(path))
     assert sentence in str(refused.value) and "\n" not in str(refused.value)
@@ -150,7 +147,7 @@ def test_networks_that_do_not_fit_are_one_line(recipe: Path, camvid: Path, tmp_p
     with pytest.raises(
         UsageError, match=r"is not of recipe 'tiny' \((Missing|Unexpected|size mismatch)[^\n]*: give its own$"
     ):
-        other.restore(made.folder.load())
+        RunFolder(tmp_path / "run", resume=True).take_up(other, other.recipe, may_differ=True)
 
 
 def test_a_lost_process_is_told_without_gloos_decoration() -> None:
