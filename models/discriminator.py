@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -68,7 +69,7 @@ class Judgement(NamedTuple):
     features: list[Tensor]
 
 
-class Discriminator(nn.Module):
+class Discriminator(nn.Module, ABC):
     """Base of the discriminators.
 
     Attributes:
@@ -77,6 +78,7 @@ class Discriminator(nn.Module):
 
     planes: int
 
+    @abstractmethod
     def forward(self, labels: Tensor, image: Tensor, edges: Tensor | None = None) -> list[Judgement]:
         """Judges a batch.
 
@@ -88,7 +90,6 @@ class Discriminator(nn.Module):
         Returns:
             The judgements of D_1..D_k.
         """
-        raise NotImplementedError
 
 
 class PatchDiscriminator(Discriminator):

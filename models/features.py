@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -20,12 +21,12 @@ PIX2PIXHD_WEIGHTS: Final = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
 """Factors of these five slices in pix2pixHD and vid2vid; eq. 6 has 1/P for each."""
 
 
-class FeatureNetwork(nn.Module):
+class FeatureNetwork(nn.Module, ABC):
     """A trained network that gives features of a picture."""
 
+    @abstractmethod
     def features(self, image: Tensor) -> list[Tensor]:
         """Feature maps of RGB ``(N, 3, H, W)`` in -1..1, fine to coarse."""
-        raise NotImplementedError
 
 
 class ImageNetNormalisation(nn.Module):

@@ -1,7 +1,7 @@
 """The conditional generator G(s, e): labels and one edge map to a photograph (S-Flow GAN, section 3.2), in three tiers.
 
 It sees the labels, their boundary and one edge map, by option the style vector that the map was made with and coarse
-colour hints; no pixel of the CG picture itself reaches it.
+colour hints (means of 8x8 pixels); nothing finer of the CG picture reaches it.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class Generator(nn.Module):
             labels: uint8 ``(N, H, W)`` class ids; H and W multiples of 16.
             edges: ``(N, P, H, W)`` in 0..1.
             style: ``(N, S)`` where the network has a style input; None for zeros.
-            hints: ``(N, 4, H / 8, W / 8)`` where it takes colour hints; None for none.
+            hints: ``(N, 4, H / 8, W / 8)`` where it takes colour hints; None for zeros, as dropped in training.
 
         Returns:
             RGB ``(N, 3, H, W)`` in -1..1.
@@ -180,14 +180,17 @@ class Generator(nn.Module):
         at8 = self.labels8(embedded[:, :, inner:-inner, inner:-inner])
         if self.style_projection is not None and style is not None:
             at8 = at8 + self.style_projection(STYLE_GAIN * style.to(at8.dtype))[:, :, None, None]
-        if self.hint_projection is not None and hints is not None:
+        if self.hint_projection is not None and self.hint_up is not None:
+            if hints is None:
+                hints = at8.new_zeros(len(at8), HINT_CHANNELS, *at8.shape[2:])
             at8 = at8 + self.hint_projection(hints.to(at8.dtype))
         at8 = F.relu(at8)
         x = self.trunk16(x, F.relu(self.labels16(at8)))
         x = self.trunk8(self.up8(x, x8), at8)
         x = self.out4(self.up4(x, x4))
         x = self.up2(x, x2)
-        if self.hint_up is not None and hints is not None:
+        if self.hint_up is not None:
+            assert hints is not None
             x = x + F.interpolate(self.hint_up(hints.to(x.dtype)), scale_factor=HINT_STRIDE // 2, mode="nearest")
         x = self.out2(x)
         return torch.tanh(self.tail(concatenate([self.enlarge(self.head(x), MARGIN), fine])))

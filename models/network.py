@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.dned import DNED, SIDES, STRIDE, EdgeEnsemble
+from models.dned import DNED, SIDES, STRIDE
 from models.edges import EdgeSettings, LaplacianEdges
 from models.generator import TIERS, Generator
 from models.hints import colour_hints
@@ -22,12 +22,10 @@ class Rendering(NamedTuple):
     Attributes:
         image: RGB ``(N, 3, H, W)`` in -1..1.
         edges: The edge map the generator saw, ``(N, P, H, W)`` in 0..1.
-        ensemble: DNED's logits.
     """
 
     image: Tensor
     edges: Tensor
-    ensemble: EdgeEnsemble
 
 
 class SFlowNetwork(nn.Module):
@@ -43,6 +41,8 @@ class SFlowNetwork(nn.Module):
         style_reach: Share of the spread with which style seeds draw, by axis (``models.style.AXES``): less where a
             judge reads the pictures worse; empty for all of it.
         hint_classes: Ids of the classes that give colour hints (:mod:`models.hints`); empty, the paper's, for none.
+        uses_dned: Show the generator DNED's ensemble; otherwise E(x) itself, as in phase 1 (an ablation of the paper's
+            network).
 
     Raises:
         ValueError: Unknown tier, a reach for another number of axes, or hints of classes that there are not.
@@ -59,6 +59,7 @@ class SFlowNetwork(nn.Module):
         style_input: bool = False,
         style_reach: Sequence[float] = (),
         hint_classes: Sequence[int] = (),
+        uses_dned: bool = True,
     ) -> None:
         super().__init__()
         if tier not in TIERS:
@@ -75,7 +76,9 @@ class SFlowNetwork(nn.Module):
             "style_input": style_input,
             "style_reach": list(style_reach),
             "hint_classes": list(hint_classes),
+            "uses_dned": uses_dned,
         }
+        self.uses_dned = uses_dned
         self.style_spread = float(style_spread)
         self.seed_spread = [self.style_spread * float(share) for share in style_reach or [1.0] * len(AXES)]
         """Spread of the ensemble weights drawn for style seeds other than 0, by axis."""
@@ -89,6 +92,11 @@ class SFlowNetwork(nn.Module):
         self.register_buffer("hinted", hinted, persistent=False)
 
     @property
+    def takes_hints(self) -> bool:
+        """Whether the generator takes colour hints."""
+        return self.generator.hint_projection is not None
+
+    @property
     def dtype(self) -> torch.dtype:
         """Type of the weights, and so of the arithmetic."""
         return self.generator.head.weight.dtype
@@ -100,7 +108,7 @@ class SFlowNetwork(nn.Module):
     def forward(
         self, labels: Tensor, edges: Tensor, weights: Tensor | None = None, hints: Tensor | None = None
     ) -> Rendering:
-        """Phases 2 and 3: the generator sees DNED's ensemble.
+        """The generator sees DNED's ensemble, as in phases 2 and 3, or E(x) where DNED is not used.
 
         Args:
             labels: uint8 ``(N, H, W)``; H and W multiples of 32.
@@ -108,9 +116,12 @@ class SFlowNetwork(nn.Module):
             weights: Ensemble weights ``(N, 6)``; None for the learned ones.
             hints: Colour hints, see :meth:`hints_of`; None for none.
         """
-        ensemble = self.dned(edges, weights)
-        fused = torch.sigmoid(ensemble.fused)
-        return Rendering(self.generator(labels, fused, self.style_vector(weights), hints), fused, ensemble)
+        seen = self.edges_shown(edges, weights)
+        return Rendering(self.generator(labels, seen, self.style_vector(weights), hints), seen)
+
+    def edges_shown(self, edges: Tensor, weights: Tensor | None = None) -> Tensor:
+        """What the generator is shown of E ``(N, P, H, W)``: DNED's ensemble in 0..1, or E where DNED is not used."""
+        return torch.sigmoid(self.dned(edges, weights).fused) if self.uses_dned else edges
 
     @property
     def device(self) -> torch.device:
@@ -124,7 +135,7 @@ class SFlowNetwork(nn.Module):
             rgb: ``(N, 3, H, W)`` in -1..1; H and W multiples of 8.
             labels: uint8 ``(N, H, W)``.
         """
-        if self.generator.hint_projection is None:
+        if not self.takes_hints:
             return None
         return colour_hints(rgb, labels, self.hinted)
 
@@ -146,9 +157,24 @@ class SFlowNetwork(nn.Module):
         Returns:
             The photoreal picture, uint8 ``(N, H, W, 3)``, and the edge map the generator saw, uint8 ``(N, H, W)``.
         """
+        return self.translate_edges(self.operator(rgb), labels, weights, rgb)
+
+    @torch.inference_mode()
+    def translate_edges(
+        self, edges: Tensor, labels: Tensor, weights: Tensor | None = None, hints_from: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As :meth:`translate`, with an edge map of one's own, ``(N, P, H, W)`` in 0..1.
+
+        Args:
+            edges: What DNED is shown.
+            labels: As there.
+            weights: As there.
+            hints_from: The picture that gives the colour hints, where the network takes them; None for no hints.
+        """
         h, w = labels.shape[1:]
-        padded_labels, edges = pad_to_stride(labels, self.operator(rgb).to(self.dtype))
-        out = self(padded_labels, edges, weights, self.hints_of_pixels(rgb, padded_labels))
+        padded_labels, padded = pad_to_stride(labels, edges.to(self.dtype))
+        hints = None if hints_from is None else self.hints_of_pixels(hints_from, padded_labels)
+        out = self(padded_labels, padded, weights, hints)
         return to_pixels(out.image[:, :, :h, :w]), edges_to_pixels(out.edges[:, :, :h, :w])
 
     def hints_of_pixels(self, rgb: Tensor, padded_labels: Tensor) -> Tensor | None:
@@ -156,7 +182,7 @@ class SFlowNetwork(nn.Module):
 
         In float32 whatever the network's type: they are means of many numbers.
         """
-        if self.generator.hint_projection is None:
+        if not self.takes_hints:
             return None
         picture = rgb.permute(0, 3, 1, 2).float().div(127.5).sub(1)
         bottom, right = (padded_labels.shape[i] - picture.shape[i + 1] for i in (1, 2))

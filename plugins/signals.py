@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
+from sim_bridge.signals import on_signals
 from sim_bridge.sources import Source
 
 
@@ -20,14 +19,6 @@ def stop_on_signals(source: Source) -> Iterator[threading.Event]:
         stop.set()
         source.close()
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        # In a thread: this one may hold the very lock that setting an event takes.
-        del number, frame
-        threading.Thread(target=end, name="stop").start()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    # In a thread: this one may hold the very lock that setting an event takes.
+    with on_signals(lambda: threading.Thread(target=end, name="stop").start()):
         yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -10,13 +10,11 @@ from __future__ import annotations
 import logging
 import math
 import queue
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from enum import Enum, auto
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
 import zmq
@@ -25,6 +23,7 @@ from sim_bridge.bundle_choice import BundleChoice
 from sim_bridge.frames import Kind
 from sim_bridge.latency import LatencyRecorder
 from sim_bridge.ledger import Ledger, Outcome
+from sim_bridge.signals import on_signals
 from sim_bridge.stages import BundleLoader, NetworkStage, PublishStage, ReceiveStage, Shared, TranslatorSource
 from sim_bridge.status import OutputCounts
 from sim_bridge.tap import Tap
@@ -290,23 +289,6 @@ class Bridge:
         shared.outbox.close(discard=True)
 
 
-@contextmanager
-def _signals(bridge: Bridge) -> Iterator[None]:
-    asked = 0
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        asked += 1
-        bridge.stop(drain=asked == 1)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def run_until_signalled(bridge: Bridge) -> int:
     """Runs a bridge in the main thread; the first SIGINT or SIGTERM drains, the second one discards.
 
@@ -315,5 +297,12 @@ def run_until_signalled(bridge: Bridge) -> int:
     Returns:
         The exit code of :meth:`Bridge.run`.
     """
-    with _signals(bridge):
+    asked = 0
+
+    def ask() -> None:
+        nonlocal asked
+        asked += 1
+        bridge.stop(drain=asked == 1)
+
+    with on_signals(ask):
         return bridge.run()

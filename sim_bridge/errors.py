@@ -46,6 +46,18 @@ class LabelError(SimBridgeError):
     """A class id, palette colour or taxonomy is not one this project knows."""
 
 
+class ForeignIdsError(LabelError):
+    """More of a label image than may be is outside its taxonomy.
+
+    Attributes:
+        fact: The sentence without its advice, for those whose user cannot name a taxonomy.
+    """
+
+    def __init__(self, fact: str, advice: str) -> None:
+        super().__init__(f"{fact}; {advice}")
+        self.fact = fact
+
+
 class ImageError(SimBridgeError):
     """An image file or payload cannot be decoded, or its size is out of bounds."""
 

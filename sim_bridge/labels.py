@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from sim_bridge.errors import LabelError
+from sim_bridge.errors import ForeignIdsError, LabelError
 from sim_bridge.frames import ByteArray, PixelArray
 
 Color = tuple[int, int, int]
@@ -183,7 +183,8 @@ class LabelMap:
         raw = ids.tobytes()
         strays = raw.translate(None, delete=self._known)
         if len(strays) > STRAY_SHARE * ids.size:
-            raise LabelError(_stray_sentence(self.source, strays, ids.size))
+            advice = f"name the taxonomy the ids come from ({', '.join(taxonomy_names())})"
+            raise ForeignIdsError(_stray_sentence(self.source, strays, ids.size), advice)
         labels = np.frombuffer(bytearray(raw.translate(self._translation)), dtype=np.uint8)
         return MappedLabels(labels.reshape(ids.shape), len(strays))
 
@@ -316,7 +317,7 @@ def _stray_sentence(source: Taxonomy, strays: bytes, pixels: int) -> str:
     return (
         f"class id {worst} is not in the taxonomy '{source.name}' (ids {_ranges(source)}): it is on "
         f"{_percent(int(counts[worst]), pixels)} of the pixels, strays together on {_percent(len(strays), pixels)}, "
-        f"the limit is {STRAY_SHARE:.1%}; name the taxonomy the ids come from ({', '.join(taxonomy_names())})"
+        f"the limit is {STRAY_SHARE:.1%}"
     )
 
 

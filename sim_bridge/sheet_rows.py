@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from sim_bridge.sheet import CG, EDGES, LABELS, PHOTOREAL, SheetRow, color_label
 from sim_bridge.translate import PairTranslator
 from sim_bridge.translators import Style, Translator
 from sim_bridge.translators.load import load_translator
+
+T = TypeVar("T")
 
 _LIVE_EVERY: Final = 1.0  # seconds between two rows from a running bridge, so that they differ
 
@@ -90,7 +92,7 @@ def recorded_rows(
     return SheetContent(rows, _title(translator, settings), problems)
 
 
-def spread_evenly(frames: Sequence[RecordedFrame], count: int) -> list[RecordedFrame]:
+def spread_evenly(frames: Sequence[T], count: int) -> list[T]:
     """``count`` of the frames, the first and the last among them; all when there are not more."""
     if len(frames) <= count:
         return list(frames)

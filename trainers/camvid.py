@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from sim_bridge.labels import LabelMap, taxonomy
-from trainers.data import Inspection, take_share
-from trainers.pairs import Listing, PairedImages, pair_up
+from trainers.data import Inspection
+from trainers.pairs import PairedImages, list_images, pair_up, refuse_unknown_names
 from trainers.road_lines import mark_road_lines
 
 CAMVID_CLASSES: Final = (
@@ -15,10 +15,12 @@ CAMVID_CLASSES: Final = (
     "unlabeled",
 )  # fmt: skip
 WITH_ROAD_LINES: Final = (*CAMVID_CLASSES[:-1], "road line", CAMVID_CLASSES[-1])
+DRIVES: Final = frozenset({"0001TP", "0006R0", "0016E5", "Seq05VD"})
+"""All that were published. Recipes may exclude any of them, also of a copy that holds only some."""
 
 
 class CamVid(PairedImages):
-    """CamVid in the layout ``ROOT/{train,val}/NAME.jpg`` and ``ROOT/{train,val}annot/NAME.png`` (12 classes, 480x360).
+    """CamVid: ``ROOT/{train,val}/NAME.jpg`` or ``.png`` and ``ROOT/{train,val}annot/NAME.png`` (12 classes, 480x360).
 
     Args:
         root: The data set's folder.
@@ -29,7 +31,7 @@ class CamVid(PairedImages):
         strict: Raise problems of the listing.
 
     Raises:
-        UsageError: The folder is missing or empty, or a photograph has no labels.
+        UsageError: The folder is missing or empty, a photograph has no labels, or there is no drive to exclude.
     """
 
     licence = "CC-BY-NC-4.0"
@@ -48,16 +50,18 @@ class CamVid(PairedImages):
         self.classes = WITH_ROAD_LINES if road_lines else CAMVID_CLASSES
         self._road_lines = road_lines
 
-        def belongs(file: Path) -> bool:
-            return file.suffix.lower() in {".jpg", ".png"} and file.stem.split("_")[0] not in exclude
-
         annotations = root / f"{split}annot"
-        images, labels = (sorted(filter(belongs, folder.glob("*"))) for folder in (root / split, annotations))
-        pairs, problems = pair_up(images, labels, lambda image: annotations / f"{image.stem}.png")
+        images, labels = (
+            [file for file in list_images(folder) if _drive(file) not in exclude]
+            for folder in (root / split, annotations)
+        )
+        held = {_drive(file) for folder in ("train", "val") for file in list_images(root / folder)}
+        refuse_unknown_names("exclude", set(exclude) - DRIVES, held, root)
+        listing = pair_up(images, labels, lambda image: annotations / f"{image.stem}.png")
         self._map = LabelMap.build(taxonomy("camvid"), self.classes)
         self.description = f"CamVid {split}, {share} frames, without {', '.join(exclude) or 'none'}"
         hint = "give --root the folder that holds train/ and trainannot/"
-        super().__init__(Listing(take_share(pairs, share), problems), root / split, hint, strict=strict)
+        super().__init__(listing, root / split, hint, share, strict=strict)
 
     def inspect(self, index: int) -> Inspection:
         """Reads one sample; see :meth:`DataSet.inspect`."""
@@ -71,3 +75,7 @@ class CamVid(PairedImages):
     def label_map(self, labels: Path) -> LabelMap:
         """CamVid's 12 ids."""
         return self._map
+
+
+def _drive(file: Path) -> str:
+    return file.stem.split("_")[0]

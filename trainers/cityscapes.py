@@ -9,8 +9,7 @@ from sim_bridge.captures import read_rgb
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import ByteArray
 from sim_bridge.labels import LabelMap, taxonomy
-from trainers.data import take_share
-from trainers.pairs import Listing, PairedImages, pair_up
+from trainers.pairs import PairedImages, list_images, pair_up, refuse_unknown_names
 
 CITYSCAPES_CLASSES: Final = tuple(name for _, name in sorted(taxonomy("cityscapes-train").ids.items()))
 """The 19 train classes, in the order of their train ids, and ``unlabeled``."""
@@ -36,7 +35,8 @@ class Cityscapes(PairedImages):
         strict: Raise problems of the listing.
 
     Raises:
-        UsageError: The folder is missing or empty, or a photograph or its labels are missing.
+        UsageError: The folder is missing or empty, a photograph or its labels are missing, or there is no city to
+            exclude.
     """
 
     classes = CITYSCAPES_CLASSES
@@ -50,16 +50,19 @@ class Cityscapes(PairedImages):
         photographs, annotations = root / "leftImg8bit" / split, root / "gtFine" / split
 
         def files(folder: Path, ending: str) -> list[Path]:
-            return sorted(p for p in folder.glob(f"*/*{ending}.png") if p.parent.name not in exclude)
+            found = list_images(folder, f"*/*{ending}.*", {".png"})
+            return [file for file in found if file.parent.name not in exclude]
 
         def label_of(image: Path) -> Path:
             return annotations / image.parent.name / f"{self.name_of(image)}{LABELS}.png"
 
-        pairs, problems = pair_up(files(photographs, PICTURE), files(annotations, LABELS), label_of)
+        held = {city.name for city in (root / "leftImg8bit").glob("*/*") if city.is_dir()}
+        refuse_unknown_names("exclude", exclude, held, root)
+        listing = pair_up(files(photographs, PICTURE), files(annotations, LABELS), label_of)
         self._map = LabelMap.build(taxonomy("cityscapes"), self.classes)
         self.description = f"Cityscapes {split}, {share} frames, without {', '.join(exclude) or 'none'}"
         hint = "give --root the folder that holds leftImg8bit/ and gtFine/"
-        super().__init__(Listing(take_share(pairs, share), problems), photographs, hint, strict=strict)
+        super().__init__(listing, photographs, hint, share, strict=strict)
 
     def name_of(self, image: Path) -> str:
         """``CITY_SEQ_FRAME``."""

@@ -6,6 +6,7 @@ same edge operator, bit for bit.
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from models.dned import STRIDE
 from models.edges import LaplacianEdges
+from sim_bridge.errors import SizeMismatchError
 from sim_bridge.frames import ByteArray
 from sim_bridge.preprocess import fit_labels, fit_rgb
 from trainers.problems import Problem
@@ -26,7 +28,7 @@ from trainers.problems import Problem
 T = TypeVar("T")
 
 VOID = "unlabeled"
-"""The class that counts for nothing: neither in a loss nor in a score."""
+"""The class that counts in no score, and in no segmenter's loss; a generator learns to paint it like any other."""
 
 
 class Photograph(NamedTuple):
@@ -57,7 +59,16 @@ class Photograph(NamedTuple):
         return self.rgb if self.render is None else self.render
 
     def crop_to_stride(self) -> Photograph:
-        """The middle rows and the leftmost columns, as many as the networks' stride divides."""
+        """The middle rows and the leftmost columns, as many as the networks' stride divides.
+
+        Raises:
+            SizeMismatchError: A side is shorter than the stride.
+        """
+        if min(self.size) < STRIDE:
+            raise SizeMismatchError(
+                f"picture {self.name!r} is {self.size[0]}x{self.size[1]}, and what validates must have {STRIDE} pixels"
+                " a side: leave it out, or set data.resize"
+            )
         height, width = (side // STRIDE * STRIDE for side in self.labels.shape)
         return self.cut((self.labels.shape[0] - height) // 2, 0, height, width)
 
@@ -88,6 +99,18 @@ class Inspection(NamedTuple):
 
     photograph: Photograph | None
     problems: tuple[Problem, ...]
+
+
+class Fingerprint(NamedTuple):
+    """Names of the files of a set.
+
+    Attributes:
+        pictures: How many.
+        names: SHA-256 of the pictures' names with the folders they lie in, in order.
+    """
+
+    pictures: int
+    names: str
 
 
 def take_share(items: Sequence[T], share: str) -> list[T]:
@@ -136,6 +159,11 @@ class DataSet(Sequence[Photograph]):
         if photograph is None:
             raise problems[0].error
         return photograph
+
+    def fingerprint(self) -> Fingerprint:
+        """What tells this set from another one, wherever it lies: a training goes on with the same alone."""
+        names = "\n".join("/".join(self.files_of(i)[0].parts[-2:]) for i in range(len(self)))
+        return Fingerprint(len(self), hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest())
 
     def refuse_problems(self) -> None:
         """Raises what is wrong with the listing of the files, and how much there is of it.

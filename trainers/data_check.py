@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from models.dned import STRIDE
 from sim_bridge.errors import SizeMismatchError, UsageError
 from trainers.data import DataSet, in_threads
 from trainers.data_sets import open_data
@@ -99,12 +100,24 @@ def _read(data: DataSet, index: int, recipe: DataRecipe, split: str) -> _Reading
     if photograph is None:
         return _Reading(None, np.zeros(len(data.classes), np.int64), 0, problems)
     counts = np.bincount(photograph.labels.ravel(), minlength=len(data.classes))
-    if split == "train" and (too_small := _too_small(photograph.size, recipe, data.files_of(index)[0])):
-        problems = (*problems, too_small)
+    too_small = _too_small_to_train if split == "train" else _too_small_to_validate
+    if (problem := too_small(photograph.size, recipe, data.files_of(index)[0])) is not None:
+        problems = (*problems, problem)
     return _Reading(photograph.size, counts, photograph.stray, problems)
 
 
-def _too_small(size: tuple[int, int], recipe: DataRecipe, file: Path) -> Problem | None:
+def _too_small_to_validate(size: tuple[int, int], recipe: DataRecipe, file: Path) -> Problem | None:
+    """A picture that is shorter than the networks' stride, as it is scored; see :meth:`Photograph.crop_to_stride`."""
+    if min(recipe.resize or size) >= STRIDE:
+        return None
+    sentence = (
+        f"{file} is {size[0]}x{size[1]}, and what validates must have {STRIDE} pixels a side: leave it out, or set"
+        " data.resize"
+    )
+    return Problem(file, SizeMismatchError(sentence))
+
+
+def _too_small_to_train(size: tuple[int, int], recipe: DataRecipe, file: Path) -> Problem | None:
     """A picture that a crop does not fit into; where pictures are resized the recipe itself was checked."""
     factor = 1.0 if recipe.scale is None else recipe.scale[0]
     width, height = (round(side * factor) for side in recipe.resize or size)

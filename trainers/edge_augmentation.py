@@ -6,16 +6,17 @@ the nearest that photographs have (S-Flow GAN, section 2.1).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
 
 from trainers.data import Sample
 
 BoolArray = npt.NDArray[np.bool_]
+_Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class EdgeAugmentation(BaseModel):
@@ -31,15 +32,15 @@ class EdgeAugmentation(BaseModel):
         holes: Share of the blocks of an 8x16 raster that are.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    image_threshold: float = 0.6
-    class_threshold: float = 0.6
-    speck_share: float = 0.5
-    speck_sizes: tuple[int, ...] = (6, 12, 25)
-    bare_class: float = 0.12
-    holes_share: float = 0.4
-    holes: float = 0.15
+    image_threshold: NonNegativeFloat = 0.6
+    class_threshold: NonNegativeFloat = 0.6
+    speck_share: _Share = 0.5
+    speck_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (6, 12, 25)
+    bare_class: _Share = 0.12
+    holes_share: _Share = 0.4
+    holes: _Share = 0.15
 
 
 class Degradation(NamedTuple):

@@ -27,7 +27,7 @@ from sim_bridge.recordings import RecordedFrame, Recording
 from sim_bridge.sheet_rows import spread_evenly
 from trainers.data_sets import open_data
 from trainers.evaluate import validation_photographs
-from trainers.recipe import DataRecipe
+from trainers.recipe import data_of_card
 
 SPECK_PIXELS: Final = 8
 """Connected edge pixels fewer than this are a speck."""
@@ -92,11 +92,8 @@ def maps_of(network: SFlowNetwork, scene: Scene) -> Maps:
     rgb, labels = torch.from_numpy(scene.rgb)[None], torch.from_numpy(scene.labels)[None]
     _, padded = pad_to_stride(labels, network.operator(rgb).to(network.dtype))
     height, width = scene.labels.shape
-    seen, fused = (
-        edges_to_pixels(planes[:, :, :height, :width])[0].numpy()
-        for planes in (padded, torch.sigmoid(network.dned(padded).fused))
-    )
-    return Maps(seen, fused)
+    both = (padded, network.edges_shown(padded))
+    return Maps(*(edges_to_pixels(planes[:, :, :height, :width])[0].numpy() for planes in both))
 
 
 def statistics(maps: Iterable[ByteArray], labels: Iterable[ByteArray], classes: Sequence[str]) -> EdgeStatistics:
@@ -165,12 +162,15 @@ class EdgeGap:
     Attributes:
         before: Of the operator's maps.
         after: Of DNED's.
-        photographs: Of the operator's maps of photographs: what the generator was trained on.
+        photographs: Of the operator's maps of photographs.
+        photographs_after: Of DNED's maps of photographs: what the generator was trained on from phase 2 on, so what
+            DNED's maps of renders are compared with.
     """
 
     before: EdgeStatistics
     after: EdgeStatistics
     photographs: EdgeStatistics
+    photographs_after: EdgeStatistics
 
     def rounded(self) -> dict[str, Any]:
         """As plain values with three digits."""
@@ -178,7 +178,7 @@ class EdgeGap:
             "operator": self.before.rounded(),
             "dned": self.after.rounded(),
             "gap_operator": round(self.before.gap(self.photographs), 3),
-            "gap_dned": round(self.after.gap(self.photographs), 3),
+            "gap_dned": round(self.after.gap(self.photographs_after), 3),
         }
 
 
@@ -197,7 +197,7 @@ class EdgeStudy:
 
     def compare(self, renders: Sequence[Scene]) -> EdgeGap:
         """The gap between renders and the photographs."""
-        return EdgeGap(*self._measure(renders), self.photographs)
+        return EdgeGap(*self._measure(renders), self.photographs, self.photographs_dned)
 
     def draw(self, scenes: Sequence[Scene], width: int) -> ByteArray:
         """Rows of picture, E and DNED's ensemble, uint8 ``(H, 3 * width, 3)`` RGB."""
@@ -238,7 +238,7 @@ def study_folders(
         Statistics by set, plain values.
     """
     bundle = load_bundle(bundle_name)
-    trained = DataRecipe.model_validate(bundle.card.recipe.get("data", {}) | {"edges": "photograph"})
+    trained = data_of_card(bundle.card.recipe.get("data", {}) | {"edges": "photograph"}, bundle_name)
     photographs = [Scene(p.rgb, p.labels) for p in validation_photographs(open_data(trained, root, "val"), every)]
     study = EdgeStudy(bundle.sflow, bundle.card.classes, photographs)
     result: dict[str, Any] = {

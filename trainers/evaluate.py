@@ -12,7 +12,8 @@ from torch import Tensor
 
 from models.network import SFlowNetwork, edges_to_pixels, to_pixels
 from sim_bridge.frames import ByteArray
-from trainers.data import DataSet, Photograph
+from trainers.data import DataSet, Photograph, prepare
+from trainers.edge_augmentation import EdgeAugmentation, degrade
 from trainers.metrics import frechet_distance, grid_amplitude, mean_difference, psnr, relative_sharpness, ssim
 from trainers.segmentation import Judge, deep_features, predict, score
 
@@ -33,13 +34,14 @@ class Evaluation:
         render_ssim: Likewise.
         judge_accuracy: Pixel accuracy of the judge on the generated pictures; None without a judge.
         photograph_judge_accuracy: On the photographs.
-        judge_ratio: The first over the second.
+        judge_ratio: The first over the second; None where that is 0.
         judge_mean_iou: Mean IoU of the judge on the generated pictures.
         photograph_judge_mean_iou: On the photographs.
         judge_iou: IoU by class, of the classes that occur.
         photograph_judge_iou: On the photographs.
         frechet: Fréchet distance of the judge's deep features, see :func:`~trainers.metrics.frechet_distance`.
-        photograph_frechet: Of every other photograph to the rest: smaller is hardly to be had.
+        photograph_frechet: Of the first half of the photographs to the second, other places of the same drive: a
+            scale, no floor.
     """
 
     pictures: int
@@ -77,10 +79,38 @@ def _inputs(network: SFlowNetwork, photograph: Photograph) -> tuple[Tensor, Tens
     return rgb.to(network.device), labels.to(network.device)
 
 
-def generate(network: SFlowNetwork, photographs: Sequence[Photograph], style_seed: int = 0) -> list[ByteArray]:
-    """Pictures made from the labels and edges of photographs, uint8 ``(H, W, 3)`` RGB."""
+def generate(
+    network: SFlowNetwork,
+    photographs: Sequence[Photograph],
+    style_seed: int = 0,
+    *,
+    hints: bool = True,
+    degradation: EdgeAugmentation | None = None,
+) -> list[ByteArray]:
+    """Pictures made from the labels and edges of photographs, uint8 ``(H, W, 3)`` RGB.
+
+    Args:
+        network: What makes them.
+        photographs: From what.
+        style_seed: Which version.
+        hints: Give colour hints, where the network takes them. Of photographs without renders they come from the very
+            picture that is to be made.
+        degradation: Degrade the edge maps first, as training does; the same for every network. None leaves them whole.
+    """
     weights = network.style_weights(style_seed)[None].to(network.device)
-    return [network.translate(*_inputs(network, p), weights)[0][0].cpu().numpy() for p in photographs]
+    out = []
+    for index, photograph in enumerate(photographs):
+        rgb, labels = _inputs(network, photograph)
+        edges = network.operator(rgb) if degradation is None else _degraded(network, photograph, degradation, index)
+        picture, _ = network.translate_edges(edges, labels, weights, rgb if hints else None)
+        out.append(picture[0].cpu().numpy())
+    return out
+
+
+def _degraded(network: SFlowNetwork, photograph: Photograph, settings: EdgeAugmentation, seed: int) -> Tensor:
+    rng, classes = np.random.default_rng(seed), len(network.hinted)
+    planes = degrade(prepare(photograph, network.operator), settings, classes, rng)
+    return torch.from_numpy(planes)[None].to(network.device)
 
 
 @torch.inference_mode()
@@ -96,10 +126,9 @@ def generate_plain(network: SFlowNetwork, photographs: Sequence[Photograph]) -> 
 
 @torch.inference_mode()
 def edge_maps(network: SFlowNetwork, photograph: Photograph) -> tuple[ByteArray, ByteArray]:
-    """E of the picture that is seen and DNED's ensemble of it, uint8 ``(H, W)``."""
+    """E of the picture that is seen and what the generator sees of it (DNED's ensemble), uint8 ``(H, W)``."""
     e = network.operator(_inputs(network, photograph)[0]).to(network.dtype)
-    ensemble = torch.sigmoid(network.dned(e).fused)
-    return edges_to_pixels(e)[0].cpu().numpy(), edges_to_pixels(ensemble)[0].cpu().numpy()
+    return edges_to_pixels(e)[0].cpu().numpy(), edges_to_pixels(network.edges_shown(e))[0].cpu().numpy()
 
 
 def evaluate(
@@ -136,12 +165,12 @@ def evaluate(
     labels = judge.labels_of([p.labels for p in photographs], classes)
     ours, oracle = (score(predict(judge.network, p), labels, len(judge.classes), judge.void) for p in (generated, real))
     seen, wanted = deep_features(judge.network, generated), [deep_features(judge.network, [p]) for p in real]
-    halves = [np.concatenate(half) for half in (wanted[::2], wanted[1::2]) if half]
+    halves = [np.concatenate(half) for half in (wanted[: len(wanted) // 2], wanted[len(wanted) // 2 :]) if half]
     return replace(
         base,
         judge_accuracy=ours.pixel_accuracy,
         photograph_judge_accuracy=oracle.pixel_accuracy,
-        judge_ratio=ours.pixel_accuracy / oracle.pixel_accuracy,
+        judge_ratio=ours.pixel_accuracy / oracle.pixel_accuracy if oracle.pixel_accuracy else None,
         judge_mean_iou=ours.mean_iou,
         photograph_judge_mean_iou=oracle.mean_iou,
         judge_iou=ours.by_name(judge.classes),

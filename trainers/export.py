@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
-from models.bundle import Card, load_bundle, save_bundle
+from models.bundle import CARD, Card, load_bundle, save_bundle
 from models.network import SFlowNetwork
 from sim_bridge.errors import UsageError
 from trainers.data import DataSet
 from trainers.data_sets import open_data
 from trainers.evaluate import evaluate, generate, style_differences, validation_photographs
 from trainers.image import build_network
-from trainers.recipe import DataRecipe, ImageRecipe, load_recipe
-from trainers.run_folder import RECIPE, RunFolder
+from trainers.recipe import ImageRecipe, data_of_card, load_recipe
+from trainers.run_folder import RECIPE, RunFolder, without_place
 from trainers.segmentation import Judge
 
 
 def score_network(
     network: SFlowNetwork, data: DataSet, judge: Judge | None, seeds: list[int], every: int
 ) -> dict[str, Any]:
-    """Evaluations by style seed, and how far the seeds' pictures lie apart."""
+    """Evaluations by style seed, and how far the seeds' pictures lie apart.
+
+    A network that takes colour hints gets those of the pictures that are seen, which are the very pictures to be made
+    where there are no renders; so its first seed is scored without hints, too.
+    """
     photographs = validation_photographs(data, every)
+    first = seeds[0]
     by_seed = {seed: generate(network, photographs, seed) for seed in seeds}
     result: dict[str, Any] = {
         f"seed_{seed}": evaluate(photographs, pictures, seed, judge, data.classes).rounded()
         for seed, pictures in by_seed.items()
     }
+    if network.takes_hints:
+        pictures = generate(network, photographs, first, hints=False)
+        result[f"seed_{first}_without_hints"] = evaluate(photographs, pictures, first, judge, data.classes).rounded()
     if len(seeds) > 1:
         result["smallest_style_difference"] = round(style_differences(by_seed), 2)
     return result
@@ -54,29 +65,70 @@ def score_bundle(
     trained = bundle.card.recipe.get("data", {})
     if edges == "render" and trained.get("kind") != "recordings":
         raise UsageError(f"--edges render needs recordings, and {name} was trained on photographs alone: leave it out")
-    data = open_data(DataRecipe.model_validate(trained if edges is None else trained | {"edges": edges}), root, "val")
+    data = open_data(data_of_card(trained if edges is None else trained | {"edges": edges}, name), root, "val")
     return score_network(bundle.sflow, data, _judge(judge), seeds, every)
 
 
 def _for_card(recipe: ImageRecipe) -> dict[str, Any]:
     """The recipe for a bundle's card, which is published: of absolute paths no more than the name."""
-    plain = recipe.model_dump(mode="json")
-    return {k: Path(v).name if isinstance(v, str) and Path(v).is_absolute() else v for k, v in plain.items()}
+    plain: dict[str, Any] = _published(recipe.model_dump(mode="json"))
+    return plain
 
 
-def export_run(run: Path, root: Path, target: Path, judge: str | None) -> Card:
+def _published(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _published(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_published(v) for v in value]
+    return without_place(value) if isinstance(value, str) else value
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedRun:
+    """A run of ``trainers/run.py image`` as it stands.
+
+    Attributes:
+        folder: Its files.
+        recipe: What was trained.
+        state: The checkpoint.
+    """
+
+    folder: RunFolder
+    recipe: ImageRecipe
+    state: dict[str, Any]
+
+    @classmethod
+    def load(cls, run: Path) -> Self:
+        """Reads the folder of a run.
+
+        Raises:
+            UsageError: It has no checkpoint or no recipe.
+        """
+        folder = RunFolder(run, resume=True)
+        return cls(folder, load_recipe(ImageRecipe, str(run / RECIPE)), folder.load())
+
+    def network(self, classes: Sequence[str]) -> SFlowNetwork:
+        """The averaged network, in evaluation mode, for the classes of the data it was trained on."""
+        network = build_network(self.recipe, classes, self.recipe.style_reach)
+        network.load_state_dict(self.state["average"])
+        return network.eval()
+
+
+def export_run(run: Path, root: Path, target: Path, judge: str | None, *, replace: bool = False) -> Card:
     """Writes the averaged network of a run as a bundle with its scores on the card.
 
     ``training.safetensors`` beside it holds generator and discriminator as they were trained, so that training goes
     on from it.
+
+    Raises:
+        UsageError: The folder holds something (and ``replace`` was not given, or it is no bundle) or cannot be
+            written: found before anything is scored.
     """
-    folder = RunFolder(run, resume=True)
-    recipe = load_recipe(ImageRecipe, str(run / RECIPE))
-    state = folder.load()
+    trained = TrainedRun.load(run)
+    _make_target(target, replace)
+    folder, recipe, state = trained.folder, trained.recipe, trained.state
     data, val = (open_data(recipe.data, root, split) for split in ("train", "val"))
-    network = build_network(recipe, data.classes, recipe.style_reach)
-    network.load_state_dict(state["average"])
-    network.eval()
+    network = trained.network(data.classes)
     metrics = score_network(network, val, _judge(judge), [0, 1, 2, 3, 4, 5], every=5)
     card = Card(
         arch="sflow",
@@ -98,6 +150,21 @@ def export_run(run: Path, root: Path, target: Path, judge: str | None) -> Card:
     for part in ("network", "discriminator"):
         training |= {f"{part}.{k}": v for k, v in state[part].items()}
     return save_bundle(target, network, card, training)
+
+
+def _make_target(target: Path, replace: bool) -> None:
+    try:
+        if target.is_dir() and any(target.iterdir()):
+            if not (target / CARD).is_file():
+                raise UsageError(f"{target} is not empty and holds no bundle: give a new folder as --bundle")
+            if not replace:
+                raise UsageError(f"{target} holds a bundle: give another --bundle, or --replace to replace it")
+        target.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=target).close()
+    except OSError as e:
+        raise UsageError(
+            f"{target} cannot be written ({e.strerror}): give a --bundle that can be made and written"
+        ) from e
 
 
 def _judge(name: str | None) -> Judge | None:

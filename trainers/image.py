@@ -13,18 +13,17 @@ at the end of a step is exact for any of this, and takes less time than a step's
 from __future__ import annotations
 
 import copy
+import logging
 import math
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from models.bundle import TRAINING, load_bundle, load_tensors
+from models.bundle import TRAINING, BundleNotFoundError, load_bundle, load_tensors, read_card
 from models.discriminator import build_discriminator
 from models.dned import fuse_sides
 from models.features import PIX2PIXHD_WEIGHTS, FeatureNetwork, VGG19Features
@@ -34,6 +33,7 @@ from models.network import SFlowNetwork
 from models.published import WeightsError
 from models.style import draw_weights, style_offsets
 from sim_bridge.errors import UsageError
+from sim_bridge.signals import on_signals
 from trainers.board import Board
 from trainers.data import VOID
 from trainers.device import peak_memory, pick_device
@@ -43,11 +43,13 @@ from trainers.processes import Group
 from trainers.recipe import ImageRecipe, Stage
 from trainers.relight import relight
 from trainers.report import Collector, Progress, TrainingError, check_finite
-from trainers.run_folder import RunFolder
+from trainers.run_folder import RunFolder, first_reason
 from trainers.sampling import Batch
 from trainers.segmentation import load_segmenter
 from trainers.sheets import SampleSheet
 from trainers.streaming import make_sampler
+
+_log = logging.getLogger(__name__)
 
 SAME: Final = 1e-6
 """Processes have the same weights when their norms differ by no larger share."""
@@ -84,10 +86,30 @@ def _perceptual_network(recipe: ImageRecipe) -> FeatureNetwork:
             raise UsageError(f"recipe {recipe.name!r}: {e}") from e
     if recipe.perceptual_bundle is None:
         raise UsageError(
-            f"recipe {recipe.name!r} weighs 'perceptual' but names no 'perceptual_bundle': train one with"
-            " `run.py segmenter --recipe camvid_features` and name its folder, or set perceptual to vgg19"
+            f"recipe {recipe.name!r} weighs 'perceptual' but names no 'perceptual_bundle': {_train_features(recipe)}"
         )
-    return load_segmenter(recipe.perceptual_bundle)
+    try:
+        return load_segmenter(recipe.perceptual_bundle)
+    except BundleNotFoundError as e:
+        raise UsageError(
+            f"perceptual_bundle of recipe {recipe.name!r} is {recipe.perceptual_bundle!r}, and there is no such bundle:"
+            f" {_train_features(recipe)}"
+        ) from e
+
+
+_FEATURES: Final = {"recordings": "toytown_features"}
+"""Recipe of the segmenter whose features train, by kind of data; of the other kinds ``KIND_features``."""
+
+
+def _train_features(recipe: ImageRecipe) -> str:
+    """What to do where there are no perceptual features."""
+    named = Path(recipe.perceptual_bundle or "")
+    run = named.parent if named.name == "bundle" else Path("runs/features")
+    features = _FEATURES.get(recipe.data.kind, f"{recipe.data.kind}_features")
+    return (
+        f"train one by `python trainers/run.py segmenter --recipe {features} --root DATA --run {run}` and name"
+        f" {run / 'bundle'}, or set perceptual to vgg19"
+    )
 
 
 def build_network(recipe: ImageRecipe, classes: Sequence[str], style_reach: Sequence[float] = ()) -> SFlowNetwork:
@@ -109,7 +131,14 @@ def build_network(recipe: ImageRecipe, classes: Sequence[str], style_reach: Sequ
             raise UsageError(f"recipe {recipe.name!r} wants colour hints of {named}: the data set has {known}")
         hint_classes = [classes.index(name) for name in wanted]
     return SFlowNetwork(
-        recipe.tier, len(classes), recipe.edge, recipe.style_spread, recipe.style_input, style_reach, hint_classes
+        recipe.tier,
+        len(classes),
+        recipe.edge,
+        recipe.style_spread,
+        recipe.style_input,
+        style_reach,
+        hint_classes,
+        recipe.uses_dned,
     )
 
 
@@ -188,13 +217,15 @@ class ImageTrainer:
         self.sampler = make_sampler(samples, recipe, len(classes), self.group.rank, self.group.size)
         self.style_rng = torch.Generator().manual_seed(recipe.seed)
         self.step = 0
+        self.average_steps = 0
+        """Steps in the averaged weights, those of a bundle it began with included."""
         self.collector = Collector()
         self.scores = Collector()
         """What sample sheets are scored; apart, for only the first process makes sheets."""
         self.L_GAN, self.L_FM, self.L_pixel = ADVERSARIAL[recipe.adversarial](), FeatureMatching(), Pixel()
         self.L_DNED, self.L_fused, self.L_tone = EdgeLoss(recipe.dned_side_weights), FusedEdgeLoss(), Tone()
         self.L_percep = load_perceptual(recipe, self.device)
-        self._stop = False
+        self._stopping = False
 
     # State
 
@@ -202,6 +233,7 @@ class ImageTrainer:
         """All that a resumed training needs to go on as if it had not stopped."""
         return {
             "step": self.step,
+            "average_steps": self.average_steps,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "discriminator": self.discriminator.state_dict(),
@@ -212,36 +244,46 @@ class ImageTrainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Takes up a checkpoint.
-
-        Raises:
-            UsageError: It is of other networks than the recipe's.
-        """
-        try:
-            for name in ("network", "average", "discriminator", "optimiser_g", "optimiser_d"):
-                getattr(self, name).load_state_dict(state[name])
-        except (RuntimeError, ValueError) as e:
-            raise UsageError(
-                f"checkpoint {self.folder.checkpoint} is not of recipe {self.recipe.name!r} ({e}): give its own"
-            ) from e
+        """Takes up a checkpoint; see :class:`~trainers.run_folder.Resumable`."""
+        for name in ("network", "average", "discriminator", "optimiser_g", "optimiser_d"):
+            getattr(self, name).load_state_dict(state[name])
         self.sampler.restore(state["sampler"])
         self.style_rng.set_state(state["style_rng"])
         self.step = state["step"]
+        self.average_steps = state.get("average_steps", self.step)  # older checkpoints do not tell
 
     def start_from(self, bundle: Path) -> None:
         """Takes up the networks of a bundle with its ``training.safetensors``, as step 0 of a training of its own.
 
         Raises:
-            UsageError: It has no such file, or other networks than the recipe's.
+            UsageError: It has no such file, other networks than the recipe's, or other classes than the data.
         """
+        if (arch := read_card(bundle).arch) != "sflow":
+            raise UsageError(f"{bundle} holds a {arch!r}, no translator: give --from a bundle of arch 'sflow'")
+        if not (bundle / TRAINING).is_file():
+            raise UsageError(
+                f"{bundle} has no {TRAINING}, from which a training begins: give --from a bundle as export wrote it"
+            )
         tensors = load_tensors(bundle / TRAINING)
         try:
             for name in ("network", "discriminator"):
                 part = {k.removeprefix(f"{name}."): v.float() for k, v in tensors.items() if k.startswith(f"{name}.")}
                 getattr(self, name).load_state_dict(part)
         except RuntimeError as e:
-            raise UsageError(f"{bundle / TRAINING} is not of recipe {self.recipe.name!r} ({e}): give its own") from e
-        self.average.load_state_dict(load_bundle(bundle).network.state_dict())
+            raise UsageError(
+                f"{bundle / TRAINING} is not of recipe {self.recipe.name!r} ({first_reason(e)}): begin with one of the"
+                " same networks"
+            ) from e
+        begun = load_bundle(bundle)
+        if begun.card.classes != list(self.classes):
+            raise UsageError(
+                f"{bundle} knows the classes {', '.join(begun.card.classes)}, and the data have"
+                f" {', '.join(self.classes)}: begin with a bundle of the same classes"
+            )
+        if begun.card.edge != self.recipe.edge.as_dict():
+            _log.warning("%s was trained with the edge settings %s, the recipe has others", bundle, begun.card.edge)
+        self.average.load_state_dict(begun.network.state_dict())
+        self.average_steps = begun.card.steps
 
     # The loop
 
@@ -259,24 +301,23 @@ class ImageTrainer:
             TrainingError: A loss, gradient or weight is no number any more; the last checkpoint is kept.
             LostProcessError: Another process failed.
         """
-        recipe, stopping, progress = self.recipe, self.group.any(self._stop), self._progress(board)
-        with self._signals(), closing(self.sampler):
+        recipe, stopping, progress = self.recipe, self.group.any(self._stopping), self._progress(board)
+        with on_signals(self.stop), closing(self.sampler):
             while self.step < recipe.steps and not stopping:
                 stage = recipe.stage_at(self.step)
                 self.train_step(stage)
                 self.step += 1
-                # Maintenance: sample, report, save. Nothing is saved that was not looked at first.
-                last = self.step == recipe.steps
-                if sheet is not None and (last or self.step % recipe.sample_every == 0):
-                    path = sheet.write(self.average, self.step)
-                    if board is not None:
-                        board.sheet(self.step, path)
-                stopping = self.group.any(self._stop)
-                save = last or stopping or self.step % recipe.checkpoint_every == 0
-                if save or self.step % recipe.report_every == 0:
-                    self._report(stage, progress)
+                # Maintenance: save, sample, report. A sheet that cannot be made must lose no steps: save first.
+                last, stopping = self.step == recipe.steps, self.group.any(self._stopping)
+                samples = last or self.step % recipe.sample_every == 0
+                save = last or stopping or samples or self.step % recipe.checkpoint_every == 0
                 if save:
                     self._save()
+                if samples:
+                    self._sample(sheet, board)
+                    stopping = self.group.any(self._stopping)
+                if save or self.step % recipe.report_every == 0:
+                    self._report(stage, progress)
         return self.step >= recipe.steps
 
     def train_step(self, stage: Stage) -> None:
@@ -349,6 +390,17 @@ class ImageTrainer:
         return by_loss or self.group.first_sentence(sentence, "gradient") or sentence
 
     # Maintenance
+
+    def stop(self) -> None:
+        """Lets the step in progress finish, then saves and stops."""
+        self._stopping = True
+
+    def _sample(self, sheet: SampleSheet | None, board: Board | None) -> None:
+        if sheet is None:
+            return
+        path = sheet.write(self.average, self.step)
+        if board is not None:
+            board.sheet(self.step, path)
 
     def _progress(self, board: Board | None) -> Progress | None:
         """What reports go through, on the process that writes."""
@@ -462,21 +514,8 @@ class ImageTrainer:
     @torch.no_grad()
     def _update_average(self) -> None:
         """EMA of the weights, with a short memory at the start."""
-        keep = min(self.recipe.ema, 1 - 1 / (1 + self.step / 4))
+        keep = min(self.recipe.ema, 1 - 1 / (1 + self.average_steps / 4))
+        self.average_steps += 1
         ours: list[Tensor] = list(self.average.parameters())
         theirs: list[Tensor] = list(self.network.parameters())
         torch._foreach_lerp_(ours, theirs, 1 - keep)
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Lets the step in progress finish, then saves and stops."""
-
-        def stop(_signal: int, _frame: FrameType | None) -> None:
-            self._stop = True
-
-        before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

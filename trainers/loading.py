@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, overload
 
 from models.edges import LaplacianEdges
 from sim_bridge.frames import ByteArray
-from trainers.data import DataSet, Photograph, Sample, in_threads, load_all, prepare
+from trainers.data import DataSet, Photograph, Sample, in_threads, prepare
 from trainers.recipe import DataRecipe
 
 
@@ -69,14 +69,56 @@ class Streamed(Sequence[Unprepared]):
         return Unprepared(self.data[index], self._operator)
 
 
-def open_samples(data: DataSet, operator: LaplacianEdges, recipe: DataRecipe) -> Sequence[Croppable]:
-    """The samples of a set as its recipe wants them held; ``workers`` threads read what is held in memory.
+class Held(Sequence[Croppable]):
+    """Samples in memory. They are read by :meth:`load`, at the latest when the first is asked for.
 
-    Raises:
-        SimBridgeError: A sample that is read now is wrong.
+    Args:
+        data: Whose.
+        hold: What is held of a photograph.
+        threads: How many read; 0 is the caller's alone.
     """
+
+    def __init__(self, data: DataSet, hold: Callable[[Photograph], Croppable], threads: int) -> None:
+        self.data = data
+        self._hold, self._threads = hold, threads
+        self._samples: list[Croppable] = []
+
+    def load(self) -> list[Croppable]:
+        """Reads all, once.
+
+        Raises:
+            SimBridgeError: A sample is wrong.
+        """
+        if not self._samples:
+            self._samples = in_threads(lambda i: self._hold(self.data[i]), len(self.data), self._threads)
+        return self._samples
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    @overload
+    def __getitem__(self, index: int) -> Croppable: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Croppable]: ...
+    def __getitem__(self, index: int | slice) -> Croppable | list[Croppable]:
+        """One sample, or those of a slice."""
+        return self.load()[index]
+
+
+def open_samples(data: DataSet, operator: LaplacianEdges, recipe: DataRecipe) -> Held | Streamed:
+    """The samples of a set as its recipe wants them held, by ``workers`` threads; nothing is read yet."""
     if recipe.memory == "stream":
         return Streamed(data, operator)
     if recipe.scale is not None:  # edges are those of the scaled picture, so only photographs can be kept
-        return in_threads(lambda i: Unprepared(data[i], operator), len(data), recipe.workers)
-    return load_all(data, operator, recipe.workers)
+        return Held(data, lambda photograph: Unprepared(photograph, operator), recipe.workers)
+    return Held(data, lambda photograph: prepare(photograph, operator), recipe.workers)
+
+
+def load(samples: Sequence[Croppable]) -> None:
+    """Reads what is to be held in memory: before processes are forked off, which share it then.
+
+    Raises:
+        SimBridgeError: A sample is wrong.
+    """
+    if isinstance(samples, Held):
+        samples.load()

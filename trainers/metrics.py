@@ -49,16 +49,19 @@ def grid_amplitude(pictures: Sequence[ByteArray]) -> tuple[float, float, float]:
     have a checkerboard of 0.3; networks with weights of their own for each output phase have 0.8 and more, and it is
     seen.
     """
-    stack = np.stack(pictures).astype(np.float32)
-    h, w = (side // 16 * 16 for side in stack.shape[1:3])
-    stack = stack[:, :h, :w]
+    squares = np.concatenate([_grid_squares(picture) for picture in pictures], axis=1)
+    px, py, pxy = np.sqrt(squares.mean(1)).tolist()
+    return px, py, pxy
+
+
+def _grid_squares(picture: ByteArray) -> npt.NDArray[np.float32]:
+    """Squared responses to the three patterns by block and channel, ``(3, n)``."""
+    h, w = (side // 16 * 16 for side in picture.shape[:2])
     columns = np.where(np.arange(w) % 2, -1, 1).astype(np.float32)
     rows = np.where(np.arange(h) % 2, -1, 1).astype(np.float32)[:, None]
-    amplitudes = []
-    for pattern in (np.broadcast_to(columns, (h, w)), np.broadcast_to(rows, (h, w)), rows * columns):
-        blocks = (stack * pattern[None, :, :, None]).reshape(len(stack), h // 16, 16, w // 16, 16, 3).mean((2, 4))
-        amplitudes.append(float(np.sqrt((blocks**2).mean())))
-    return amplitudes[0], amplitudes[1], amplitudes[2]
+    patterns = np.stack([np.broadcast_to(columns, (h, w)), np.broadcast_to(rows, (h, w)), rows * columns])
+    products = picture[:h, :w].astype(np.float32) * patterns[..., None]
+    return np.asarray(products.reshape(3, h // 16, 16, w // 16, 16, 3).mean((2, 4)).reshape(3, -1) ** 2, np.float32)
 
 
 def frechet_distance(a: npt.NDArray[np.floating[Any]], b: npt.NDArray[np.floating[Any]]) -> float:

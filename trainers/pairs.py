@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sim_bridge.captures import read_ids, read_rgb
-from sim_bridge.errors import LabelError
+from sim_bridge.errors import ForeignIdsError, LabelError, UsageError
 from sim_bridge.labels import LabelMap, MappedLabels
-from trainers.data import DataSet, Inspection, Photograph
+from trainers.data import DataSet, Inspection, Photograph, take_share
 from trainers.problems import Attempts, EmptySplitError, MissingCounterpartError, Problem
+
+PICTURES: Final = frozenset({".png", ".jpg", ".jpeg"})
+"""Endings of image files, in any case."""
 
 
 class Listing(NamedTuple):
@@ -20,26 +24,50 @@ class Listing(NamedTuple):
     problems: list[Problem]
 
 
+def list_images(folder: Path, pattern: str = "*", endings: Collection[str] = PICTURES) -> list[Path]:
+    """Image files below a folder by a glob, sorted; hidden ones (macOS leaves ``._NAME`` beside files) are none."""
+    return sorted(
+        file for file in folder.glob(pattern) if file.suffix.lower() in endings and not file.name.startswith(".")
+    )
+
+
+def refuse_unknown_names(key: str, names: Iterable[str], held: Collection[str], root: Path) -> None:
+    """A name that is not there has no effect: what it should leave out would be trained on.
+
+    Args:
+        key: Of the recipe's section ``data``.
+        names: What it names.
+        held: What there is; nothing is said where there is nothing.
+        root: Where.
+
+    Raises:
+        UsageError: One of the names is not there.
+    """
+    if held and (unknown := set(names) - set(held)):
+        raise UsageError(
+            f"data.{key} names {', '.join(sorted(unknown))}, but {root} holds {', '.join(sorted(held))}: name those"
+        )
+
+
 def pair_up(images: Iterable[Path], labels: Iterable[Path], label_of: Callable[[Path], Path]) -> Listing:
     """Finds the labels of every picture, and label files that belong to none.
 
     Args:
         images: Pictures, in the order of the samples.
         labels: All label files.
-        label_of: Where the labels of a picture must be.
+        label_of: Where the labels of a picture must be, with a lower-case ending; the file's may be in any case.
     """
     pairs: list[tuple[Path, Path]] = []
     problems: list[Problem] = []
-    left = set(labels)
+    left = {file.with_suffix(file.suffix.lower()): file for file in labels}
     for image in images:
         expected = label_of(image)
         if expected in left:
-            left.remove(expected)
-            pairs.append((image, expected))
+            pairs.append((image, left.pop(expected)))
         else:
             sentence = f"labels {expected} of the picture {image} are missing: complete the data set"
             problems.append(Problem(image, MissingCounterpartError(sentence)))
-    for orphan in sorted(left):
+    for orphan in sorted(left.values()):
         sentence = f"labels {orphan} have no picture: complete the data set, or take the labels away"
         problems.append(Problem(orphan, MissingCounterpartError(sentence)))
     return Listing(pairs, problems)
@@ -48,20 +76,22 @@ def pair_up(images: Iterable[Path], labels: Iterable[Path], label_of: Callable[[
 class PairedImages(DataSet):
     """Base of the data sets of two files a sample; a subclass lists them and says what their ids mean."""
 
-    def __init__(self, listing: Listing, folder: Path, hint: str, *, strict: bool) -> None:
+    def __init__(self, listing: Listing, folder: Path, hint: str, share: str, *, strict: bool) -> None:
         """Takes up the files.
 
         Args:
             listing: The files.
             folder: Where they were looked for.
             hint: What to do when nothing was found.
+            share: Every sample, or only the ``odd`` or ``even`` ones.
             strict: Raise a problem of the listing, instead of keeping it in :attr:`problems`.
         """
-        self.files = listing.pairs
+        self.files = take_share(listing.pairs, share)
         """Picture and label file of every sample."""
         self.problems = tuple(listing.problems)
         if not self.files:
-            empty = EmptySplitError(f"{folder} holds no photographs with labels: {hint}")
+            nothing = f"{folder} holds no photographs with labels: {hint}"
+            empty = nothing_left(folder, len(listing.pairs), share, nothing)
             self.problems = (Problem(folder, empty), *self.problems)
         if strict:
             self.refuse_problems()
@@ -77,9 +107,9 @@ class PairedImages(DataSet):
         """Name of the sample of a picture."""
         return image.stem
 
+    @abstractmethod
     def label_map(self, labels: Path) -> LabelMap:
         """What the ids of a label file mean, in the data set's classes."""
-        raise NotImplementedError
 
     def inspect(self, index: int) -> Inspection:
         """Reads one sample; see :meth:`DataSet.inspect`."""
@@ -93,6 +123,13 @@ class PairedImages(DataSet):
         return Inspection(Photograph(self.name_of(image), rgb, mapped.labels, stray=mapped.stray), ())
 
 
+def nothing_left(folder: Path, found: int, share: str, nothing: str) -> EmptySplitError:
+    """Why a split is empty: the sentence ``nothing`` where nothing was found, or the recipe's share leaves nothing."""
+    if not found:
+        return EmptySplitError(nothing)
+    return EmptySplitError(f"data.share is {share!r}, which is none of the {found} samples of {folder}: set it to all")
+
+
 def read_labels(file: Path, table: LabelMap) -> MappedLabels:
     """Reads a label file in a data set's classes.
 
@@ -103,5 +140,8 @@ def read_labels(file: Path, table: LabelMap) -> MappedLabels:
     ids = read_ids(file, table.source)
     try:
         return table.apply(ids)
+    except ForeignIdsError as error:
+        advice = "mend the labels, or set data.kind to the set that they are of"
+        raise LabelError(f"{file}: {error.fact}: {advice}") from error
     except LabelError as error:
         raise LabelError(f"{file}: {error}") from error

@@ -20,9 +20,14 @@ class EmptySplitError(UsageError):
     """A split of a data set holds nothing."""
 
 
+class MissingViewError(UsageError):
+    """A download of SYNTHIA has no pictures of a view that the recipe takes."""
+
+
 _KINDS: Final = {
     MissingCounterpartError: "missing counterpart",
     EmptySplitError: "empty split",
+    MissingViewError: "missing view",
     SizeMismatchError: "size mismatch",
     LabelError: "label id",
     ImageError: "unreadable file",

@@ -7,6 +7,7 @@ total batch, so that their number changes the speed of a training and not its re
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -201,7 +202,8 @@ def _start(patience: timedelta) -> Group:
 
 
 def _why_lost(rank: int, size: int, error: RuntimeError) -> str:
-    reason = str(error).strip().splitlines()[0]
+    # gloo begins with a place in its source and ends with what to think of it: the first sentence is the reason.
+    reason = re.sub(r"^\[[^]]*\]\s*", "", str(error).strip()).splitlines()[0].split(". ")[0]
     return (
         f"process {rank} of {size} lost the others ({reason}): see what they said last, then go on from the last"
         " checkpoint with --resume"

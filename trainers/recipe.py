@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from models.discriminator import STRIDE as JUDGE_STRIDE
 from models.discriminator import DiscriminatorSettings
@@ -22,10 +24,12 @@ Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 Side = Annotated[int, Field(gt=0)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 _SYNTHIA_KEYS: Final = ("val_share", "val_sequences", "views")
@@ -122,11 +126,18 @@ class HintsRecipe(_Section):
     """Colour hints (an extension, :mod:`models.hints`): block means of the colours of some classes."""
 
     classes: tuple[str, ...] | Literal["all"]
-    """Names in the data set's taxonomy."""
+    """Names in the data set's classes, one at least."""
     jitter: Weight = 0.0
     """Spread of brightness and saturation of the hints: renders have other colours than the photographs trained on."""
     dropout: Share = 0.1
     """Share of the samples without hints."""
+
+    @field_validator("classes")
+    @classmethod
+    def _not_empty(cls, classes: tuple[str, ...] | str) -> tuple[str, ...] | str:
+        if not classes:
+            raise ValueError("names no class: name one, or leave hints out")
+        return classes
 
 
 class ImageRecipe(_Section):
@@ -162,14 +173,14 @@ class ImageRecipe(_Section):
     """Blur both pictures before the frozen network (an extension of eq. 6)."""
     perceptual_normalise: bool = True
     """Divide each slice by the size of its real features (an extension of eq. 6)."""
-    judge_crop: tuple[int, int] | None = None
+    judge_crop: tuple[Side, Side] | None = None
     """Width and height of the randomly shifted window that the losses' networks see; None for the whole crop."""
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     batch: Annotated[int, Field(gt=0)] = 4
     """Samples that are in memory at once, those of all processes together."""
     accumulate: Annotated[int, Field(gt=0)] = 1
     """Batches whose mean gradient makes one step."""
-    betas: tuple[float, float] = (0.5, 0.999)
+    betas: tuple[Decay, Decay] = (0.5, 0.999)
     clip: Positive = 10.0
     warmup: Annotated[int, Field(ge=0)] = 20
     decay_from: Share = 0.5
@@ -177,7 +188,7 @@ class ImageRecipe(_Section):
     decay_to: Share = 0.05
     ema: Share = 0.999
     precision: Literal["fp32", "bf16"] = "bf16"
-    seed: int = 0
+    seed: Seed = 0
     sample_every: Annotated[int, Field(gt=0)] = 500
     checkpoint_every: Annotated[int, Field(gt=0)] = 500
     report_every: Annotated[int, Field(gt=0)] = 50
@@ -245,6 +256,11 @@ class ImageRecipe(_Section):
         """Steps of all stages."""
         return sum(s.steps for s in self.stages)
 
+    @property
+    def uses_dned(self) -> bool:
+        """Whether the trained generator is used to DNED's ensemble; otherwise it knows E(x) alone."""
+        return any(s.edges != "laplacian" for s in self.stages)
+
     def stage_at(self, step: int) -> Stage:
         """The stage a step (from 0) belongs to."""
         for stage in self.stages:
@@ -272,7 +288,8 @@ class SegmenterRecipe(_Section):
     colour_gain: Share = 0.2
     colour_shift: Weight = 15.0
     precision: Literal["fp32", "bf16"] = "bf16"
-    seed: int = 0
+    seed: Seed = 0
+    checkpoint_every: Annotated[int, Field(gt=0)] = 500
     report_every: Annotated[int, Field(gt=0)] = 50
 
     @model_validator(mode="after")
@@ -298,6 +315,10 @@ class SegmenterRecipe(_Section):
         return self
 
 
+_TRAINS: Final[Mapping[type[BaseModel], str]] = {
+    ImageRecipe: "an image training (trainers/run.py image)",
+    SegmenterRecipe: "a segmenter (trainers/run.py segmenter)",
+}
 RecipeT = TypeVar("RecipeT", bound=BaseModel)
 
 
@@ -342,21 +363,62 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as e:
-        raise UsageError(f"recipe {path} is not YAML ({e}): mend it") from e
+        raise UsageError(f"recipe {path} is not YAML ({_yaml_reason(e)}): mend it") from e
+    except UnicodeDecodeError as e:
+        raise UsageError(f"recipe {path} is not UTF-8 (byte {e.start} is {e.object[e.start]:#x}): save it so") from e
+    except OSError as e:
+        raise UsageError(f"recipe {path} cannot be read ({e.strerror}): check its rights") from e
     if not isinstance(raw, dict):
         raise UsageError(f"recipe {path} is not a mapping of keys: mend it")
     return raw
 
 
+def _yaml_reason(error: yaml.YAMLError) -> str:
+    """What is wrong and where, without the lines that the parser draws."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return " ".join(str(error).split())
+    return f"line {error.problem_mark.line + 1}: {error.problem}"
+
+
 def _validate(kind: type[RecipeT], path: Path, raw: dict[str, Any]) -> RecipeT:
+    named = ImageRecipe if "stages" in raw else SegmenterRecipe if "arch" in raw else kind
+    if named is not kind:
+        raise UsageError(f"recipe {path} is of {_TRAINS[named]}, not of {_TRAINS[kind]}: give it to the other command")
     try:
         return kind.model_validate(raw)
     except ValidationError as e:
-        first = e.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(
-            f"recipe {path}: {where or 'recipe'}: {first['msg']} ({e.error_count()} in all): mend it"
-        ) from e
+        raise UsageError(f"recipe {path}: {_first_error(kind, e)}: mend it") from e
+
+
+def data_of_card(raw: Mapping[str, Any], name: str) -> DataRecipe:
+    """The section ``data`` of the recipe on a bundle's card.
+
+    Raises:
+        UsageError: A key or value is not one of this version's.
+    """
+    try:
+        return DataRecipe.model_validate(raw)
+    except ValidationError as e:
+        raise UsageError(f"card of {name}: recipe.data: {_first_error(DataRecipe, e)}: update, or mend the card") from e
+
+
+def _first_error(kind: type[BaseModel], error: ValidationError) -> str:
+    """Where the first thing is that is wrong, what it is, and how many there are."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "recipe"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        near = difflib.get_close_matches(str(first["loc"][-1]), _keys(kind), 1)
+        message = f"unknown key{f', did you mean {near[0]}' if near else ', leave it out'}"
+    elif first["type"] not in ("missing", "value_error") and first["loc"]:
+        message += f", not {first['input']!r}"
+    return f"{where}: {message} ({error.error_count()} in all)"
+
+
+def _keys(kind: type[BaseModel]) -> set[str]:
+    """All keys of a recipe and its sections."""
+    schema = kind.model_json_schema()
+    return {key for part in (schema, *schema.get("$defs", {}).values()) for key in part.get("properties", {})}
 
 
 def dump_recipe(recipe: BaseModel) -> str:

@@ -9,8 +9,8 @@ from sim_bridge.captures import read_rgb, recording_taxonomy
 from sim_bridge.labels import LabelMap
 from sim_bridge.recordings import DESCRIPTION, MANIFEST, Folder, RecordedFrame, Recording
 from trainers.data import VOID, DataSet, Inspection, Photograph, take_share
-from trainers.pairs import read_labels
-from trainers.problems import Attempts, EmptySplitError, MissingCounterpartError, Problem
+from trainers.pairs import nothing_left, read_labels, refuse_unknown_names
+from trainers.problems import Attempts, MissingCounterpartError, Problem
 
 STREET_CLASSES: Final = (
     "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain",
@@ -33,7 +33,8 @@ class Recordings(DataSet):
         strict: Raise problems of the listing.
 
     Raises:
-        UsageError: A folder is missing or holds no recording, or frames lack an image that others have.
+        UsageError: A folder is missing or holds no recording, frames lack an image that others have, or there is no
+            recording to exclude.
     """
 
     classes = STREET_CLASSES
@@ -51,13 +52,18 @@ class Recordings(DataSet):
         self._renders = renders
         frames: list[tuple[RecordedFrame, LabelMap]] = []
         licences = set()
+        held = {folder.name for side in ("train", "val") for folder in _recordings(root / side, ())}
+        refuse_unknown_names("exclude", exclude, held, root)
         for folder in _recordings(root / split, exclude):
             recording = Recording.open(folder)
             table = LabelMap.build(recording_taxonomy(recording, None), self.classes)
             licences.add(recording.info.licence or "unknown")
             frames += [(frame, table) for camera in recording.cameras() for frame in recording.frames(camera)]
-        frames = take_share(frames, share)
+        found, frames = len(frames), take_share(frames, share)
         self.problems = tuple(_listing_problems(root / split, [frame for frame, _ in frames], renders))
+        if not frames:
+            nothing = f"{root / split} holds no recording with frames: {_HINT}"
+            self.problems = (Problem(root / split, nothing_left(root / split, found, share, nothing)),)
         if strict:
             self.refuse_problems()
         needed = (Folder.RGB, Folder.SEMANTIC)
@@ -97,8 +103,6 @@ class Recordings(DataSet):
 
 def _listing_problems(folder: Path, frames: list[RecordedFrame], renders: bool) -> list[Problem]:
     """Every frame must have a render and labels; a ``photo`` all of them or none."""
-    if not frames:
-        return [Problem(folder, EmptySplitError(f"{folder} holds no recording with frames: {_HINT}"))]
     problems = []
     for frame in frames:
         for needed in (Folder.RGB, Folder.SEMANTIC):
@@ -126,4 +130,4 @@ def _recordings(folder: Path, exclude: tuple[str, ...]) -> list[Path]:
     """The folder itself if it is a recording, else the recordings in it, sorted by name."""
     if any((folder / name).exists() for name in (DESCRIPTION, MANIFEST, Folder.RGB)):
         return [folder]
-    return sorted(p for p in folder.glob("*") if p.is_dir() and p.name not in exclude)
+    return sorted(p for p in folder.glob("*") if p.is_dir() and p.name not in exclude and not p.name.startswith("."))

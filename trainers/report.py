@@ -87,8 +87,10 @@ class Progress:
     def _forget_after(self, start: int) -> None:
         if not self._file.is_file():
             return
-        rows = self._file.read_text(encoding="utf-8").splitlines(keepends=True)
-        self._file.write_text("".join(r for r in rows if json.loads(r)["step"] <= start), encoding="utf-8")
+        rows = self._file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        temporary = self._file.with_suffix(".tmp")
+        temporary.write_text("".join(row for row in rows if _step_of(row, start + 1) <= start), encoding="utf-8")
+        temporary.replace(self._file)
 
     def _rate(self, step: int) -> float:
         """Steps per second."""
@@ -127,3 +129,11 @@ class Progress:
         end = "\r" if self._stream.isatty() and step < self._steps else "\n"
         self._stream.write(f"[{bar}] {step}/{self._steps} {stage} {speed}  {told}{end}")
         self._stream.flush()
+
+
+def _step_of(row: str, otherwise: int) -> int:
+    """The step of a row of ``stats.jsonl``; ``otherwise`` of one that was cut off when its process was killed."""
+    try:
+        return int(json.loads(row)["step"])
+    except (ValueError, KeyError, TypeError):
+        return otherwise

@@ -1,7 +1,8 @@
-"""Trains networks: ``python trainers/run.py image|segmenter|evaluate|export|data --help``."""
+"""Trains networks: ``python trainers/run.py image|segmenter|evaluate|ablation|export|data --help``."""
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import shlex
@@ -16,11 +17,10 @@ import torch
 import typer
 
 from models.bundle import BundleError, find_bundle
-from models.edges import LaplacianEdges
 from sim_bridge.errors import SimBridgeError, UsageError
 from trainers.processes import joined, launched
 from trainers.recipe import ImageRecipe, SegmenterRecipe, dump_recipe, load_any_recipe, load_recipe
-from trainers.run_folder import RunFolder
+from trainers.run_folder import RunFolder, without_place
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -36,9 +36,11 @@ def _trainers(context: typer.Context) -> None:
 
 
 Recipe = Annotated[str, typer.Option(help="A recipe's name or path.")]
-Root = Annotated[Path, typer.Option(help="The data set's folder.")]
-Run = Annotated[Path, typer.Option(help="Folder of the run; made, never overwritten.")]
-Threads = Annotated[int, typer.Option(help="CPU threads; 0 leaves it to torch.")]
+Root = Annotated[Path | None, typer.Option(help="The data set's folder; needed but for --dry-run.")]
+Run = Annotated[Path | None, typer.Option(help="Folder of the run, needed likewise; made, never overwritten.")]
+DataRoot = Annotated[Path, typer.Option("--root", help="The data set's folder.")]
+TrainedRun = Annotated[Path, typer.Option("--run", help="Folder of the run.")]
+Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves it to torch.")]
 Readers = Annotated[int, typer.Option(min=0, help="Threads that read; 0 for one a core, at most 8.")]
 BundleIn = Annotated[str, typer.Option(help="A bundle's folder, or the name of a shipped one.")]
 BundleOut = Annotated[Path, typer.Option(help="Folder of the bundle to write.")]
@@ -57,21 +59,36 @@ StartFrom = Annotated[
     str | None, typer.Option("--from", help="Begin with the networks of a bundle that has its training.safetensors.")
 ]
 TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write curves and sample sheets for TensorBoard.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Replace the bundle that is in the folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")]
 
 
 def _command() -> str:
     """The command for a bundle's card, which is published: of absolute paths no more than the name."""
-    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    words = ["=".join(without_place(part) for part in word.split("=", 1)) for word in sys.argv[1:]]
     return shlex.join(["python", "trainers/run.py", *words])
 
 
 def _parse_seeds(text: str) -> list[int]:
     try:
-        return [int(part) for part in text.split(",")]
+        seeds = [int(part) for part in text.split(",")]
     except ValueError as e:
         raise UsageError(f"--seeds is {text!r}: give whole numbers separated by commas, like 0,1,2") from e
+    if len(set(seeds)) < len(seeds):
+        raise UsageError(f"--seeds is {text!r}, which names a seed twice: give each once")
+    return seeds
+
+
+def _given(path: Path | None, option: str) -> Path:
+    if path is None:
+        raise UsageError(f"{option} is missing: give it, only --dry-run goes without")
+    return path
+
+
+def _refuse_change_of_nothing(resume: bool, recipe_changed: bool) -> None:
+    if recipe_changed and not resume:
+        raise UsageError("--recipe-changed is for --resume: a new run has only one recipe, leave it out")
 
 
 def _set_threads(threads: int) -> None:
@@ -80,26 +97,36 @@ def _set_threads(threads: int) -> None:
 
 
 @app.command()
-def segmenter(recipe: Recipe, root: Root, run: Run, threads: Threads = 0, dry_run: DryRun = False) -> None:
+def segmenter(
+    recipe: Recipe,
+    root: Root = None,
+    run: Run = None,
+    resume: Resume = False,
+    recipe_changed: RecipeChanged = False,
+    threads: Threads = 0,
+    dry_run: DryRun = False,
+) -> None:
     """Train a segmentation network (perceptual features, or a judge)."""
-    from trainers.segmentation import train_segmenter
+    from trainers.segmenter import train_segmenter
 
+    _refuse_change_of_nothing(resume, recipe_changed)
     resolved = load_recipe(SegmenterRecipe, recipe)
-    print(dump_recipe(resolved), end="")
+    print(dump_recipe(resolved), end="", flush=True)
     if dry_run:
         return
+    data, folder = _given(root, "--root"), RunFolder(_given(run, "--run"), resume=resume)
     _set_threads(threads)
-    folder = RunFolder(run, resume=False)
-    folder.save_recipe(resolved)
-    bundle = train_segmenter(resolved, root, run, _command())
-    print(f"{bundle.path}: {bundle.card.metrics}")
+    with folder.locked():
+        bundle = train_segmenter(resolved, data, folder, _command(), recipe_changed=recipe_changed)
+    if bundle is not None:
+        print(f"{bundle.path}: {bundle.card.metrics}")
 
 
 @app.command()
 def image(
     recipe: Recipe,
-    root: Root,
-    run: Run,
+    root: Root = None,
+    run: Run = None,
     start: StartFrom = None,
     resume: Resume = False,
     recipe_changed: RecipeChanged = False,
@@ -108,58 +135,52 @@ def image(
     tensorboard: TensorBoard = False,
 ) -> None:
     """Train the generator and DNED on photographs (eq. 1 to 7); on several GPUs under torchrun."""
-    from trainers.board import Board, summary_writer
-    from trainers.data_sets import open_data
-    from trainers.evaluate import validation_photographs
-    from trainers.image import ImageTrainer
-    from trainers.loading import open_samples
-    from trainers.sheets import SampleSheet
+    from trainers.board import summary_writer
+    from trainers.image_run import train_image
 
+    if resume and start is not None:
+        raise UsageError("--from begins a run and --resume goes on with one: leave out one of them")
+    _refuse_change_of_nothing(resume, recipe_changed)
     resolved = load_recipe(ImageRecipe, recipe)
     with joined() as group:
         if group.is_first:
             print(dump_recipe(resolved), end="", flush=True)
         if dry_run:
             return
+        data, path = _given(root, "--root"), _given(run, "--run")
         _set_threads(threads)
         if tensorboard:
             summary_writer()  # where it is missing, before there is a folder
-        folder = RunFolder(run, resume=resume, writes=group.is_first)
-        board, sheet = None, None
-        data, val = (open_data(resolved.data, root, split) for split in ("train", "val"))
-        samples = open_samples(data, LaplacianEdges(resolved.edge), resolved.data)
-        trainer = ImageTrainer(resolved, samples, data.classes, folder, group)
-        if resume:
-            trainer.restore(folder.load())
-        elif start is not None:
-            trainer.start_from(find_bundle(start))
-        folder.save_recipe(resolved, trainer.step, may_differ=recipe_changed)
-        folder.save_command(_command())
-        if group.is_first:
-            photographs = validation_photographs(val, max(1, len(val) // 5))
-            sheet = SampleSheet(folder.samples, photographs, trainer.scores)
-            board = Board(folder.path, trainer.step) if tensorboard else None
-        reached_end = trainer.train(sheet, board)
-        if board is not None:
-            board.close()
-        if not reached_end and group.is_first:
-            print(f"stopped and saved at step {trainer.step}: go on with --resume", file=sys.stderr)
+        begin = None if start is None else find_bundle(start)
+        folder = RunFolder(path, resume=resume, writes=group.is_first)
+        with folder.locked():
+            train_image(
+                resolved, data, folder, group, _command(),
+                start=begin, tensorboard=tensorboard, recipe_changed=recipe_changed,
+            )  # fmt: skip
 
 
 @app.command()
-def export(run: Run, root: Root, bundle: BundleOut, judge: Judge = None, threads: Threads = 0) -> None:
+def export(
+    run: TrainedRun,
+    root: DataRoot,
+    bundle: BundleOut,
+    judge: Judge = None,
+    replace: Replace = False,
+    threads: Threads = 0,
+) -> None:
     """Write a run's averaged network as a bundle, scored on the validation photographs."""
     from trainers.export import export_run
 
     _set_threads(threads)
-    card = export_run(run, root, bundle, judge)
+    card = export_run(run, root, bundle, judge, replace=replace)
     print(json.dumps(card.metrics, indent=2))
 
 
 @app.command()
 def evaluate(
     bundle: BundleIn,
-    root: Root,
+    root: DataRoot,
     judge: Judge = None,
     seeds: Seeds = "0",
     every: Every = 5,
@@ -174,10 +195,34 @@ def evaluate(
 
 
 @app.command()
+def ablation(
+    recipe: Recipe,
+    root: Root = None,
+    run: Annotated[Path | None, typer.Option(help="Folder of the runs and results; given again, it goes on.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each variant.")] = 3000,
+    only: Annotated[str, typer.Option(help="Variants, separated by commas; empty for all.")] = "",
+    judge: Judge = None,
+    every: Annotated[int, typer.Option(min=1, help="Score every n-th validation photograph.")] = 1,
+    together: Annotated[int, typer.Option(min=1, help="Trainings at a time.")] = 1,
+    threads: Threads = 0,
+    dry_run: DryRun = False,
+) -> None:
+    """Train a recipe without each of its parts, from one start and seed; prints a table."""
+    from trainers.ablation import choose, run_ablation, table, variants
+
+    chosen = choose(variants(load_recipe(ImageRecipe, recipe), steps), only)
+    if dry_run:
+        print("\n".join(f"# {name}\n{dump_recipe(variant)}" for name, variant in chosen.items()))
+        return
+    data, folder = _given(root, "--root"), _given(run, "--run")
+    print(table(run_ablation(chosen, data, folder, judge, together=together, threads=threads, every=every)))
+
+
+@app.command()
 def edges(
     sources: Annotated[list[Path], typer.Argument(metavar="SRC", help="Recordings, or other folders with --rgb ...")],
     bundle: BundleIn,
-    root: Root,
+    root: DataRoot,
     rgb: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="RGB images of other folders.")] = None,
     semantic: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Their label images.")] = None,
     labels: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Their taxonomy.")] = None,
@@ -191,6 +236,8 @@ def edges(
     from sim_bridge.sheet_rows import open_sources
     from trainers.edge_gap import study_folders
 
+    if sheet is not None:
+        sheet.parent.mkdir(parents=True, exist_ok=True)  # before minutes of computing: it may not be possible
     opened = open_sources(sources, rgb or [], semantic or [], labels or [])
     print(json.dumps(study_folders(bundle, root, every, opened, frames, parse_size(size), sheet), indent=2))
 
@@ -201,7 +248,7 @@ def _data() -> None:
 
 
 @data_app.command()
-def check(recipe: Recipe, root: Root, threads: Readers = 0, as_json: AsJson = False) -> None:
+def check(recipe: Recipe, root: DataRoot, threads: Readers = 0, as_json: AsJson = False) -> None:
     """Read all of a data set and name all that is wrong; exit code 1 if anything is."""
     from trainers.data_check import check_data, describe
 
@@ -215,11 +262,17 @@ def check(recipe: Recipe, root: Root, threads: Readers = 0, as_json: AsJson = Fa
 def main() -> None:
     """Entry point: one sentence for a user's mistake, exit code 2."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text in any encoding
     try:
         app()
     except (SimBridgeError, BundleError) as e:
         print(f"error: {e}", file=sys.stderr)
         sys.exit(getattr(e, "exit_code", 2))
+    except OSError as e:  # the disk or its rights, where nothing nearer has more to say
+        place = f"{e.filename} cannot be used" if e.filename else "a file cannot be read or written"
+        print(f"error: {place} ({e.strerror or e}): check the path, its rights and the disk", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -2,16 +2,57 @@
 
 from __future__ import annotations
 
+import fcntl
+import logging
+import os
+import pickle
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol, TextIO
 
 import torch
 from pydantic import BaseModel
 
 from sim_bridge.errors import UsageError
-from trainers.recipe import dump_recipe, load_recipe
+from trainers.data import DataSet, Fingerprint
+from trainers.recipe import ImageRecipe, SegmenterRecipe, dump_recipe, load_recipe
+from trainers.report import TrainingError
+
+_log = logging.getLogger(__name__)
 
 RECIPE: Final = "recipe.yaml"
+CHECKPOINT: Final = "checkpoint.pt"
+LOCK: Final = "run.lock"
+
+
+def without_place(text: str) -> str:
+    """Of an absolute path no more than its name, anything else as it is: for what is published."""
+    return Path(text).name if Path(text).is_absolute() else text
+
+
+def first_reason(error: Exception) -> str:
+    """The first thing that an error of many lines names; torch puts a heading above its list."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return (lines[1] if lines[0].endswith(":") and len(lines) > 1 else lines[0]).rstrip(".")
+
+
+def _disk_reason(error: BaseException) -> str:
+    """What the operating system said first of all that went wrong."""
+    chain: list[BaseException] = [error]
+    while (before := chain[-1].__context__) is not None:
+        chain.append(before)
+    return next((e.strerror for e in reversed(chain) if isinstance(e, OSError) and e.strerror), str(error))
+
+
+class Resumable(Protocol):
+    """A trainer that a checkpoint can be handed to."""
+
+    step: int
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes up a checkpoint."""
 
 
 class RunFolder:
@@ -24,39 +65,146 @@ class RunFolder:
             of what saves do nothing.
 
     Raises:
-        UsageError: It holds a run and ``resume`` was not asked for, or the other way round.
+        UsageError: It holds a run and ``resume`` was not asked for, or the other way round, or it cannot be made.
     """
 
     def __init__(self, path: Path, *, resume: bool, writes: bool = True) -> None:
-        self.path, self.writes = path, writes
-        self.checkpoint = path / "checkpoint.pt"
+        self.path, self.resume, self.writes = path, resume, writes
+        self.checkpoint = path / CHECKPOINT
         self.samples = path / "samples"
+        self._data: Fingerprint | None = None
         if not writes:
             return
-        if resume and not self.checkpoint.is_file():
-            raise UsageError(f"run {path} has no {self.checkpoint.name}: train it first")
-        if not resume and path.is_dir() and any(path.iterdir()):
-            raise UsageError(f"run folder {path} is not empty: give another --run, or --resume to go on with it")
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            self._open()
+        except OSError as e:
+            raise UsageError(
+                f"run folder {path} cannot be used ({e.strerror}): give a --run that can be made and written"
+            ) from e
 
-    def save_recipe(self, recipe: BaseModel, step: int = 0, *, may_differ: bool = False) -> None:
-        """Writes the resolved recipe; one that it replaces is kept as ``recipe-until-STEP.yaml``.
+    def _open(self) -> None:
+        if self.resume and not self.checkpoint.is_file():
+            raise UsageError(
+                f"run {self.path} has no {CHECKPOINT}, there is nothing to go on with: train it first, without --resume"
+            )
+        if not self.resume and self.path.is_dir() and any(file.name != LOCK for file in self.path.iterdir()):
+            way = (
+                "give another --run, or --resume to go on with it"
+                if self.checkpoint.is_file()
+                else f"it has no {CHECKPOINT}, so it goes on elsewhere or ended before its first; remove it if it ended"
+            )
+            raise UsageError(f"run folder {self.path} is not empty: {way}")
+        if not self.resume:
+            self.path.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other trainings out of the folder; the operating system opens it when this process ends, however.
+
+        Raises:
+            UsageError: A training is in it, or it cannot be written.
+        """
+        if not self.writes:
+            yield
+            return
+        try:
+            file = (self.path / LOCK).open("a+", encoding="utf-8")
+        except OSError as e:
+            raise UsageError(f"run folder {self.path} cannot be written ({e.strerror}): mind its rights") from e
+        with file:
+            self._lock(file)
+            yield
+
+    def _lock(self, file: TextIO) -> None:
+        try:
+            # A record lock: processes that are forked off, as data workers are, do not inherit it and so do not keep
+            # it when this one is killed.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as e:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise UsageError(
+                f"{holder} trains in run folder {self.path}: wait for its end, or give another --run"
+            ) from e
+        except OSError as e:  # some network file systems have no locks
+            _log.warning("%s cannot be locked (%s): see that no other training is in it", self.path, e.strerror)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} of {socket.gethostname()}\n")
+        file.flush()
+
+    # Taking up
+
+    def take_up(
+        self,
+        trainer: Resumable,
+        recipe: ImageRecipe | SegmenterRecipe,
+        data: DataSet | None = None,
+        *,
+        may_differ: bool = False,
+    ) -> bool:
+        """Hands the checkpoint to its trainer where the run goes on; nothing is written.
+
+        Args:
+            trainer: Whose it is.
+            recipe: What it trains by.
+            data: What it trains on; checkpoints tell from now on.
+            may_differ: Whether recipe and data may be others than the run's.
+
+        Returns:
+            Whether steps are left.
+
+        Raises:
+            UsageError: Recipe or data are not the run's, the recipe ends before the checkpoint, or that is damaged.
+        """
+        self._data = None if data is None else data.fingerprint()
+        if not self.resume:
+            return True
+        self.refuse_other_recipe(recipe, may_differ=may_differ)
+        state = self.load()
+        if not may_differ:
+            self._refuse_other_data(state)
+        try:
+            trainer.restore(state)
+        except (RuntimeError, ValueError, TypeError, KeyError) as e:
+            raise UsageError(
+                f"checkpoint {self.checkpoint} is not of recipe {recipe.name!r} ({first_reason(e)}): give its own"
+            ) from e
+        if trainer.step > recipe.steps:
+            raise UsageError(
+                f"run {self.path} is at step {trainer.step}, and recipe {recipe.name!r} ends at step {recipe.steps}:"
+                " give its stages more steps"
+            )
+        if trainer.step == recipe.steps and self.writes:
+            _log.info(
+                "run %s is finished, at step %d of %d: to train on, give a stage more steps and --recipe-changed",
+                self.path, trainer.step, recipe.steps,
+            )  # fmt: skip
+        return trainer.step < recipe.steps
+
+    def _refuse_other_data(self, state: dict[str, Any]) -> None:
+        if self._data is None or "data" not in state:  # older checkpoints do not tell
+            return
+        begun = Fingerprint(**state["data"])
+        if begun == self._data:
+            return
+        found, names = self._data.pictures, " of other names" if self._data.pictures == begun.pictures else ""
+        raise UsageError(
+            f"run {self.path} was begun with {begun.pictures} pictures, --root has {found}{names}: give the data that"
+            " it was begun with, or --recipe-changed to go on with these"
+        )
+
+    def refuse_other_recipe(self, recipe: BaseModel, *, may_differ: bool = False) -> None:
+        """Compares with the run's recipe.
 
         Raises:
             UsageError: The run has another one, and ``may_differ`` was not given.
         """
-        if not self.writes:
-            return
-        file, text = self.path / RECIPE, dump_recipe(recipe)
-        if file.is_file() and not self._holds(recipe):
-            before = file.read_text(encoding="utf-8")
-            if not may_differ:
-                raise UsageError(
-                    f"run {self.path} was begun with another recipe than this one: give {file} as --recipe,"
-                    " or --recipe-changed to go on with the new one"
-                )
-            (self.path / f"recipe-until-{step:06d}.yaml").write_text(before, encoding="utf-8")
-        file.write_text(text, encoding="utf-8")
+        file = self.path / RECIPE
+        if self.writes and not may_differ and file.is_file() and not self._holds(recipe):
+            raise UsageError(
+                f"run {self.path} was begun with another recipe than this one: give {file} as --recipe,"
+                " or --recipe-changed to go on with the new one"
+            )
 
     def _holds(self, recipe: BaseModel) -> bool:
         """Whether the run's recipe is this one; keys that it was written without have their defaults."""
@@ -64,6 +212,30 @@ class RunFolder:
             return load_recipe(type(recipe), str(self.path / RECIPE)) == recipe
         except UsageError:
             return False
+
+    # Writing
+
+    def save_recipe(self, recipe: BaseModel, step: int = 0, *, may_differ: bool = False) -> bool:
+        """Writes the resolved recipe; one that it replaces is kept as ``recipe-until-STEP.yaml``.
+
+        Of several changes at one step the first replaced recipe is kept: the others trained nothing.
+
+        Returns:
+            Whether it replaces another one.
+
+        Raises:
+            UsageError: The run has another one, and ``may_differ`` was not given.
+        """
+        if not self.writes:
+            return False
+        self.refuse_other_recipe(recipe, may_differ=may_differ)
+        file = self.path / RECIPE
+        replaces = file.is_file() and not self._holds(recipe)
+        kept = self.path / f"recipe-until-{step:06d}.yaml"
+        if replaces and not kept.exists():
+            kept.write_bytes(file.read_bytes())
+        file.write_text(dump_recipe(recipe), encoding="utf-8")
+        return replaces
 
     def recipe_changes(self) -> list[int]:
         """Steps at which the recipe was changed."""
@@ -82,14 +254,37 @@ class RunFolder:
         return file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
 
     def save(self, state: dict[str, Any]) -> None:
-        """Writes the checkpoint; a crash while writing leaves the last one whole."""
+        """Writes the checkpoint; a crash while writing leaves the last one whole.
+
+        Raises:
+            TrainingError: It cannot be written; the last one is kept.
+        """
         if not self.writes:
             return
+        data = {} if self._data is None else {"data": self._data._asdict()}
         temporary = self.checkpoint.with_suffix(".tmp")
-        torch.save(state, temporary)
-        temporary.replace(self.checkpoint)
+        try:
+            with temporary.open("wb") as file:
+                torch.save(state | data, file)
+            temporary.replace(self.checkpoint)
+        except (OSError, RuntimeError) as e:  # torch's writer wraps what the disk says in errors of its own
+            temporary.unlink(missing_ok=True)
+            raise TrainingError(
+                f"checkpoint {self.checkpoint} of step {state['step']} cannot be written ({_disk_reason(e)}), the one"
+                " before is kept: make room on the disk, mind its rights, and go on with --resume"
+            ) from e
 
     def load(self) -> dict[str, Any]:
-        """Reads the checkpoint; tensors and plain values only, never code."""
-        state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        """Reads the checkpoint; tensors and plain values only, never code.
+
+        Raises:
+            UsageError: It is damaged.
+        """
+        try:
+            state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as e:
+            raise UsageError(
+                f"checkpoint {self.checkpoint} cannot be read ({first_reason(e)}): restore it from a copy, or train"
+                " anew"
+            ) from e
         return state

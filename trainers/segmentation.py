@@ -1,30 +1,22 @@
-"""Training and scoring of segmentation networks."""
+"""Scoring of segmentation networks, and what they make of pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from models.bundle import Bundle, Card, load_bundle, save_bundle
-from models.published import WeightsError
-from models.segmenter import SEGMENTERS, PSPNetSegmenter, Segmenter, backbone_file, load_backbone
+from models.bundle import load_bundle
+from models.segmenter import Segmenter
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import ByteArray
 from sim_bridge.labels import LabelMap, Taxonomy
-from trainers.data import VOID, DataSet, Photograph, in_threads
-from trainers.data_sets import open_data
-from trainers.device import pick_device
-from trainers.recipe import ColourAugmentation, SegmenterRecipe
-from trainers.report import Collector, Progress, check_finite
-from trainers.sampling import coloured, draw_place
+from trainers.data import VOID
 
 IGNORE_RULE: Final = (
     "pixels labelled {void!r} count nowhere; {void!r} predicted elsewhere is wrong; one confusion matrix for all"
@@ -148,98 +140,3 @@ def load_segmenter(name: str) -> Segmenter:
     if not isinstance(bundle.network, Segmenter):
         raise UsageError(f"bundle {bundle.path} holds a {bundle.card.arch!r}: a segmenter is needed here")
     return bundle.network
-
-
-def _batch(samples: Sequence[Photograph], recipe: SegmenterRecipe, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    width, height = recipe.data.crop
-    colour = ColourAugmentation(gain=recipe.colour_gain, shift=recipe.colour_shift)
-    data = recipe.data.model_copy(update={"colour": colour})
-    images, labels = [], []
-    for k in rng.integers(len(samples), size=recipe.batch):
-        place = draw_place(samples[k].labels.shape, data, rng)
-        crop = samples[k].scaled(place.scale).cut(place.top, place.left, height, width)
-        mirror = slice(None, None, -1 if place.flip else 1)
-        images.append(coloured(crop.rgb[:, mirror], place.colour))
-        labels.append(crop.labels[:, mirror].astype(np.int64))
-    x = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
-    return x / 127.5 - 1, torch.from_numpy(np.stack(labels))
-
-
-def _class_weights(samples: Sequence[Photograph], classes: int, void: int) -> Tensor:
-    """Rare classes weigh more (ENet's rule, 1 / log(1.1 + frequency)), the void class nothing."""
-    counts = sum(np.bincount(s.labels.ravel(), minlength=classes) for s in samples)
-    weights = 1 / np.log(1.1 + counts / np.sum(counts))
-    weights[void] = 0
-    return torch.from_numpy(weights).float()
-
-
-def train_segmenter(recipe: SegmenterRecipe, root: Path, folder: Path, command: str) -> Bundle:
-    """Trains a segmenter, scores it on the validation photographs and writes it into ``folder / "bundle"``."""
-    torch.manual_seed(recipe.seed)
-    rng = np.random.default_rng(recipe.seed)
-    data = open_data(recipe.data, root, "train")
-    samples = in_threads(data.read, len(data), recipe.data.workers)
-    device = pick_device()
-    network = _build(recipe, len(data.classes)).to(device).to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(network.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
-    weights = _class_weights(samples, len(data.classes), data.void).to(device)
-    collector, progress = Collector(), Progress(folder, recipe.steps, images=recipe.batch)
-    for step in range(recipe.steps):
-        x, y = (t.to(device) for t in _batch(samples, recipe, rng))
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.lr * min(1.0, (step + 1) / 20) * max(0.02, 1 - step / recipe.steps)
-        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            logits = network(x)
-        loss = F.cross_entropy(logits.float(), y, weights)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        collector.add(loss=loss)
-        if (step + 1) % recipe.report_every == 0 or step + 1 == recipe.steps:
-            means = collector.collect()
-            check_finite(means, step + 1)
-            progress.report(step + 1, recipe.arch, means)
-    return _finish(recipe, network.eval().cpu(), data, open_data(recipe.data, root, "val"), folder, command)
-
-
-def _build(recipe: SegmenterRecipe, classes: int) -> Segmenter:
-    """The network to train; a backbone begins with its published weights."""
-    if recipe.backbone is None:
-        return SEGMENTERS[recipe.arch](classes, recipe.width)
-    try:
-        network = PSPNetSegmenter(classes, recipe.width, recipe.backbone)
-        network.fill_backbone(load_backbone(recipe.backbone, recipe.backbone_weights))
-    except WeightsError as e:
-        raise UsageError(f"recipe {recipe.name!r}: {e}") from e
-    return network
-
-
-def _finish(
-    recipe: SegmenterRecipe, network: Segmenter, data: DataSet, val: DataSet, folder: Path, command: str
-) -> Bundle:
-    photographs = [p.crop_to_stride() for p in val]
-    result = score(
-        predict(network, [p.rgb for p in photographs]), [p.labels for p in photographs], len(val.classes), val.void
-    )
-    metrics = {
-        "val_pixel_accuracy": round(result.pixel_accuracy, 4),
-        "val_mean_iou": round(result.mean_iou, 4),
-        "val_iou": result.by_name(val.classes),
-        "val_ignored": round(result.ignored, 4),
-        "ignore_rule": IGNORE_RULE.format(void=val.classes[val.void]),
-    }
-    backbone = None if recipe.backbone is None else backbone_file(recipe.backbone, recipe.backbone_weights).name
-    card = Card(
-        arch=recipe.arch,
-        args=network.args,
-        classes=list(val.classes),
-        size=list(recipe.data.crop),
-        data=data.description + (f"; backbone trained on ImageNet, {backbone}" if backbone else ""),
-        command=command,
-        steps=recipe.steps,
-        metrics=metrics,
-        licence_weights=data.licence,
-        licence_data=f"{data.licence} ({data.credit})",
-    )
-    path = folder / "bundle"
-    return Bundle(path, save_bundle(path, network, card), network)

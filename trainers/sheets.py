@@ -41,7 +41,9 @@ class SampleSheet:
             rows.append(np.hstack([*maps, *pictures, photograph.rgb]))
         self._folder.mkdir(exist_ok=True)
         path = self._folder / f"{step:06d}.png"
-        write_png(path, np.ascontiguousarray(np.vstack(rows)[..., ::-1]))
+        width = max(row.shape[1] for row in rows)  # photographs may differ in size
+        padded = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in rows]
+        write_png(path, np.ascontiguousarray(np.vstack(padded)[..., ::-1]))
         if self._collector is not None:
             result = evaluate(self._photographs, learned, 0, None, ())
             self._collector.add(val_sharpness=result.sharpness, val_pxy=result.pxy, val_psnr=result.psnr)

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from sim_bridge.errors import SimBridgeError, UsageError
 from trainers.edge_augmentation import draw_degradation
-from trainers.loading import Croppable, Streamed
+from trainers.loading import Croppable, Streamed, load
 from trainers.processes import own_share
 from trainers.recipe import ImageRecipe
 from trainers.report import TrainingError
@@ -75,14 +75,13 @@ class NumberedBatches(Dataset[Batch | SimBridgeError]):
             degradations.append(None if augmentation is None else draw_degradation(augmentation, self._classes, rng))
         return make_batch(samples, places, degradations, recipe.data.crop)
 
-    def read_by(self, worker: BaseProcess) -> str:
-        """What a worker process read last."""
+    def death_of(self, worker: BaseProcess) -> str:
+        """What a worker process did when it died, and what to do about it."""
+        if not isinstance(self._samples, Streamed):  # nothing was read, so no file can be the cause
+            return "while it cut crops from samples in memory: lower data.workers if memory ran out"
         index = next((int(k) for pid, k in self._reading.tolist() if pid == worker.pid), None)
-        if index is None:
-            return "its first sample"
-        if isinstance(self._samples, Streamed):
-            return " and ".join(map(str, self._samples.data.files_of(index)))
-        return f"sample {index}"
+        files = "its first sample" if index is None else " and ".join(map(str, self._samples.data.files_of(index)))
+        return f"while it read {files}: look at that file, or lower data.workers if memory ran out"
 
 
 def _begin_worker(_number: int) -> None:
@@ -151,6 +150,7 @@ class NumberedSampler(Sampler):
 
     def _start(self) -> Iterator[Batch | SimBridgeError]:
         # Forked, so that samples in memory are shared and not copied.
+        load(self._samples)
         loader = DataLoader(
             self._batches,
             batch_size=None,
@@ -178,9 +178,8 @@ class NumberedSampler(Sampler):
             worker, code = lost[0], lost[0].exitcode
             if code not in _ASKED_TO_END:
                 raise TrainingError(
-                    f"data worker {worker.pid} died ({_reason(code)}) while it read {self._batches.read_by(worker)}:"
-                    " look at that file, or lower data.workers if memory ran out, and go on from the last checkpoint"
-                    " with --resume"
+                    f"data worker {worker.pid} died ({_reason(code)}) {self._batches.death_of(worker)}, and go on from"
+                    " the last checkpoint with --resume"
                 ) from error
         # A signal to the whole process group ends the workers before the training, which has its step to finish.
         _log.warning("data worker %s was ended (%s): making batch %d without", worker.pid, _reason(code), self._number)

@@ -6,12 +6,11 @@ import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from sim_bridge.errors import UsageError
 from sim_bridge.labels import LabelMap, taxonomy
-from trainers.data import take_share
-from trainers.pairs import Listing, PairedImages, pair_up
+from trainers.pairs import Listing, PairedImages, list_images, pair_up, refuse_unknown_names
+from trainers.problems import MissingViewError, Problem
 from trainers.recordings import STREET_CLASSES
 
 FRONT_VIEW = "Stereo_Left/Omni_F"
@@ -48,7 +47,8 @@ class Synthia(PairedImages):
         strict: Raise problems of the listing.
 
     Raises:
-        UsageError: The folder is missing or empty, a picture or its labels are missing, or there is no such sequence.
+        UsageError: The folder is missing or empty, a picture or its labels are missing, a download has no pictures of
+            a view, or there is no such sequence.
     """
 
     classes = STREET_CLASSES
@@ -67,22 +67,18 @@ class Synthia(PairedImages):
         views: tuple[str, ...] = (FRONT_VIEW,),
         strict: bool = True,
     ) -> None:
-        packages = [p for p in _packages(root, views) if p.root.name not in exclude]
-        names = {p.root.name for p in packages}
-        if unknown := set(val_sequences) - names:
-            raise UsageError(
-                f"data.val_sequences names {', '.join(sorted(unknown))}, but {root} holds"
-                f" {', '.join(sorted(names)) or 'no sequence'}: name those"
-            )
-        pairs: list[tuple[Path, Path]] = []
-        problems = []
+        held = {p.root.name: p for p in _packages(root, views)}
+        refuse_unknown_names("exclude", exclude, held, root)
+        packages = [p for name, p in held.items() if name not in exclude]
+        refuse_unknown_names("val_sequences", val_sequences, {p.root.name for p in packages}, root)
+        listing = Listing([], [])
         for package in packages:
             validates = (package.root.name in val_sequences) if val_sequences else None
             belonging = partial(_of_split, split=split, val_share=val_share, validates=validates)
             for view in package.views:
                 found = _pair_view(package.root, view, belonging)
-                pairs += found.pairs
-                problems += found.problems
+                listing.pairs.extend(found.pairs)
+                listing.problems.extend(found.problems)
         self._random = LabelMap.build(taxonomy("synthia"), self.classes)
         self._sequences = LabelMap.build(taxonomy("synthia-seqs"), self.classes)
         rule = f"sequences {', '.join(val_sequences)}" if val_sequences else f"last {val_share:.0%}"
@@ -90,19 +86,31 @@ class Synthia(PairedImages):
             f"SYNTHIA {split} (validation: {rule}), {share} frames, without {', '.join(exclude) or 'none'}"
         )
         hint = "give --root the folder that holds RGB/ and GT/LABELS/, or one folder above it"
-        super().__init__(Listing(take_share(pairs, share), problems), root, hint, strict=strict)
+        super().__init__(listing, root, hint, share, strict=strict)
 
     def label_map(self, labels: Path) -> LabelMap:
         """The ids of the sequences, or of the random views."""
         return self._random if labels.parent.name == "LABELS" else self._sequences
 
 
+_HALVES: Final = ("RGB", "GT/LABELS")
+
+
 def _packages(root: Path, views: tuple[str, ...]) -> Iterator[_Package]:
-    """The downloads in a folder, or the one that it is; random views lie in ``RGB`` itself."""
-    candidates = [root] if (root / "RGB").is_dir() else sorted(p for p in root.glob("*") if (p / "RGB").is_dir())
+    """The downloads in a folder, or the one that it is, also without their pictures or labels."""
+
+    def has_pictures(folder: Path) -> bool:
+        return any((folder / half).is_dir() for half in _HALVES)
+
+    candidates = [root] if has_pictures(root) else sorted(filter(has_pictures, root.glob("*")))
     for candidate in candidates:
-        sequence = any((candidate / "RGB").glob("Stereo_*"))
-        yield _Package(candidate, views if sequence else ("",))
+        yield _Package(candidate, views if _views(candidate) else ("",))
+
+
+def _views(package: Path) -> list[str]:
+    """The cameras that a download has pictures or labels of, as ``Stereo_Left/Omni_F``; none are of random views."""
+    found = {f"{p.parent.name}/{p.name}" for half in _HALVES for p in (package / half).glob("Stereo_*/*") if p.is_dir()}
+    return sorted(found)
 
 
 def _of_split(frames: list[str], split: str, val_share: float, validates: bool | None) -> list[str]:
@@ -115,9 +123,23 @@ def _of_split(frames: list[str], split: str, val_share: float, validates: bool |
 
 def _pair_view(package: Path, view: str, belonging: Callable[[list[str]], list[str]]) -> Listing:
     pictures, annotations = package / "RGB" / view, package / "GT" / "LABELS" / view
-    images, labels = sorted(pictures.glob("*.png")), sorted(annotations.glob("*.png"))
+    images, labels = (list_images(folder, endings={".png"}) for folder in (pictures, annotations))
     # Split by the names of both, so that a missing file moves no other to the other side.
-    mine = set(belonging(sorted({p.name for p in (*images, *labels)})))
+    names = sorted({p.stem for p in (*images, *labels)})
+    mine = set(belonging(names))
+    if not images and (mine or not names):
+        return Listing([], [Problem(pictures, _missing_view(package, view, len(labels)))])
     return pair_up(
-        (p for p in images if p.name in mine), (p for p in labels if p.name in mine), lambda p: annotations / p.name
+        (p for p in images if p.stem in mine),
+        (p for p in labels if p.stem in mine),
+        lambda p: annotations / f"{p.stem}.png",
+    )
+
+
+def _missing_view(package: Path, view: str, labelled: int) -> MissingViewError:
+    where = f"of view {view}" if view else "in RGB"
+    there = f"labels of {labelled} frames alone" if labelled else ", ".join(_views(package)) or "nothing else"
+    return MissingViewError(
+        f"{package} holds no pictures {where} (it holds {there}): unpack the download again, name in data.views what"
+        " there is, or leave it out with data.exclude"
     )

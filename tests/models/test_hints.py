@@ -69,3 +69,18 @@ def test_a_network_without_hints_is_the_one_it_was() -> None:
 def test_unknown_classes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"hint_classes are \[3\], but there are 3 classes"):
         hinting(3)
+
+
+def test_no_hints_are_what_training_drops() -> None:
+    network = hinting(CAR)
+    for conv in (network.generator.hint_projection, network.generator.hint_up):
+        assert conv is not None
+        torch.nn.init.normal_(conv.weight)
+        assert conv.bias is not None
+        torch.nn.init.normal_(conv.bias)  # a bias reaches the picture though all hints are zero
+    rgb = torch.randint(0, 256, (1, 32, 64, 3), dtype=torch.uint8)
+    labels = torch.full((1, 32, 64), CAR, dtype=torch.uint8)
+    edges = network.operator(rgb).float()
+    assert torch.equal(network(labels, edges).image, network(labels, edges, hints=torch.zeros(1, 4, 4, 8)).image)
+    assert not torch.equal(network.translate_edges(edges, labels)[0], network.translate(rgb, labels)[0])
+    assert torch.equal(network.translate_edges(edges, labels, hints_from=rgb)[0], network.translate(rgb, labels)[0])

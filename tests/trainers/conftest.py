@@ -10,6 +10,7 @@ import yaml
 from models.bundle import Card, save_bundle
 from models.segmenter import UNetSegmenter
 from tests.trainers.camvid_tree import draw_camvid
+from tests.trainers.command_line import CommandLine
 from trainers.camvid import CAMVID_CLASSES
 
 
@@ -50,3 +51,8 @@ def recipe(tmp_path: Path, features: Path) -> Path:
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
+
+
+@pytest.fixture
+def command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    return CommandLine(monkeypatch, capsys)

@@ -24,8 +24,8 @@ from trainers.sampling import Batch
 
 SIZE = 2
 Accident = Callable[[ImageTrainer], None]
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload([__name__])
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload([__name__])
 
 
 def make_trainer(
@@ -108,7 +108,7 @@ def train_on_two(run: Path, accident: Accident | None = None, **arguments: Any) 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    started = [_SERVER.Process(target=train_one, args=(rank, port, run, accident, arguments)) for rank in range(SIZE)]
+    started = [SERVER.Process(target=train_one, args=(rank, port, run, accident, arguments)) for rank in range(SIZE)]
     for process in started:
         process.start()
     try:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,30 @@ def test_a_crop_that_fits_no_picture_is_a_problem_of_training_only(tmp_path: Pat
     assert str(first.error).endswith("at scale 0.8: lower data.crop, or set data.resize")
     resized = DataRecipe(kind="cityscapes", crop=(160, 64), resize=(192, 96))
     assert problems(resized, root) == {"train": [], "val": []}
+
+
+def test_validation_pictures_that_cannot_be_scored_are_a_problem(tmp_path: Path) -> None:
+    root = draw_cityscapes(tmp_path, size=(96, 28))
+    flat = DataRecipe(kind="cityscapes", crop=(64, 16))
+    assert (
+        problems(flat, root)["train"] == []
+        and [kind for kind, _ in problems(flat, root)["val"]] == ["size mismatch"] * 3
+    )
+    (first, *_) = check_data(flat, root)[1].problems
+    assert "is 96x28, and what validates must have 32 pixels a side" in str(first.error)
+    assert problems(DataRecipe(kind="cityscapes", crop=(64, 16), resize=(192, 56)), root)["val"] == []
+
+
+def test_names_that_are_no_text_are_printed(camvid: Path, tmp_path: Path) -> None:
+    strange = os.fsdecode(os.fsencode(camvid / "train") + b"/0001A_\xe9.png")
+    Path(strange).write_bytes(b"no picture")
+    recipe = write_recipe(tmp_path / "x.yaml")
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    command = [sys.executable, "trainers/run.py", "data", "check", "--recipe", str(recipe), "--root", str(camvid)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=Path(__file__).parents[2], env=environment, check=False
+    )
+    assert done.returncode == 1 and done.stderr == "" and "0001A_\\udce9.png are missing" in done.stdout
 
 
 def test_exit_codes_text_and_json(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Cityscapes and SYNTHIA in their exact layouts, drawn here and real; resizing; what recipes may say about data."""
 
 import os
+import shutil
 from pathlib import Path
 
 import cv2
@@ -10,10 +11,12 @@ import yaml
 
 from sim_bridge.errors import ImageError, LabelError, SizeMismatchError, UsageError
 from sim_bridge.preprocess import fit_pair
+from tests.trainers.camvid_tree import draw_camvid
+from tests.trainers.test_recordings_data import record
 from tests.trainers.trees import CITYSCAPES_IDS, draw_cityscapes, draw_random_views, draw_sequences, scene
 from trainers.cityscapes import CITYSCAPES_CLASSES, Cityscapes
 from trainers.data_sets import open_data
-from trainers.problems import EmptySplitError, MissingCounterpartError
+from trainers.problems import EmptySplitError, MissingCounterpartError, MissingViewError
 from trainers.recipe import DataRecipe, ImageRecipe, SegmenterRecipe, load_recipe
 from trainers.recordings import STREET_CLASSES
 from trainers.synthia import Synthia
@@ -158,6 +161,93 @@ def test_a_missing_file_of_synthia_moves_no_other_to_the_other_side(tmp_path: Pa
         Synthia(tmp_path / "GT", "train")
 
 
+@pytest.mark.parametrize(
+    ("half", "says"), [("RGB", "(it holds labels of 10 frames alone)"), ("", "in RGB (it holds nothing else)")]
+)
+def test_half_a_download_of_synthia_does_not_vanish(tmp_path: Path, half: str, says: str) -> None:
+    root = draw_sequences(tmp_path)
+    fog = root / "SYNTHIA-SEQS-06-FOG"
+    shutil.rmtree(fog / half / "Stereo_Left" if half else fog)
+    if not half:
+        (fog / "RGB").mkdir(parents=True)
+    (problem,) = Synthia(root, "train", strict=False).problems
+    assert problem.kind == "missing view" and problem.file.is_relative_to(fog / "RGB") and says in str(problem.error)
+    with pytest.raises(MissingViewError, match=r"leave it out with data\.exclude"):
+        Synthia(root, "train")
+    assert len(Synthia(root, "train", exclude=("SYNTHIA-SEQS-06-FOG",))) == 9
+    shutil.rmtree(root / "SYNTHIA-SEQS-05-SPRING" / "GT")
+    found = Synthia(root, "train", strict=False).problems
+    assert [p.kind for p in found] == ["empty split", *["missing counterpart"] * 9, "missing view"]
+
+
+def test_a_view_that_synthia_does_not_have_is_named_with_those_it_has(tmp_path: Path) -> None:
+    root = draw_sequences(tmp_path)
+    recipe = DataRecipe(kind="synthia", views=("Stereo_Left/Omni_F", "Stereo_Right/Omni_B"), crop=(64, 32))
+    for split in ("train", "val"):
+        problems = open_data(recipe, root, split, strict=False).problems
+        assert [p.kind for p in problems] == ["missing view"] * 2
+        assert "view Stereo_Right/Omni_B (it holds Stereo_Left/Omni_F, Stereo_Right/Omni_F)" in str(problems[0].error)
+    with pytest.raises(MissingViewError, match=r"Omni_B.*and 1 more problem"):
+        open_data(recipe, root, "train")
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong", "held"),
+    [
+        ("camvid", "0016E", "0001A"),
+        ("cityscapes", "achen", "aachen, lindau, ulm"),
+        ("synthia", "SEQS-5", "SYNTHIA-SEQS-05-SPRING, SYNTHIA-SEQS-06-FOG"),
+        ("recordings", "nroth", "north, south"),
+    ],
+)
+def test_a_name_to_exclude_that_is_not_there_is_refused(tmp_path: Path, kind: str, wrong: str, held: str) -> None:
+    """A typing error would train on what validates."""
+    if kind == "recordings":
+        record(tmp_path / "train" / "north")
+        record(tmp_path / "val" / "south")
+    else:
+        {"camvid": draw_camvid, "cityscapes": draw_cityscapes, "synthia": draw_sequences}[kind](tmp_path)
+    recipe = DataRecipe.model_validate({"kind": kind, "exclude": [wrong], "crop": [64, 32]})
+    with pytest.raises(UsageError, match=rf"data\.exclude names {wrong}, but .* holds {held}: name those"):
+        open_data(recipe, tmp_path, "train")
+
+
+def test_a_drive_of_camvid_may_be_excluded_from_a_copy_without_it(tmp_path: Path) -> None:
+    recipe = load_recipe(ImageRecipe, "camvid_lite").data
+    assert recipe.exclude == ("0001TP",)
+    assert len(open_data(recipe, draw_camvid(tmp_path), "train")) == 4
+
+
+@pytest.mark.parametrize("kind", ["camvid", "cityscapes", "synthia", "recordings"])
+def test_endings_in_any_case_are_read_and_hidden_files_are_not(tmp_path: Path, kind: str) -> None:
+    root = tmp_path / "data"
+    if kind == "recordings":
+        record(root / "train" / "north")
+        (root / "train" / ".cache").mkdir()
+    else:
+        {"camvid": draw_camvid, "cityscapes": draw_cityscapes, "synthia": draw_sequences}[kind](root)
+    recipe = DataRecipe.model_validate({"kind": kind, "crop": [64, 32]})
+    whole = [photograph.name for photograph in open_data(recipe, root, "train")]
+    if kind == "recordings":
+        (root / "train" / "north" / "manifest.jsonl").unlink()  # it names the files
+    for number, file in enumerate(sorted(root.rglob("*.png"))):
+        if number % 3:
+            file.rename(file.with_suffix(".PNG" if number % 2 else ".Png"))
+        file.with_name(f"._{file.name}").write_bytes(b"what macOS leaves")
+    assert [photograph.name for photograph in open_data(recipe, root, "train")] == whole
+
+
+@pytest.mark.parametrize("kind", ["camvid", "recordings"])
+def test_a_share_that_is_nothing_is_named(tmp_path: Path, kind: str) -> None:
+    if kind == "camvid":
+        draw_camvid(tmp_path, train=1)
+    else:
+        record(tmp_path / "train", 1)
+    recipe = DataRecipe.model_validate({"kind": kind, "share": "odd", "crop": [64, 32]})
+    with pytest.raises(EmptySplitError, match=r"data\.share is 'odd', which is none of the 1 samples of .*train: set"):
+        open_data(recipe, tmp_path, "train")
+
+
 def test_resizing_is_the_live_bridges(cityscapes: Path) -> None:
     recipe = DataRecipe(kind="cityscapes", resize=(96, 32), crop=(64, 32))
     small, whole = open_data(recipe, cityscapes, "val")[0], Cityscapes(cityscapes, "val")[0]
@@ -194,8 +284,6 @@ def test_keys_that_segmenters_do_not_know_are_refused(tmp_path: Path) -> None:
 
 
 def test_recordings_are_left_out_by_name(tmp_path: Path) -> None:
-    from tests.trainers.test_recordings_data import record
-
     record(tmp_path / "train" / "north")
     record(tmp_path / "train" / "south", 2)
     recipe = DataRecipe(kind="recordings", exclude=("north",), crop=(64, 32))

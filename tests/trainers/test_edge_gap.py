@@ -8,10 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
+from models.bundle import load_bundle
 from sim_bridge.frames import ByteArray
 from tests.trainers.test_image import run_cli
 from tests.trainers.test_recordings_data import record
-from trainers.edge_gap import EdgeStatistics, statistics
+from trainers.camvid import CAMVID_CLASSES
+from trainers.edge_gap import EdgeGap, EdgeStatistics, EdgeStudy, Scene, statistics
 
 CLASSES = ("road", "car", "sky")
 
@@ -45,14 +47,30 @@ def test_statistics_of_several_pictures_are_taken_together() -> None:
     assert (nothing.density, nothing.thickness, nothing.specks) == (0, 0, 0)
 
 
-def test_gap_is_the_mean_factor_of_the_shared_classes() -> None:
-    def density(**by_class: float) -> EdgeStatistics:
-        return EdgeStatistics(0.1, 3.0, 0.0, by_class)
+def density(**by_class: float) -> EdgeStatistics:
+    return EdgeStatistics(0.1, 3.0, 0.0, by_class)
 
+
+def test_gap_is_the_mean_factor_of_the_shared_classes() -> None:
     assert density(road=0.1, car=0.2).gap(density(road=0.2, car=0.2, sky=0.1)) == pytest.approx(0.5)
     assert density(road=0.1).gap(density(road=0.1)) == 0
     assert math.isnan(density(road=0.1).gap(density(car=0.1)))
     assert math.isnan(density(road=0.0).gap(density(road=0.1))), "no edge at all has no ratio"
+
+
+def test_each_gap_is_taken_between_maps_of_one_kind() -> None:
+    gap = EdgeGap(density(road=0.4), density(road=0.1), density(road=0.2), density(road=0.1)).rounded()
+    assert (gap["gap_operator"], gap["gap_dned"]) == (1.0, 0.0)  # DNED that thins all maps alike closes no gap
+
+
+def test_study_measures_photographs_both_ways() -> None:
+    network = load_bundle("camvid-lite").sflow
+    rng = np.random.default_rng(0)
+    scene = Scene(rng.integers(0, 256, (64, 96, 3), np.uint8), np.full((64, 96), 3, np.uint8))
+    study = EdgeStudy(network, CAMVID_CLASSES, [scene])
+    gap = study.compare([scene])
+    assert gap.rounded()["gap_operator"] == gap.rounded()["gap_dned"] == 0
+    assert gap.before.density != gap.after.density
 
 
 def test_command_compares_renders_with_photographs(tmp_path: Path) -> None:

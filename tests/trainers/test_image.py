@@ -18,13 +18,15 @@ from models.bundle import load_bundle
 from models.edges import LaplacianEdges
 from models.network import SFlowNetwork
 from sim_bridge.errors import UsageError
+from tests.trainers.recipes import changed_recipe
 from trainers.board import Board
 from trainers.camvid import CamVid
 from trainers.data import load_all
 from trainers.export import export_run
 from trainers.image import ImageTrainer
-from trainers.recipe import ImageRecipe, Stage, load_recipe
+from trainers.recipe import ImageRecipe, SegmenterRecipe, Stage, load_recipe
 from trainers.report import TrainingError
+from trainers.run import _command as run_command
 from trainers.run_folder import RunFolder
 from trainers.sheets import SampleSheet
 
@@ -115,6 +117,101 @@ def test_losses_that_are_no_numbers_stop_the_run(recipe: Path, camvid: Path, tmp
     with pytest.raises(TrainingError, match="'pixel' is nan at step 1"):
         run.train()
     assert not run.folder.checkpoint.exists()
+
+
+def test_averaged_weights_follow_by_the_recipes_share(recipe: Path, camvid: Path, tmp_path: Path) -> None:
+    made = trainer(recipe, camvid, tmp_path / "run", ema=0.75)
+    ours, theirs = (next(m.generator.head.parameters()) for m in (made.average, made.network))
+    expected = ours.clone()
+    for step in range(20):
+        made.train_step(made.recipe.stage_at(0))
+        share = min(0.75, 1 - 1 / (1 + step / 4))  # a short memory at first
+        expected = share * expected + (1 - share) * theirs.detach()
+        torch.testing.assert_close(ours, expected)
+
+
+def test_gradients_are_clipped_to_the_recipes_norm(recipe: Path, camvid: Path, tmp_path: Path) -> None:
+    made = trainer(recipe, camvid, tmp_path / "run", clip=1e-3)
+    made.train_step(made.recipe.stage_at(0))
+    assert made.collector.collect()["gradient"] > 1e-2  # what is reported is the norm before
+    norm = torch.stack([p.grad.norm() for p in made.network.parameters() if p.grad is not None]).norm()
+    assert float(norm) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_averaged_weights_of_a_bundle_are_kept(recipe: Path, camvid: Path, tmp_path: Path) -> None:
+    first = trainer(recipe, camvid, tmp_path / "first")
+    first.train()
+    export_run(tmp_path / "first", camvid, tmp_path / "bundle", None)
+    second = trainer(recipe, camvid, tmp_path / "second")
+    second.start_from(tmp_path / "bundle")
+    before = {k: v.clone() for k, v in second.average.state_dict().items()}
+    second.train_step(second.recipe.stages[-1])
+    ours, theirs = second.average.state_dict(), second.network.state_dict()
+    went = sum(float((ours[k] - before[k]).norm()) for k in before)
+    whole = sum(float((theirs[k] - before[k]).norm()) for k in before)
+    assert went < 0.5 * whole  # 6 steps are averaged, not thrown away
+
+
+def test_a_bundle_of_other_classes_is_no_beginning(recipe: Path, camvid: Path, tmp_path: Path) -> None:
+    made = trainer(recipe, camvid, tmp_path / "first")
+    made.train()
+    export_run(tmp_path / "first", camvid, tmp_path / "bundle", None)
+    other = trainer(recipe, camvid, tmp_path / "second")
+    other.classes = (*other.classes[1:], other.classes[0])
+    with pytest.raises(UsageError, match="begin with a bundle of the same classes"):
+        other.start_from(tmp_path / "bundle")
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_says_so(recipe: Path, camvid: Path, tmp_path: Path) -> None:
+    RunFolder(tmp_path / "run", resume=False).save_recipe(load_recipe(ImageRecipe, str(recipe)))
+    with pytest.raises(UsageError, match="goes on elsewhere or ended before its first; remove it if it ended"):
+        RunFolder(tmp_path / "run", resume=False)
+    with pytest.raises(UsageError, match="there is nothing to go on with: train it first, without --resume"):
+        RunFolder(tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04"])
+def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    with pytest.raises(UsageError, match=r"checkpoint.pt cannot be read \(.*\): restore it from a copy, or train anew"):
+        RunFolder(tmp_path, resume=True).load()
+
+
+def test_statistics_that_were_cut_off_do_not_stop_a_resume(recipe: Path, camvid: Path, tmp_path: Path) -> None:
+    made = trainer(recipe, camvid, tmp_path / "run")
+    made.train()
+    stats = tmp_path / "run" / "stats.jsonl"
+    whole = stats.read_text()
+    stats.write_text(whole + '{"step": 6, "stage": "ph')
+    again = trainer(recipe, camvid, tmp_path / "run", resume=True)
+    again.train()
+    assert stats.read_text() == whole
+
+
+def test_a_recipe_of_the_other_kind_is_named(recipe: Path) -> None:
+    with pytest.raises(UsageError, match=r"camvid_judge.yaml is of a segmenter .*, not of an image training"):
+        load_recipe(ImageRecipe, "camvid_judge")
+    with pytest.raises(UsageError, match=r"tiny.yaml is of an image training .*, not of a segmenter"):
+        load_recipe(SegmenterRecipe, str(recipe))
+
+
+def test_a_wrong_value_is_named(recipe: Path) -> None:
+    with pytest.raises(UsageError, match=r"tiny.yaml: batch: Input should be greater than 0, not -3 \(1 in all\)"):
+        load_recipe(ImageRecipe, str(recipe), {"batch": -3})
+
+
+def test_published_commands_tell_no_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["run.py", "image", "--root=/home/me/camvid", "--run", "/home/me/runs/a b", "--recipe=camvid_lite"]
+    monkeypatch.setattr(sys, "argv", words)
+    assert run_command() == "python trainers/run.py image --root=camvid --run 'a b' --recipe=camvid_lite"
+
+
+def test_options_that_would_have_no_effect_are_refused(recipe: Path, camvid: Path, tmp_path: Path) -> None:
+    common = ["--recipe", str(recipe), "--root", str(camvid), "--run", str(tmp_path / "run")]
+    both = run_cli("image", *common, "--resume", "--from", "camvid-lite")
+    assert (both.returncode, both.stderr.count("\n")) == (2, 1) and "leave out one of them" in both.stderr
+    changed = run_cli("image", *common, "--recipe-changed")
+    assert changed.returncode == 2 and "--recipe-changed is for --resume" in changed.stderr
 
 
 def test_a_signal_during_a_sheet_loses_nothing(recipe: Path, camvid: Path, tmp_path: Path) -> None:
@@ -333,13 +430,10 @@ def test_a_run_begun_before_a_key_existed_goes_on(recipe: Path, camvid: Path, tm
     ],
 )
 def test_networks_that_cannot_be_had_are_refused_by_the_recipe(
-    recipe: Path, tmp_path: Path, changes: dict[str, object], message: str
+    recipe: Path, changes: dict[str, object], message: str
 ) -> None:
-    raw = {k: v for k, v in yaml.safe_load(recipe.read_text()).items() if not k.startswith("discriminator")}
-    path = tmp_path / "changed.yaml"
-    path.write_text(yaml.safe_dump(raw | changes))
     with pytest.raises(UsageError, match=message):
-        load_recipe(ImageRecipe, str(path))
+        load_recipe(ImageRecipe, str(changed_recipe(recipe, changes)))
 
 
 def test_factors_of_slices_need_a_network_of_as_many_slices(recipe: Path, camvid: Path, tmp_path: Path) -> None:

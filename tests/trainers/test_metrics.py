@@ -60,6 +60,17 @@ def test_frechet_distance_by_hand() -> None:
     assert frechet_distance(a[:, :1], a[:, :1] + 2) == pytest.approx(4, rel=1e-6)
 
 
+def test_frechet_distance_of_covariances_that_do_not_commute() -> None:
+    rng = np.random.default_rng(3)
+    a = rng.standard_normal((500, 3)) @ np.array([[2.0, 0, 0], [1.5, 1, 0], [0, 0.5, 0.3]])
+    b = rng.standard_normal((500, 3)) @ np.array([[0.4, 0.9, 0], [0, 1.2, -1], [0.7, 0, 2]]) + 1
+    of_a, of_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    assert not np.allclose(of_a @ of_b, of_b @ of_a, rtol=0.1)
+    roots = np.sqrt(np.linalg.eigvals(of_a @ of_b).real).sum()  # of a product of two such matrices they are real
+    expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(of_a) + np.trace(of_b) - 2 * roots
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
+
+
 def test_frechet_distance_of_fewer_samples_than_dimensions_is_finite() -> None:
     rng = np.random.default_rng(2)
     a, b = rng.standard_normal((5, 40)), rng.standard_normal((7, 40))

@@ -17,8 +17,9 @@ from trainers.data_sets import open_data
 from trainers.export import score_bundle
 from trainers.recipe import DataRecipe, ImageRecipe, SegmenterRecipe, load_recipe
 from trainers.recordings import STREET_CLASSES, Recordings
+from trainers.run_folder import RunFolder
 from trainers.sampling import Sampler
-from trainers.segmentation import train_segmenter
+from trainers.segmenter import train_segmenter
 
 ROAD, CAR, ROAD_LINE, BRIDGE = 7, 26, 34, 15  # toytown's ids
 WIDTH, HEIGHT = 96, 64
@@ -132,8 +133,8 @@ def test_a_segmenter_learns_from_recordings_under_their_licence(root: Path, tmp_
             "steps": 2,
         }
     )
-    (tmp_path / "run").mkdir()
-    bundle = train_segmenter(recipe, root, tmp_path / "run", "none")
+    bundle = train_segmenter(recipe, root, RunFolder(tmp_path / "run", resume=False), "none")
+    assert bundle is not None
     card = load_bundle(bundle.path).card
     assert card.licence_weights == "CC0-1.0" and card.classes == list(STREET_CLASSES)
     assert card.data.startswith("recordings") and "photo images" in card.data

@@ -1,7 +1,9 @@
-"""Segmenters are trained, scored and written by one command."""
+"""Segmenters are trained, scored and written by one command; a resumed training is the training."""
 
+import json
 import math
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,12 +16,17 @@ from torchvision.models import mobilenet_v3_small
 
 from models.bundle import load_bundle
 from models.segmenter import PSPNetSegmenter
-from sim_bridge.errors import UsageError
+from sim_bridge.errors import ImageError, SizeMismatchError, UsageError
+from tests.trainers.camvid_tree import draw_camvid
+from tests.trainers.command_line import CommandLine
 from trainers.camvid import CamVid
 from trainers.recipe import SegmenterRecipe
-from trainers.segmentation import _batch, score, train_segmenter
+from trainers.run_folder import RunFolder
+from trainers.segmentation import score
+from trainers.segmenter import SegmenterTrainer, _batch, train_segmenter
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_command_line_trains_a_segmenter(camvid: Path, tmp_path: Path) -> None:
@@ -59,10 +66,11 @@ def test_a_pspnet_begins_with_the_weights_that_are_named(camvid: Path, tmp_path:
     torch.manual_seed(5)
     published = mobilenet_v3_small(weights=None).state_dict()
     torch.save(published, tmp_path / "published.pth")
-    (tmp_path / "run").mkdir()
     # A rate so low that the weights of the backbone stay what they were given to be.
     recipe = backbone_recipe(backbone_weights=str(tmp_path / "published.pth"), lr=1e-12, weight_decay=0)
-    card = train_segmenter(recipe, camvid, tmp_path / "run", "none").card
+    bundle = train_segmenter(recipe, camvid, RunFolder(tmp_path / "run", resume=False), "none")
+    assert bundle is not None
+    card = bundle.card
     network = load_bundle(tmp_path / "run" / "bundle").network
     assert isinstance(network, PSPNetSegmenter)
     first = network.stages[0][0][0].weight  # type: ignore[index]
@@ -76,7 +84,7 @@ def test_a_pspnet_without_published_weights_is_refused(camvid: Path, tmp_path: P
     with pytest.raises(
         UsageError, match=r"weights mobilenet_v3_small-047dcff4\.pth .*or name it with backbone_weights"
     ):
-        train_segmenter(backbone_recipe(), camvid, tmp_path / "run", "none")
+        train_segmenter(backbone_recipe(), camvid, RunFolder(tmp_path / "run", resume=False), "none")
 
 
 @pytest.mark.parametrize(
@@ -123,3 +131,102 @@ def test_crops_that_do_not_fit_are_a_sentence_and_scaled_ones_stay_aligned(camvi
     road, sky = (float(x.mean(1)[y == k].std()) for k in (3, 0))
     whole = [float(s.rgb[s.labels == k].std()) / 127.5 for s in samples[:1] for k in (3, 0)]
     assert road < 3 * whole[0] and sky < 3 * whole[1]  # one class, one colour: labels lie on their surfaces
+
+
+def tiny_recipe(**changes: object) -> SegmenterRecipe:
+    plain = {"name": "x", "arch": "unet-segmenter", "width": 4, "steps": 5, "batch": 2, "report_every": 1}
+    return SegmenterRecipe.model_validate({**plain, "data": {"crop": [64, 32]}, **changes})
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Sends the real signal when that step's loss is made."""
+    train_step = SegmenterTrainer.train_step
+
+    def train_then_signal(self: SegmenterTrainer, *arguments: object) -> None:
+        train_step(self, *arguments)  # type: ignore[arg-type]
+        if self.step == step - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(SegmenterTrainer, "train_step", train_then_signal)
+
+
+@pytest.mark.parametrize("arch", ["unet-segmenter", "pyramid-segmenter"])
+def test_interrupted_and_uninterrupted_segmenters_have_the_same_weights(
+    camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arch: str
+) -> None:
+    recipe = tiny_recipe(arch=arch)
+    whole = train_segmenter(recipe, camvid, RunFolder(tmp_path / "whole", resume=False), "first")
+    stop_after(monkeypatch, 3)
+    assert train_segmenter(recipe, camvid, RunFolder(tmp_path / "parts", resume=False), "first") is None
+    assert torch.load(tmp_path / "parts" / "checkpoint.pt", weights_only=True)["step"] == 3
+    assert not (tmp_path / "parts" / "bundle").exists()
+    parts = train_segmenter(recipe, camvid, RunFolder(tmp_path / "parts", resume=True), "second")
+    assert whole is not None and parts is not None and parts.card.command == "first; second"
+    expected, found = whole.network.state_dict(), parts.network.state_dict()
+    assert all(torch.equal(expected[k], found[k]) for k in expected)
+    assert whole.card.metrics == parts.card.metrics and whole.card.sha256 == parts.card.sha256
+    losses = [
+        [
+            (row["step"], row["loss"])
+            for row in map(json.loads, (tmp_path / run / "stats.jsonl").read_text().splitlines())
+        ]
+        for run in ("whole", "parts")
+    ]
+    assert losses[0] == losses[1] and [step for step, _ in losses[0]] == [1, 2, 3, 4, 5]
+
+
+def test_validation_photographs_are_read_before_the_first_step(camvid: Path, tmp_path: Path) -> None:
+    (camvid / "valannot" / "0001A_0001.png").write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"valannot/0001A_0001\.png"):
+        train_segmenter(tiny_recipe(), camvid, RunFolder(tmp_path / "run", resume=False), "none")
+    assert not any((tmp_path / "run").iterdir())
+    for file in (*(camvid / "val").iterdir(), *(camvid / "valannot").iterdir()):
+        file.unlink()
+    with pytest.raises(UsageError, match="val holds no photographs with labels"):
+        train_segmenter(tiny_recipe(), camvid, RunFolder(tmp_path / "run", resume=False), "none")
+    draw_camvid(tmp_path / "flat", size=(96, 24))
+    with pytest.raises(SizeMismatchError, match="is 96x24, and what validates must have 32 pixels a side"):
+        recipe = tiny_recipe(data={"crop": [64, 16]})
+        train_segmenter(recipe, tmp_path / "flat", RunFolder(tmp_path / "run", resume=False), "none")
+
+
+def test_weights_are_saved_before_they_are_scored(
+    camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ImageError("no scores today")
+
+    monkeypatch.setattr("trainers.segmenter.predict", fail)
+    with pytest.raises(ImageError):
+        train_segmenter(tiny_recipe(), camvid, RunFolder(tmp_path / "run", resume=False), "none")
+    monkeypatch.undo()
+    bundle = train_segmenter(tiny_recipe(), camvid, RunFolder(tmp_path / "run", resume=True), "none")
+    assert bundle is not None and bundle.card.metrics["val_ignored"] > 0
+    again = train_segmenter(tiny_recipe(), camvid, RunFolder(tmp_path / "run", resume=True), "none")
+    assert again is not None and again.card == bundle.card
+    assert (tmp_path / "run" / "commands.txt").read_text() == "none\nnone\n"  # a finished run got no third
+
+
+def test_the_command_resumes_a_segmenter_with_its_own_recipe_alone(
+    camvid: Path, tmp_path: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save(steps: int) -> Path:
+        path = tmp_path / f"{steps}.yaml"
+        path.write_text(yaml.safe_dump(tiny_recipe(steps=steps).model_dump(mode="json")))
+        return path
+
+    common = ["--root", camvid, "--run", tmp_path / "run"]
+    assert (
+        "there is nothing to go on with" in command_line("segmenter", "--recipe", save(4), *common, "--resume").sentence
+    )
+    stop_after(monkeypatch, 2)
+    assert command_line("segmenter", "--recipe", save(4), *common).code == 0
+    assert "or --resume to go on with it" in command_line("segmenter", "--recipe", save(4), *common).sentence
+    other = command_line("segmenter", "--recipe", save(6), *common, "--resume")
+    assert "was begun with another recipe" in other.sentence
+    assert "is for --resume" in command_line("segmenter", "--recipe", save(6), *common, "--recipe-changed").sentence
+    done = command_line("segmenter", "--recipe", save(6), *common, "--resume", "--recipe-changed")
+    assert done.code == 0 and load_bundle(tmp_path / "run" / "bundle").card.steps == 6
+    assert (tmp_path / "run" / "recipe-until-000002.yaml").is_file()
+    (tmp_path / "run" / "checkpoint.pt").write_bytes(b"")
+    assert "cannot be read" in command_line("segmenter", "--recipe", save(6), *common, "--resume").sentence

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -14,9 +14,10 @@ import torch
 
 from models.edges import EdgeSettings, LaplacianEdges
 from sim_bridge.errors import ImageError, LabelError, UsageError
+from sim_bridge.frames import ByteArray
 from tests.trainers.trees import draw_cityscapes
 from trainers.camvid import CamVid
-from trainers.data import DataSet, Inspection, Photograph, load_all, prepare
+from trainers.data import DataSet, Inspection, Photograph, Sample, load_all, prepare
 from trainers.data_sets import open_data
 from trainers.edge_augmentation import degrade
 from trainers.image import ImageTrainer
@@ -222,7 +223,7 @@ class Deadly(DataSet):
     def inspect(self, index: int) -> Inspection:
         if os.getpid() != self._parent:
             os.kill(os.getpid(), self._number)
-            time.sleep(60)  # never reached: the signal has no handler in a worker
+            signal.pause()  # never reached: the signal has no handler in a worker
         rgb = np.zeros((32, 64, 3), np.uint8)
         return Inspection(Photograph("x", rgb, rgb[..., 0].copy()), ())
 
@@ -239,6 +240,25 @@ def test_a_worker_that_crashes_names_the_file_it_read(recipe: Path) -> None:
     with pytest.raises(TrainingError, match=r"died \(SIGKILL\) while it read deadly\.png and deadly_labels\.png: look"):
         made.draw()
     assert signal.getsignal(signal.SIGCHLD) is handler
+
+
+class DeadlySample(NamedTuple):
+    """Ends the process that cuts it."""
+
+    labels: ByteArray
+
+    def crop(self, top: int, left: int, height: int, width: int, *, flip: bool) -> Sample:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+def test_a_worker_that_is_killed_over_samples_in_memory_accuses_no_file(recipe: Path) -> None:
+    resolved = resolve(recipe, workers=1)
+    made = make_sampler([DeadlySample(np.zeros((32, 64), np.uint8))], resolved, 2)
+    with pytest.raises(
+        TrainingError, match=r"died \(SIGKILL\) while it cut crops from samples in memory: lower data\."
+    ):
+        made.draw()
 
 
 @pytest.mark.slow
