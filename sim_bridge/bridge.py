@@ -23,8 +23,9 @@ from sim_bridge.bundle_choice import BundleChoice
 from sim_bridge.frames import Kind
 from sim_bridge.latency import LatencyRecorder
 from sim_bridge.ledger import Ledger, Outcome
+from sim_bridge.network_stage import NetworkStage
 from sim_bridge.signals import on_signals
-from sim_bridge.stages import BundleLoader, NetworkStage, PublishStage, ReceiveStage, Shared, TranslatorSource
+from sim_bridge.stages import BundleLoader, PublishStage, ReceiveStage, Shared, TranslatorSource
 from sim_bridge.status import OutputCounts
 from sim_bridge.tap import Tap
 from sim_bridge.translators import Style

@@ -130,6 +130,7 @@ def bridge(
     size: SizeOption = None,
     style_seed: SeedOption = None,
     on_error: Annotated[str | None, setting_option("on_error")] = None,
+    batch_wait: Annotated[float | None, setting_option("batch_wait")] = None,
     pair_window: Annotated[int | None, setting_option("pair_window")] = None,
     receive_hwm: Annotated[int | None, setting_option("receive_hwm")] = None,
     max_pixels: Annotated[int | None, setting_option("max_pixels")] = None,

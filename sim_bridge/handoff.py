@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar
@@ -28,11 +28,13 @@ class Taken(Generic[T]):
 
     Attributes:
         item: What was put.
+        camera: Whose queue it was in.
         waited: Nanoseconds from put to take.
         overhead: Nanoseconds of it in which the taker was idle, that is, the cost of waking it up.
     """
 
     item: T
+    camera: str
     waited: int
     overhead: int
 
@@ -83,14 +85,35 @@ class Handoff(Generic[T]):
             self._changed.wait_for(lambda: self._closed or self._nudged or any(self._queues.values()), timeout)
             self._nudged = False
             for _ in range(len(self._turns)):
-                queue = self._queues[self._turns[0]]
+                camera = self._turns[0]
                 self._turns.rotate(-1)
-                if queue:
-                    item, put = queue.popleft()
-                    self._changed.notify_all()
-                    now = time.perf_counter_ns()
-                    return Taken(item, now - put, now - max(put, asked))
+                if self._queues[camera]:
+                    return self._pop(camera, asked)
             return None
+
+    def take_fitting(
+        self, fits: Callable[[T], bool], awaited: Collection[str] = (), timeout: float | None = 0.0
+    ) -> list[Taken[T]]:
+        """Takes the oldest item of every camera where that one fits.
+
+        Args:
+            fits: Whether an item is wanted.
+            awaited: Cameras to wait for; the wait ends when each of them has an item, fitting or not.
+            timeout: Seconds to wait at most; a nudge and closing end it, too.
+        """
+        asked = time.perf_counter_ns()
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._closed or self._nudged or all(self._queues[camera] for camera in awaited), timeout
+            )
+            fitting = [camera for camera, queue in self._queues.items() if queue and fits(queue[0][0])]
+            return [self._pop(camera, asked) for camera in fitting]
+
+    def _pop(self, camera: str, asked: int) -> Taken[T]:
+        item, put = self._queues[camera].popleft()
+        self._changed.notify_all()
+        now = time.perf_counter_ns()
+        return Taken(item, camera, now - put, now - max(put, asked))
 
     def nudge(self) -> None:
         """Lets the taker come back, empty-handed if there is nothing: something else waits for it."""

@@ -141,6 +141,17 @@ class BridgeSettings(BaseModel):
             "CG frame with status `fallback`."
         ),
     ] = "drop"
+    batch_wait: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            le=1,
+            allow_inf_nan=False,
+            description="Gives all cameras' pairs of a tick to the network as one batch, and waits so many seconds at "
+            "most for the cameras that were in the tick before. Unset: each pair by itself, as soon as it is there.",
+            json_schema_extra={"values": "number from 0 to 1", "metavar": "SECONDS"},
+        ),
+    ] = None
     pair_window: Annotated[
         int,
         Field(ge=1, le=1024, description="How many frames per camera may wait for their RGB or semantic partner."),

@@ -1,8 +1,8 @@
-"""The bridge's three stages, each a loop that runs in a thread of its own.
+"""The bridge's stages, each a loop that runs in a thread of its own.
 
-``ReceiveStage`` takes messages from the socket and joins them, ``NetworkStage`` prepares and translates pairs,
-``PublishStage`` encodes and sends the results and the status messages. Between them are bounded queues
-(:mod:`sim_bridge.handoff`).
+``ReceiveStage`` takes messages from the socket and joins them, :class:`~sim_bridge.network_stage.NetworkStage` prepares
+and translates pairs, ``PublishStage`` encodes and sends the results and the status messages. Between them are bounded
+queues (:mod:`sim_bridge.handoff`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sim_bridge.latency import LatencyRecorder, Stage
 from sim_bridge.ledger import Ledger, Outcome
 from sim_bridge.once import OncePerCause
 from sim_bridge.pairing import Drop, Event, Pair, Pairer, Repeat
-from sim_bridge.preprocess import Preprocessor, postprocess
+from sim_bridge.preprocess import postprocess
 from sim_bridge.status import OutputCounts, StatusReporter
 from sim_bridge.tap import Tap, Tick
 from sim_bridge.translators import ByteArray, Style, Translation, Translator
@@ -39,8 +39,6 @@ POLL_SECONDS: Final = 0.1
 
 LINGER_SECONDS: Final = 1.0
 """How long the last frames may take to leave after a drain; a subscriber that never reads must not hold the bridge."""
-MAX_WARM_SIZES: Final = 16
-"""Sizes come from the stream; warm-ups cost memory and must not go on for ever."""
 
 TranslatorSource = Translator | Callable[[], Translator]
 """A translator, or what loads one, in the thread of the network stage, which is the only one to call it."""
@@ -347,120 +345,6 @@ class ReceiveStage:
         if displaced is not None:
             outcome = Outcome.SHUTDOWN if displaced.pair is pair else Outcome.SUPERSEDED
             shared.settle(outcome, displaced.pair)
-
-
-class _Engine:
-    """A translator with what belongs to it: the label tables and the sizes it is warm for. One thread uses it."""
-
-    def __init__(self, translator: Translator, size: tuple[int, int] | None) -> None:
-        self.translator = translator
-        self.preprocessor = Preprocessor(translator.classes, size)
-        self.warm: set[tuple[int, int]] = set()
-        if size is not None:
-            self.warm_up(size)
-
-    def warm_up(self, size: tuple[int, int]) -> None:
-        """Slow first-call work for a size that is new; with ``--size`` unset only the stream tells it."""
-        if size not in self.warm and len(self.warm) < MAX_WARM_SIZES:
-            self.translator.warm_up([size])
-            self.warm.add(size)
-
-
-class NetworkStage:
-    """Loads the translator, then prepares and translates pairs, one at a time, cameras in turn.
-
-    Another bundle that is chosen meanwhile is loaded here too, between two pairs; the one before goes on working when
-    it cannot be loaded.
-
-    Args:
-        shared: What all stages see.
-        source: The translator to begin with.
-        load: Loads another bundle.
-    """
-
-    _engine: _Engine
-
-    def __init__(self, shared: Shared, source: TranslatorSource, load: BundleLoader) -> None:
-        self._shared = shared
-        self._source = source
-        self._load = load
-        self._sessions: dict[str, str] = {}
-
-    def run(self) -> None:
-        """Loops until no more pairs can come.
-
-        Raises:
-            SimBridgeError: The translator cannot be loaded.
-        """
-        shared = self._shared
-        translator = self._source if isinstance(self._source, Translator) else self._source()
-        self._engine = _Engine(translator, shared.settings.size)
-        shared.bundles.loaded(shared.settings.bundle, translator.model_id)
-        shared.loaded.set()
-        logger.info("translator %s (%s) is ready", translator.name, translator.model_id)
-        while not shared.inbox.finished:
-            self._change_bundle()
-            taken = shared.inbox.take()
-            if taken is not None:
-                self._process(taken)
-        shared.outbox.close()
-
-    def _change_bundle(self) -> None:
-        """Loads the bundle that was asked for, if one was; both networks are in memory until the new one is warm."""
-        shared = self._shared
-        wished = shared.bundles.take()
-        if wished is None or shared.stopping.is_set():
-            return
-        try:
-            engine = _Engine(self._load(wished), shared.settings.size)
-            for size in sorted(self._engine.warm):
-                engine.warm_up(size)
-        except Exception as error:  # whatever is wrong with the new bundle, the old one works
-            known = isinstance(error, SimBridgeError)
-            sentence = str(error) if known else f"loading {wished} raised {type(error).__name__}: {error}"
-            shared.bundles.failed(sentence)
-            logger.warning("the bundle stays as it is: %s", sentence, exc_info=None if known else error)
-            return
-        self._engine, self._sessions = engine, {}
-        shared.bundles.loaded(wished, engine.translator.model_id)
-        logger.info("translator %s (%s) takes over", engine.translator.name, engine.translator.model_id)
-
-    def _process(self, taken: Taken[Job]) -> None:
-        shared, job = self._shared, taken.item
-        if shared.settings.mode == "lockstep":
-            while not shared.controls.admit(job.pair.camera, wait=True):
-                self._change_bundle()
-        shared.latency.record(Stage.QUEUE, taken.waited)
-        job = replace(job, overhead=job.overhead + taken.overhead)
-        try:
-            result = self._translate(job)
-        except Exception as error:  # noqa: BLE001 - a translator may be anyone's code: it may cost its frame, not the bridge
-            if shared.settings.on_error == "drop" or isinstance(error, SizeMismatchError):
-                shared.failed(job.pair, error)
-                return
-            shared.complain(job.pair, error)
-            style = shared.controls.style(job.pair.camera)
-            result = Result(job, self._engine.translator, style, time.time_ns())
-        if shared.outbox.put(job.pair.camera, result) is not None:
-            shared.settle(Outcome.SHUTDOWN, job.pair)
-
-    def _translate(self, job: Job) -> Result:
-        pair, latency = job.pair, self._shared.latency
-        translator = self._engine.translator
-        if self._sessions.get(pair.camera, pair.id.session) != pair.id.session:
-            translator.reset(pair.camera)
-        self._sessions[pair.camera] = pair.id.session
-        start = time.perf_counter_ns()
-        prepared = self._engine.preprocessor.prepare(pair.rgb, pair.semantic)
-        latency.record(Stage.PREPROCESS, time.perf_counter_ns() - start)
-        if prepared.stray:
-            self._shared.outputs.add(pair.camera, stray_pixels=prepared.stray)
-        self._engine.warm_up((prepared.width, prepared.height))
-        style = self._shared.controls.style(pair.camera)
-        start = time.perf_counter_ns()
-        translation = translator.translate(prepared.rgb[None], prepared.labels[None], style)
-        latency.record(Stage.NETWORK, time.perf_counter_ns() - start)
-        return Result(job, translator, style, time.time_ns(), prepared.rgb, translation)
 
 
 class PublishStage:

@@ -12,7 +12,16 @@ import typer
 
 from plugins.carla.options import CarlaOptions
 from plugins.carla.process import CarlaProcess
-from plugins.carla.rig import DEFAULT_FOV, DEFAULT_PLACE, DEFAULT_SIZE, Rig, parse_transform, read_rig, single_camera
+from plugins.carla.rig import (
+    DEFAULT_FOV,
+    DEFAULT_PLACE,
+    DEFAULT_SIZE,
+    Rig,
+    batched,
+    parse_transform,
+    read_rig,
+    single_camera,
+)
 from plugins.carla.server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_ROLE, DEFAULT_TIMEOUT, require_carla
 from plugins.carla.tags import taxonomy_for
 from plugins.signals import stop_on_signals
@@ -103,17 +112,19 @@ def carla(
     network_size: Annotated[str | None, setting_option("size", "--network-size")] = None,
     style_seed: SeedOption = None,
     on_error: Annotated[str | None, setting_option("on_error")] = None,
+    batch_wait: Annotated[float | None, setting_option("batch_wait")] = None,
     page: Annotated[int | None, setting_option("page")] = None,
     curve_keys: CurveKeysOption = None,
     insecure: InsecureOption = None,
     log_level: Annotated[str | None, setting_option("log_level")] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Attach cameras to a vehicle in a running CARLA, and publish their photoreal images.
+    """Publish photoreal images of cameras in a running CARLA.
 
-    Who drives stays who drives: the world is only looked at, unless --tick asks to drive it. One Ctrl-C ends cameras
-    and bridge; what was made in the world is destroyed, and settings that were changed are put back. After the server
-    was started again, or loaded another map, the cameras come back by themselves.
+    The cameras are put on a vehicle. Who drives stays who drives: the world is only looked at, unless --tick asks to
+    drive it. One Ctrl-C ends cameras and bridge; what was made in the world is destroyed, and settings that were
+    changed are put back. After the server was started again, or loaded another map, the cameras come back by
+    themselves.
     """
     given = context.params
     if context.invoked_subcommand is not None:
@@ -126,7 +137,7 @@ def carla(
     with tempfile.TemporaryDirectory(prefix="sim-bridge-") as folder:
         # A file instead of a port: nothing else can be in its place.
         own = {"topics": cameras.names, "input": f"ipc://{folder}/carla"}
-        settings = load_settings({**flags, **own}, config=config)
+        settings = batched(load_settings({**flags, **own}, config=config))
         configure_logging(settings.log_level)
         _check_mode(settings, tick)
         raise typer.Exit(_run(settings, {**options, "paced": settings.mode == "realtime"}, timeout))

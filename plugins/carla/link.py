@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, Self
 
+from plugins.carla.rig import batched
 from sim_bridge.addresses import BRIDGE_ADDRESS, SIMULATOR_ADDRESS
 from sim_bridge.client import Publisher, Subscriber
 from sim_bridge.errors import FrameTimeoutError, SimBridgeError
@@ -170,7 +171,7 @@ class _Engine:
         self.input, self.output = (f"ipc://{self._folder.name}/{name}" for name in ("carla", "photoreal"))
         flags: dict[str, object] = {"topics": tuple(cameras), "input": self.input, "output": self.output, "mode": mode}
         bundle = {"bundle": engine} if isinstance(engine, str) else {}
-        settings = load_settings({**flags, **bundle, "drain_timeout": _DRAIN_SECONDS})
+        settings = batched(load_settings({**flags, **bundle, "drain_timeout": _DRAIN_SECONDS}))
         translator = (lambda: load_translator(settings)) if isinstance(engine, str) else engine
         self.error: SimBridgeError | None = None
         self._bridge: Bridge = Bridge(settings, translator)

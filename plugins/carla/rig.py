@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from plugins.carla.poses import Placement
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import CAMERA_NAME
-from sim_bridge.settings import parse_size
+from sim_bridge.settings import BridgeSettings, parse_size
 
 MOST_SIDE: Final = 8192
 DEFAULT_SIZE: Final = (1280, 720)
@@ -21,6 +21,8 @@ DEFAULT_FOV: Final = 90.0
 DEFAULT_PLACE: Final = Placement(x=1.5, z=2.4)
 """Above the bonnet of a car, where CARLA's own examples have it."""
 DEFAULT_CAMERA: Final = "camera"
+BATCH_WAIT: Final = 0.02
+"""Seconds that a rig's first camera waits for the others of its tick; CARLA sends them within a few milliseconds."""
 _EXAMPLE: Final = "cameras: {front: {x: 1.5, z: 2.4}, left: {x: 1.0, y: -0.5, z: 2.4, yaw: -60}}"
 
 Metres = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
@@ -160,3 +162,10 @@ def _checked(content: Mapping[str, Any], where: str) -> Rig:
         message = first["msg"].removeprefix("Value error, ")
         value = "" if isinstance(first["input"], dict) else f" is {first['input']!r}"
         raise UsageError(f"{where} {name!r}{value}: {message[0].lower()}{message[1:]}") from error
+
+
+def batched(settings: BridgeSettings) -> BridgeSettings:
+    """Has several cameras of a tick go through the network as one batch, unless the settings say how long to wait."""
+    if len(settings.topics) == 1 or settings.batch_wait is not None:
+        return settings
+    return settings.model_copy(update={"batch_wait": BATCH_WAIT})

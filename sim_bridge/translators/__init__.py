@@ -46,6 +46,11 @@ class Translation:
     edges: ByteArray | None
     ensemble: Ensemble | None = None
 
+    def of(self, index: int) -> Translation:
+        """The answer to one picture of the batch, as a batch of one."""
+        edges = None if self.edges is None else self.edges[index : index + 1]
+        return Translation(self.rgb[index : index + 1], edges, self.ensemble)
+
 
 @runtime_checkable
 class Translator(Protocol):
@@ -72,8 +77,13 @@ class Translator(Protocol):
             style: Which photoreal version.
         """
 
-    def warm_up(self, sizes: Sequence[tuple[int, int]]) -> None:
-        """Does all slow first-call work for the given ``(width, height)`` sizes, so that none falls into the stream."""
+    def warm_up(self, sizes: Sequence[tuple[int, int]], batch: int = 1) -> None:
+        """Does all slow first-call work, so that none falls into the stream.
+
+        Args:
+            sizes: Each ``(width, height)``.
+            batch: Batches of 1 up to so many pictures will come.
+        """
 
     def reset(self, camera: str) -> None:
         """Forgets what it remembers of a camera (a new session began)."""

@@ -1,4 +1,4 @@
-"""The network on CUDA: one captured graph per frame size, fed through pinned memory on a stream of its own."""
+"""The network on CUDA: a captured graph per batch and frame size, fed through pinned memory on a stream of its own."""
 
 from __future__ import annotations
 
@@ -63,22 +63,26 @@ class GraphRunner:
                 return self._run_eagerly(rgb, labels, weights)
             return self._replay(captured, rgb, labels, weights)
 
-    def warm_up(self, width: int, height: int) -> None:
-        """Captures the graph for single frames of this size; where the driver refuses, frames of it run eagerly."""
-        shape = (1, height, width)
-        if shape in self._graphs:
-            return
-        try:
-            with torch.inference_mode(), torch.cuda.stream(self._stream), _tuned_convolutions():
-                self._graphs[shape] = self._capture(height, width)
-        except RuntimeError as error:
-            reason = str(error).strip().partition("\n")[0]
-            _log.warning("no CUDA graph for %dx%d (%s): these frames run eagerly, more slowly", width, height, reason)
+    def warm_up(self, width: int, height: int, batch: int = 1) -> None:
+        """Captures the graphs for 1 up to ``batch`` frames of this size; where the driver refuses, they run eagerly."""
+        for count in range(1, batch + 1):
+            shape = (count, height, width)
+            if shape in self._graphs:
+                continue
+            try:
+                with torch.inference_mode(), torch.cuda.stream(self._stream), _tuned_convolutions():
+                    self._graphs[shape] = self._capture(shape)
+            except RuntimeError as error:
+                reason = str(error).strip().partition("\n")[0]
+                _log.warning(
+                    "no CUDA graph for %d x %dx%d (%s): these frames run eagerly, more slowly",
+                    *(count, width, height, reason),
+                )
 
-    def _capture(self, height: int, width: int) -> _Captured:
-        rgb = _slot((1, height, width, 3), torch.uint8, self._device)
-        labels = _slot((1, height, width), torch.uint8, self._device)
-        weights = _slot((1, SIDES), torch.float32, self._device)
+    def _capture(self, shape: tuple[int, int, int]) -> _Captured:
+        rgb = _slot((*shape, 3), torch.uint8, self._device)
+        labels = _slot(shape, torch.uint8, self._device)
+        weights = _slot((shape[0], SIDES), torch.float32, self._device)
         for _ in range(_WARM_UP_FRAMES):  # cuDNN chooses its algorithms here, which it must not do during the capture
             self._network.translate(rgb[1], labels[1], weights[1])
         self._stream.synchronize()

@@ -35,7 +35,7 @@ class NullTranslator:
         del labels, style
         return Translation(rgb, None)
 
-    def warm_up(self, sizes: Sequence[tuple[int, int]]) -> None:
+    def warm_up(self, sizes: Sequence[tuple[int, int]], batch: int = 1) -> None:
         """Nothing is slow here."""
 
     def reset(self, camera: str) -> None:

@@ -151,7 +151,7 @@ class OnnxTranslator:
             return Translation(np.concatenate([picture for picture, _ in parts]), edges)
         return Translation(*self._run(rgb, labels))
 
-    def warm_up(self, sizes: Sequence[tuple[int, int]]) -> None:
+    def warm_up(self, sizes: Sequence[tuple[int, int]], batch: int = 1) -> None:
         """Runs the network once at each ``(width, height)``: ONNX Runtime plans its memory per shape."""
         for width, height in sizes:
             self._run(np.zeros((1, height, width, 3), np.uint8), np.zeros((1, height, width), np.uint8))

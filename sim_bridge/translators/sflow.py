@@ -45,8 +45,8 @@ class Runner(Protocol):
     def run(self, rgb: ByteArray, labels: ByteArray, weights: Tensor) -> tuple[ByteArray, ByteArray]:
         """uint8 ``(B, H, W, 3)``, uint8 ``(B, H, W)`` and float32 ``(B, 6)`` to picture and edge map."""
 
-    def warm_up(self, width: int, height: int) -> None:
-        """Does everything slow about frames of this size."""
+    def warm_up(self, width: int, height: int, batch: int = 1) -> None:
+        """Does everything slow about batches of 1 up to ``batch`` frames of this size."""
 
 
 class CpuRunner:
@@ -61,10 +61,11 @@ class CpuRunner:
         image, edges = self._network.translate(_as_tensor(rgb), _as_tensor(labels), weights)
         return image.numpy(), edges.numpy()
 
-    def warm_up(self, width: int, height: int) -> None:
-        """Runs a few empty frames: the first one at a size costs several times the later ones."""
-        for _ in range(_CPU_WARM_UP_FRAMES):
-            self.run(*_empty_frame(width, height))
+    def warm_up(self, width: int, height: int, batch: int = 1) -> None:
+        """Runs a few empty batches: the first one of a shape costs several times the later ones."""
+        for count in range(1, batch + 1):
+            for _ in range(_CPU_WARM_UP_FRAMES):
+                self.run(*_empty_frames(count, width, height))
 
 
 class SFlowTranslator:
@@ -200,10 +201,15 @@ class SFlowTranslator:
             ) from error
         return Translation(image, edges, self._ensemble)
 
-    def warm_up(self, sizes: Sequence[tuple[int, int]]) -> None:
-        """Prepares the given ``(width, height)`` sizes: CUDA graphs are captured here and never in the stream."""
+    def warm_up(self, sizes: Sequence[tuple[int, int]], batch: int = 1) -> None:
+        """Prepares the given ``(width, height)`` sizes: CUDA graphs are captured here and never in the stream.
+
+        Args:
+            sizes: Each ``(width, height)``.
+            batch: Batches of 1 up to so many pictures will come; on CUDA each has a graph of its own.
+        """
         for width, height in sizes:
-            self._runner.warm_up(width, height)
+            self._runner.warm_up(width, height, batch)
 
     def reset(self, camera: str) -> None:
         """Nothing is remembered between frames."""
@@ -245,11 +251,11 @@ class SFlowTranslator:
         return weights / weights.sum()
 
 
-def _empty_frame(width: int, height: int) -> tuple[ByteArray, ByteArray, Tensor]:
+def _empty_frames(count: int, width: int, height: int) -> tuple[ByteArray, ByteArray, Tensor]:
     return (
-        np.zeros((1, height, width, 3), np.uint8),
-        np.zeros((1, height, width), np.uint8),
-        torch.full((1, SIDES), 1 / SIDES),
+        np.zeros((count, height, width, 3), np.uint8),
+        np.zeros((count, height, width), np.uint8),
+        torch.full((count, SIDES), 1 / SIDES),
     )
 
 

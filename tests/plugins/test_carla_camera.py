@@ -94,6 +94,7 @@ class WitnessTranslator(NullTranslator):
     def __init__(self) -> None:
         super().__init__()
         self.seen: dict[int, int] = {}
+        self.largest_batch = 0
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -101,10 +102,12 @@ class WitnessTranslator(NullTranslator):
         return tuple(taxonomy("carla-0.9.14").ids.values())
 
     def translate(self, rgb: ByteArray, labels: ByteArray, style: Style) -> Translation:
-        frames = {read_stamp(rgb[0, ..., 0]).frame, read_stamp(labels[0]).frame}
-        assert len(frames) == 1, f"RGB and semantic picture of one pair are of the ticks {frames}"
-        frame = frames.pop()
-        self.seen[frame] = self.seen.get(frame, 0) + 1
+        self.largest_batch = max(self.largest_batch, len(rgb))
+        for picture, ids in zip(rgb, labels, strict=True):
+            frames = {read_stamp(picture[..., 0]).frame, read_stamp(ids).frame}
+            assert len(frames) == 1, f"RGB and semantic picture of one pair are of the ticks {frames}"
+            frame = frames.pop()
+            self.seen[frame] = self.seen.get(frame, 0) + 1
         return super().translate(rgb, labels, style)
 
 
@@ -133,6 +136,7 @@ def test_many_ticks_are_whole(count: int, ticks: int, world: Any, car: Any) -> N
                 assert image.timestamp == pytest.approx(seconds)
     assert frames == list(range(frames[0], frames[0] + ticks))
     assert {frame: witness.seen[frame] for frame in frames} == dict.fromkeys(frames, count)
+    assert witness.largest_batch == count
 
 
 def test_what_it_was_made_of_is_there_for_some_ticks(world: Any, car: Any) -> None:

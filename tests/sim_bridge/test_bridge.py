@@ -452,8 +452,8 @@ def test_the_translator_is_warmed_before_the_stream_and_reset_with_each_session(
     calls: list[object] = []
 
     class Watching(StampTranslator):
-        def warm_up(self, sizes: Sequence[tuple[int, int]]) -> None:
-            calls.append(tuple(sizes))
+        def warm_up(self, sizes: Sequence[tuple[int, int]], batch: int = 1) -> None:
+            calls.append((*sizes, batch))
 
         def reset(self, camera: str) -> None:
             calls.append(camera)
@@ -467,7 +467,7 @@ def test_the_translator_is_warmed_before_the_stream_and_reset_with_each_session(
             simulator.send(*make_pair(number, session))
             reader.frame()
     shape = (1, 8, 16, 3)
-    assert calls == [((16, 8),), shape, shape, "camera", shape]
+    assert calls == [((16, 8), 1), shape, shape, "camera", shape]
 
 
 def test_status_comes_regularly_without_input_and_while_the_translator_loads(simulator: Simulator) -> None:

@@ -1,4 +1,5 @@
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -125,3 +126,37 @@ def test_a_nudge_brings_the_taker_back_once_and_takes_nothing() -> None:
     taken = handoff.take()
     assert taken is not None and taken.item == 1
     assert handoff.take(0.01) is None
+
+
+def test_what_fits_is_taken_from_every_camera_and_the_rest_stays() -> None:
+    handoff: Handoff[int] = Handoff(["a", "b", "c", "d"], Policy.WAIT, bound=2)
+    for camera, items in {"a": (7, 8), "b": (8, 7), "c": (7,)}.items():
+        for item in items:
+            handoff.put(camera, item)
+    assert [(taken.camera, taken.item) for taken in handoff.take_fitting(lambda item: item == 7)] == [
+        ("a", 7),
+        ("c", 7),
+    ]
+    assert len(handoff) == 3
+
+
+def test_waiting_for_cameras_ends_when_each_has_an_item() -> None:
+    handoff: Handoff[int] = Handoff(["a", "b", "c"], Policy.WAIT)
+    with ThreadPoolExecutor(1) as pool:
+        taking = pool.submit(handoff.take_fitting, lambda item: item == 1, ("a", "b"), 30.0)
+        handoff.put("c", 1)
+        handoff.put("a", 1)
+        assert not taking.done()
+        handoff.put("b", 2)  # not what is waited for, but b will not send it any more
+        assert [taken.camera for taken in taking.result(5)] == ["a", "c"]
+    assert len(handoff) == 1
+
+
+@pytest.mark.parametrize("end", [Handoff.nudge, Handoff.close])
+def test_waiting_for_cameras_ends_with_a_nudge_and_when_closed(end: Callable[[Handoff[int]], None]) -> None:
+    handoff: Handoff[int] = Handoff(["a", "b"], Policy.WAIT)
+    handoff.put("a", 1)
+    with ThreadPoolExecutor(1) as pool:
+        taking = pool.submit(handoff.take_fitting, lambda item: True, ("a", "b"), 30.0)
+        end(handoff)
+        assert [taken.item for taken in taking.result(5)] == [1]

@@ -58,7 +58,7 @@ class Negative(NullTranslator):
         self.asked.append((rgb.shape[2], rgb.shape[1], style.seed))
         return Translation(255 - rgb, None)
 
-    def warm_up(self, sizes: Sequence[tuple[int, int]]) -> None:
+    def warm_up(self, sizes: Sequence[tuple[int, int]], batch: int = 1) -> None:
         self.warmed.extend(sizes)
 
 

@@ -91,6 +91,19 @@ def test_any_size_is_answered_in_its_own_size(width: int, height: int) -> None:
     assert answer.edges is not None and answer.edges.shape == (1, height, width)
 
 
+def test_a_batch_is_what_its_pictures_are_alone() -> None:
+    translator = make_translator()
+    translator.warm_up([(96, 64)], batch=3)
+    rgb, labels = street(batch=3)
+    together = translator.translate(rgb, labels, Style(2))
+    for i in range(3):
+        alone, part = translator.translate(rgb[i : i + 1], labels[i : i + 1], Style(2)), together.of(i)
+        assert np.abs(part.rgb.astype(int) - alone.rgb).max() <= 1
+        assert part.edges is not None and alone.edges is not None
+        assert np.abs(part.edges.astype(int) - alone.edges).max() <= 1
+        assert part.ensemble == alone.ensemble
+
+
 def test_a_received_message_is_translated_without_a_word_and_unchanged() -> None:
     """Messages are read-only views; torch warns when it wraps one, and warnings are errors here."""
     rgb, labels = street()
@@ -212,7 +225,7 @@ def test_a_failing_device_is_one_sentence() -> None:
         def run(self, *_: object) -> tuple[ByteArray, ByteArray]:
             raise torch.OutOfMemoryError("out of memory\nwith a page of statistics")
 
-        def warm_up(self, width: int, height: int) -> None: ...
+        def warm_up(self, width: int, height: int, batch: int = 1) -> None: ...
 
     translator._runner = Exhausted()
     with pytest.raises(TranslatorError, match=r"96x64 frame \(out of memory\): try a smaller --size$"):
@@ -315,6 +328,16 @@ def test_captured_graphs_follow_their_inputs(on_gpu: SFlowTranslator) -> None:
     assert not np.array_equal(first.rgb, other.rgb)
     np.testing.assert_array_equal(small.rgb, on_gpu.translate(small_rgb, small_labels, Style()).rgb)
     assert on_gpu._runner.eager_frames == 0  # type: ignore[attr-defined]
+
+
+@pytest.mark.gpu
+def test_each_batch_has_a_graph_of_its_own(on_gpu: SFlowTranslator) -> None:
+    on_gpu.warm_up([(96, 64)], batch=3)
+    rgb, labels = street(batch=3)
+    alone = [on_gpu.translate(rgb[i : i + 1], labels[i : i + 1], Style(2)).rgb[0] for i in range(3)]
+    together = on_gpu.translate(rgb, labels, Style(2)).rgb
+    assert on_gpu._runner.eager_frames == 0  # type: ignore[attr-defined]
+    assert np.abs(together.astype(int) - np.stack(alone)).max() <= 2
 
 
 @pytest.mark.gpu
