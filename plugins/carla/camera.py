@@ -30,16 +30,19 @@ if TYPE_CHECKING:
 
     from sim_bridge.translators import Translator
 
-KEPT: Final = 64
-"""Photoreal images that :meth:`PhotorealCamera.get` still finds."""
+KEPT: Final = 16
+"""Photoreal images that :meth:`PhotorealCamera.get` still finds; of 1920x1080 they take 133 MB."""
 SENT_KEPT: Final = 4
 """Ticks that can be sent again, and that :meth:`PhotorealCamera.inputs` still finds."""
 RESEND_SECONDS: Final = 1.0
 """After which a tick is sent to the bridge again; more than most networks take, as the answer would come twice."""
 OPEN_SECONDS: Final = 0.25
 """After ``listen`` the client opens a stream in a thread of its own, and does not tell when it stands."""
+END_SECONDS: Final = 5.0
+"""How long the end waits for a callback."""
 _KINDS: Final = (Kind.RGB, Kind.SEMANTIC)
 _LOOK_SECONDS: Final = 0.1
+_GONE: Final = "its vehicle, its sensors or its world are gone, make a new PhotorealCamera"
 
 _log = logging.getLogger(__name__)
 
@@ -150,9 +153,16 @@ class PhotorealCamera:
     def listen(self, callback: Callable[[PhotorealImage], None]) -> None:
         """Has every photoreal image from now on given to ``callback``, in a thread of this camera's.
 
-        What the callback raises is logged, and the next image comes all the same.
+        What the callback raises is logged, and the next image comes all the same. When vehicle, sensors or world are
+        gone no more come: that is logged, and :attr:`is_alive` tells.
         """
         self._callback = callback
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether images can still come: vehicle, sensors and world are there, as far as the client has heard."""
+        sensors = self._sensors
+        return sensors is not None and self._access.is_same_world() and sensors.alive
 
     def is_listening(self) -> bool:
         """Whether a callback gets images."""
@@ -173,6 +183,7 @@ class PhotorealCamera:
             FrameTimeoutError: (a TimeoutError) It did not come in time; it says what of it did.
             MissedFrameError: It cannot come any more: the bridge passed over it, or it is too long ago.
             VehicleLostError: Sensors, vehicle or world are gone.
+            Exception: What ended a bridge in this process.
         """
         deadline = time.monotonic() + timeout
         resend = time.monotonic() + RESEND_SECONDS
@@ -182,10 +193,8 @@ class PhotorealCamera:
                 if frame in self._images:
                     return self._images[frame]
                 if self._is_missed(frame):
-                    raise MissedFrameError(
-                        f"photoreal frame {frame} of camera {self.name!r} was missed, as frame "
-                        f"{next(reversed(self._images))} is here already: a bridge in lockstep misses none"
-                    )
+                    raise MissedFrameError(self._why_missed(frame))
+            self._link.check_engine()
             self._check_sensors(frame)
             now = time.monotonic()
             if now > deadline:
@@ -229,7 +238,13 @@ class PhotorealCamera:
         self._subscriber.close()
         for thread in self._threads:
             if thread is not threading.current_thread():
-                thread.join()
+                thread.join(END_SECONDS)
+            if thread.is_alive() and thread is not threading.current_thread():
+                _log.warning(
+                    "camera %r ends without its callback, which has not returned from an image for %g s: see what it "
+                    "waits for",
+                    *(self.name, END_SECONDS),
+                )
         if self._own_link is not None:
             self._own_link.close()
         atexit.unregister(self.destroy)
@@ -247,8 +262,12 @@ class PhotorealCamera:
         """A thread's body: CARLA's images to the bridge."""
         while not self._closed.is_set():
             arrival = sensors.queue.get(_LOOK_SECONDS)
-            if arrival is None or not (self._access.is_same_world() and sensors.alive):
-                continue  # sensors of another run of the server may have taken the place of ours
+            if not (self._access.is_same_world() and sensors.alive):
+                # Sensors of another run of the server may have taken the place of ours.
+                self._once.warn("gone", f"camera {self.name!r} gets no more images: {_GONE}")
+                continue
+            if arrival is None:
+                continue
             try:
                 frame = self._maker.frame(arrival)
             except ImageError as error:
@@ -303,21 +322,33 @@ class PhotorealCamera:
                 self._link.send(frame)
 
     def _is_missed(self, number: int) -> bool:
-        """Whether a frame that is not here cannot come; only in lockstep may an older one come later."""
-        if number in self._images or not self._images or next(reversed(self._images)) < number:
+        """Whether a frame that is not here cannot come: a newer one is, and the bridge goes by the newest."""
+        if number in self._images or not self._images or max(self._images) < number:
             return False
         status = self._subscriber.status
-        return number < next(iter(self._images)) or status is None or status.mode != "lockstep"
+        return status is None or status.mode != "lockstep" or self._is_forgotten(number)
+
+    def _is_forgotten(self, number: int) -> bool:
+        """Whether so many came after a frame that it would not be kept."""
+        return len(self._images) == KEPT and number < min(self._images)
+
+    def _why_missed(self, number: int) -> str:
+        if self._is_forgotten(number):
+            return (
+                f"photoreal frame {number} of camera {self.name!r} is not here any more, as {KEPT} later ones are: ask "
+                "for it sooner"
+            )
+        return (
+            f"photoreal frame {number} of camera {self.name!r} was missed, as frame {max(self._images)} is here "
+            "already: a bridge in lockstep misses none"
+        )
 
     def _check_sensors(self, number: int) -> None:
         sensors = self._sensors
         if sensors is None:
             raise VehicleLostError(f"photoreal frame {number} cannot come: camera {self.name!r} is destroyed")
-        if not self._access.is_same_world() or not sensors.alive:
-            raise VehicleLostError(
-                f"photoreal frame {number} of camera {self.name!r} cannot come: its vehicle, its sensors or its world "
-                "are gone, make a new PhotorealCamera"
-            )
+        if not self.is_alive:
+            raise VehicleLostError(f"photoreal frame {number} of camera {self.name!r} cannot come: {_GONE}")
 
     def _why_nothing(self, number: int, timeout: float) -> str:
         sensors = self._sensors
@@ -328,6 +359,9 @@ class PhotorealCamera:
             return f"{sentence}: CARLA sent no {' and no '.join(late)} of it; see that the world was ticked that far"
         status = self._subscriber.status
         state = "has said nothing" if status is None else f"is {status.state}, mode {status.mode}"
+        failed = 0 if status is None else status.counters.get(f"{self.name}/rgb", {}).get("failed", 0)
+        if failed:
+            state += f", and has failed on {failed} of its frames"
         return f"{sentence}: CARLA's images came, and the bridge at {self._link.bridge} {state}; see its log"
 
 

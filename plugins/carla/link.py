@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 from plugins.carla.rig import batched
 from sim_bridge.addresses import BRIDGE_ADDRESS, SIMULATOR_ADDRESS
 from sim_bridge.client import Publisher, Subscriber
-from sim_bridge.errors import FrameTimeoutError, SimBridgeError
+from sim_bridge.errors import FrameTimeoutError
 from sim_bridge.frames import Frame, Kind
 from sim_bridge.settings import load_settings
 
@@ -114,7 +114,7 @@ class BridgeLink:
         for kind in (Kind.RGB, Kind.SEMANTIC):
             self._wait_for_listener(camera, kind, deadline, timeout)
         while (status := subscriber.status) is None or status.state in ("loading", "stopping"):
-            self._check_engine()
+            self.check_engine()
             if time.monotonic() > deadline:
                 found = "sent no status message" if status is None else f"was still {status.state}"
                 raise FrameTimeoutError(
@@ -141,7 +141,7 @@ class BridgeLink:
 
     def _wait_for_listener(self, camera: str, kind: Kind, deadline: float, timeout: float) -> None:
         while True:
-            self._check_engine()
+            self.check_engine()
             try:
                 with self._lock:
                     self._publisher.wait_for_subscriber(camera, kind, _LOOK_SECONDS)
@@ -154,7 +154,8 @@ class BridgeLink:
             else:
                 return
 
-    def _check_engine(self) -> None:
+    def check_engine(self) -> None:
+        """Raises what ended a bridge in this process, if something did."""
         if self._engine is not None and self._engine.error is not None:
             raise self._engine.error
 
@@ -173,7 +174,7 @@ class _Engine:
         bundle = {"bundle": engine} if isinstance(engine, str) else {}
         settings = batched(load_settings({**flags, **bundle, "drain_timeout": _DRAIN_SECONDS}))
         translator = (lambda: load_translator(settings)) if isinstance(engine, str) else engine
-        self.error: SimBridgeError | None = None
+        self.error: Exception | None = None
         self._bridge: Bridge = Bridge(settings, translator)
         self._thread = threading.Thread(target=self._run, name="photoreal-bridge", daemon=True)
         self._thread.start()
@@ -181,11 +182,11 @@ class _Engine:
     def _run(self) -> None:
         try:
             self._bridge.run()
-        except SimBridgeError as error:
+        except Exception as error:  # noqa: BLE001 - a translator may be anyone's code; it is raised where its frames are asked for
             self.error = error
 
     def close(self) -> None:
-        """Ends it."""
+        """Ends it; a translator that does not come back is left behind, as the bridge's own end is bounded."""
         self._bridge.stop()
         self._thread.join()
         self._folder.cleanup()

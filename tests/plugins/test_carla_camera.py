@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from plugins.carla import BridgeLink, PhotorealCamera, PhotorealImage
-from plugins.carla.camera import SENT_KEPT
+from plugins.carla.camera import KEPT, SENT_KEPT
 from plugins.carla.poses import Placement
+from plugins.carla.rig import DEFAULT_PLACE
 from plugins.carla.server import VehicleLostError
 from sim_bridge.errors import FrameTimeoutError, MissedFrameError, UsageError
 from sim_bridge.frames import Kind
@@ -25,7 +26,7 @@ from sim_bridge.translators import ByteArray, Style, Translation
 from sim_bridge.translators.null import NullTranslator
 from tests.carla_server.handle import CarlaServer
 from tests.carla_server.stamp import read_stamp
-from tests.plugins.carla_helpers import connect, fresh, server, spawn_hero
+from tests.plugins.carla_helpers import connect, fresh, server, spawn_hero, wait_until
 from tests.sim_bridge.recording_helpers import running_cli, site
 
 __all__ = ["fresh", "server", "site"]
@@ -51,6 +52,14 @@ def car(world: Any) -> Iterator[Any]:
     world.tick()
     yield made
     made.destroy()
+
+
+def place_of(world: Any, car: Any, frame: int) -> Placement:
+    """Where a camera at the usual place was at a tick, by the client's own snapshot of it and its own matrices."""
+    snapshot = world.get_snapshot()
+    assert snapshot.frame == frame
+    there = np.array(snapshot.find(car.id).get_transform().get_matrix())
+    return Placement.from_matrix(there @ np.array(DEFAULT_PLACE.to_carla().get_matrix()))
 
 
 def check(image: PhotorealImage, frame: int) -> None:
@@ -117,8 +126,12 @@ class WitnessTranslator(NullTranslator):
 )
 def test_many_ticks_are_whole(count: int, ticks: int, world: Any, car: Any) -> None:
     """512x256: every tick of every camera, with its number, time and place, RGB and labels of one tick."""
+    import carla
+
     names = ("front", "left", "right")[:count]
     witness = WitnessTranslator()
+    car.apply_control(carla.VehicleControl(throttle=1.0, steer=0.3))
+    places = []
     with BridgeLink.in_process(witness, names) as link, ExitStack() as stack:
         cameras = [
             stack.enter_context(
@@ -130,10 +143,14 @@ def test_many_ticks_are_whole(count: int, ticks: int, world: Any, car: Any) -> N
         for _ in range(ticks):
             frames.append(world.tick())
             seconds = world.get_snapshot().timestamp.elapsed_seconds
+            places.append(place_of(world, car, frames[-1]))
             for camera in cameras:
                 image = camera.get(frames[-1], WAIT)
                 check(image, frames[-1])
                 assert image.timestamp == pytest.approx(seconds)
+                assert np.allclose(Placement.of(image.transform), places[-1], atol=1e-3)
+    # It moves, so that the place of the tick before would not pass.
+    assert min(np.hypot(later.x - place.x, later.y - place.y) for place, later in pairwise(places[5:])) > 0.01
     assert frames == list(range(frames[0], frames[0] + ticks))
     assert {frame: witness.seen[frame] for frame in frames} == dict.fromkeys(frames, count)
     assert witness.largest_batch == count
@@ -191,6 +208,61 @@ def test_a_vehicle_or_world_that_is_gone_is_no_time_out(fresh: CarlaServer, worl
         fresh.order("new_episode", town="Town07")
         with pytest.raises(VehicleLostError):
             camera.get(10**6, WAIT)
+
+
+def test_who_listens_is_told_that_no_more_comes(
+    fresh: CarlaServer, world: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    car = spawn_hero(world)
+    world.tick()
+    with PhotorealCamera(world, attach_to=car, image_size=SIZE, engine="null", timeout=WAIT) as camera:
+        camera.listen(lambda image: None)
+        camera.get(world.tick(), WAIT)
+        assert camera.is_alive and "no more images" not in caplog.text
+        fresh.order("destroy", actor=car.id)
+        world.tick()
+        wait_until(lambda: "'camera' gets no more images: its vehicle" in caplog.text, "the warning")
+        assert not camera.is_alive
+    assert not camera.is_alive
+
+
+def test_a_callback_that_does_not_return_cannot_hold_the_end(
+    world: Any, car: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """CARLA's own idiom, ``listen(queue.put)``, with a bounded queue that nobody empties any more."""
+    monkeypatch.setattr("plugins.carla.camera.END_SECONDS", 0.2)
+    full: queue.Queue[PhotorealImage] = queue.Queue(maxsize=1)
+    with PhotorealCamera(world, attach_to=car, image_size=SIZE, engine="null", timeout=WAIT) as camera:
+        camera.listen(full.put)
+        for _ in range(3):
+            last = world.tick()
+        camera.get(last - 1, WAIT)
+    assert "ends without its callback, which has not returned from an image" in caplog.text
+    while not full.empty():
+        full.get_nowait()  # lets the thread go
+
+
+def test_a_time_out_says_that_the_network_fails(world: Any, car: Any) -> None:
+    class Failing(NullTranslator):
+        def translate(self, rgb: ByteArray, labels: ByteArray, style: Style) -> Translation:
+            raise MemoryError("no room")
+
+    with PhotorealCamera(world, attach_to=car, image_size=SIZE, engine=Failing(), timeout=WAIT) as camera:
+        number = world.tick()
+        with pytest.raises(FrameTimeoutError, match="lockstep, and has failed on 1 of its frames; see its log"):
+            camera.get(number, 3.0)
+
+
+def test_old_images_make_room(world: Any, car: Any) -> None:
+    with PhotorealCamera(world, attach_to=car, image_size=SIZE, engine="null", timeout=WAIT) as camera:
+        numbers = [world.tick() for _ in range(1)]
+        for _ in range(KEPT):
+            camera.get(numbers[-1], WAIT)
+            numbers.append(world.tick())
+        camera.get(numbers[-1], WAIT)
+        check(camera.get(numbers[1], 0.0), numbers[1])
+        with pytest.raises(MissedFrameError, match=f"frame {numbers[0]} .* not here any more, as {KEPT} later ones"):
+            camera.get(numbers[0], WAIT)
 
 
 class SlowTranslator(NullTranslator):
