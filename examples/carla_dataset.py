@@ -89,6 +89,7 @@ def record(flags: argparse.Namespace) -> int:
         camera = stack.enter_context(
             PhotorealCamera(world, attach_to=car, image_size=flags.size, engine=flags.bundle, timeout=flags.timeout)
         )
+        stack.callback(client.set_timeout, 3.0)  # what cleans up does not wait long for a server that is gone
         writer: RecordingWriter | None = None
         for done, scene in enumerate(itertools.islice(scenes(world, car, camera, flags), flags.images), 1):
             if writer is None:

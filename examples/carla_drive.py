@@ -138,6 +138,7 @@ def drive(flags: argparse.Namespace) -> int:
             show = stack.enter_context(window(2 * width, height))
         else:
             show = stack.enter_context(video(flags.video, 2 * width, height, 1 / flags.step))
+        stack.callback(client.set_timeout, 3.0)  # what cleans up does not wait long for a server that is gone
         done, goes_on = 0, True
         while goes_on and done != flags.frames:
             frame = world.tick()

@@ -62,6 +62,35 @@ def test_drive_writes_both_images_side_by_side(fresh: CarlaServer, tmp_path: Pat
     assert np.abs(images[0] - images[7]).mean() > 2  # it moves
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_no_run_aborts_at_its_end(fresh: CarlaServer, tmp_path: Path) -> None:
+    """The client's threads outlive a script that leaves a sensor, and abort the process in the interpreter's end."""
+    ends = []
+    for _ in range(50):
+        done = run("carla_drive.py", fresh, "--video", tmp_path / "drive.mp4", "--frames", "3")
+        ends.append((done.returncode, done.stderr))
+        assert_untouched(fresh)
+    assert ends == [(0, "")] * 50
+
+
+def test_a_server_that_dies_ends_a_drive_soon(tmp_path: Path) -> None:
+    with CarlaServer(rate=50) as doomed:
+        line = command("carla_drive.py", doomed, "--video", tmp_path / "drive.mp4")
+        line[line.index("--timeout") + 1] = "4"
+        with subprocess.Popen(line, env=environment(), stderr=subprocess.PIPE, text=True) as process:
+            try:
+                wait_until(lambda: len(doomed.sensors()) == 2, "the drive's start")
+                last = doomed.frame()
+                wait_until(lambda: doomed.frame() > last + 5, "the drive's progress")
+                doomed.kill()
+                assert process.wait(WAIT) == 1
+                assert process.stderr is not None
+                assert "time-out of" in process.stderr.read()
+            finally:
+                process.kill()
+
+
 def test_drive_without_a_traffic_manager_goes_straight_on(fresh: CarlaServer, tmp_path: Path) -> None:
     fresh.order("refuse", method="get_traffic_manager_running")
     done = run("carla_drive.py", fresh, "--video", tmp_path / "drive.mp4", "--frames", "5")
