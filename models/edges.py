@@ -7,7 +7,7 @@ thread count or tiling, and the same as OpenCV's operator. Training and the live
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import torch
@@ -34,6 +34,8 @@ class EdgeSettings:
             normalisation.
         contrast_floor: Added to the local standard deviation, grey levels, so that flat areas do not amplify noise.
         signed: Two planes, dark side (L > 0) and bright side (L < 0) of an edge, instead of one.
+        coarse_blur: Standard deviation of a second, coarser Gaussian, pixels, whose edges are further planes; 0 for
+            none.
     """
 
     threshold: float = 25.0
@@ -42,6 +44,7 @@ class EdgeSettings:
     contrast_window: int = 0
     contrast_floor: float = 6.0
     signed: bool = False
+    coarse_blur: float = 0.0
 
     def __post_init__(self) -> None:
         if not (self.threshold >= 0 and self.blur >= 0 and self.contrast_floor > 0):
@@ -50,11 +53,28 @@ class EdgeSettings:
             raise ValueError(f"edge kernel is {self.kernel}, known are 1 and 3")
         if self.contrast_window and (self.contrast_window % 2 == 0 or not 3 <= self.contrast_window <= 63):
             raise ValueError(f"edge contrast_window is {self.contrast_window}, it must be 0 or odd from 3 to 63")
+        if self.coarse_blur and not self.coarse_blur > self.blur > 0:
+            raise ValueError(
+                f"edge coarse_blur is {self.coarse_blur}, it must be above blur {self.blur}, and that above 0"
+            )
 
     @property
     def planes(self) -> int:
-        """Number of edge planes, 2 when signed."""
-        return 2 if self.signed else 1
+        """Number of edge planes: of each scale 1, or 2 when signed."""
+        return len(self.scales) * (2 if self.signed else 1)
+
+    @property
+    def scales(self) -> tuple[EdgeSettings, ...]:
+        """Those of one scale each, fine to coarse.
+
+        A wider Gaussian makes the Laplacian of the same step smaller, by the square of the widths; the threshold
+        follows (scale-normalised derivatives, Lindeberg 1998, section 3).
+        """
+        fine = replace(self, coarse_blur=0.0)
+        if not self.coarse_blur:
+            return (fine,)
+        threshold = self.threshold * (self.blur / self.coarse_blur) ** 2
+        return fine, replace(fine, blur=self.coarse_blur, threshold=threshold)
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as plain values for a card."""
@@ -135,12 +155,11 @@ def _crop(x: Tensor, margin: int) -> Tensor:
     return x[:, margin : x.shape[1] - margin, margin : x.shape[2] - margin]
 
 
-class LaplacianEdges(nn.Module):
-    """E(x) with the settings of a bundle's card. It has no parameters."""
+class ScaleOperator:
+    """The operator at one scale."""
 
-    def __init__(self, settings: EdgeSettings | None = None) -> None:
-        super().__init__()
-        self.settings = settings or EdgeSettings()
+    def __init__(self, settings: EdgeSettings) -> None:
+        self.settings = settings
         self._gauss = gaussian_weights(self.settings.blur) if self.settings.blur > 0 else [1]
         self._unit = _BLUR_UNIT**2 if self.settings.blur > 0 else 1
 
@@ -191,6 +210,25 @@ class LaplacianEdges(nn.Module):
         mirrored = _reflect(grey(rgb), self.margin)
         return self.response(mirrored), self.limit(mirrored)
 
+    def edges(self, rgb: Tensor) -> list[Tensor]:
+        """Edge planes bool ``(N, H, W)`` of RGB pictures: one, or the dark and the bright side."""
+        response, limit = self.measure(rgb)
+        return [response > limit, response < -limit] if self.settings.signed else [response.abs() > limit]
+
+
+class LaplacianEdges(nn.Module):
+    """E(x) with the settings of a bundle's card. It has no parameters."""
+
+    def __init__(self, settings: EdgeSettings | None = None) -> None:
+        super().__init__()
+        self.settings = settings or EdgeSettings()
+        self.scales = tuple(ScaleOperator(scale) for scale in self.settings.scales)
+
+    @property
+    def margin(self) -> int:
+        """How far the operator looks beyond a pixel."""
+        return max(scale.margin for scale in self.scales)
+
     @torch.no_grad()
     def forward(self, rgb: Tensor) -> Tensor:
         """Edge planes of RGB pictures.
@@ -199,9 +237,6 @@ class LaplacianEdges(nn.Module):
             rgb: uint8 ``(N, H, W, 3)``.
 
         Returns:
-            bool ``(N, P, H, W)``; P is 1, or 2 (dark side, bright side) when signed.
+            bool ``(N, P, H, W)``; P is 1, or 2 (dark side, bright side) when signed, for each scale, fine to coarse.
         """
-        response, limit = self.measure(rgb)
-        if self.settings.signed:
-            return torch.stack([response > limit, response < -limit], 1)
-        return (response.abs() > limit)[:, None]
+        return torch.stack([plane for scale in self.scales for plane in scale.edges(rgb)], 1)

@@ -12,9 +12,11 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from models.edges import EdgeSettings
 from sim_bridge.errors import SimBridgeError, UsageError
 from sim_bridge.sheet import SheetRow, contact_sheet, write_sheet
 from sim_bridge.sheet_rows import spread_evenly
@@ -23,7 +25,7 @@ from trainers.data_sets import open_data
 from trainers.edge_augmentation import EdgeAugmentation
 from trainers.evaluate import evaluate, generate, validation_photographs
 from trainers.export import TrainedRun
-from trainers.recipe import ImageRecipe, LossWeights, Stage, dump_recipe
+from trainers.recipe import ImageRecipe, LossWeights, Stage, dump_recipe, load_recipe
 from trainers.run_folder import CHECKPOINT, RunFolder
 from trainers.segmentation import Judge
 
@@ -44,6 +46,8 @@ _SHEET_ROWS: Final = 4
 def variants(recipe: ImageRecipe, steps: int) -> dict[str, ImageRecipe]:
     """The recipe, shortened, and what it becomes without each of its parts; parts that it has not are left out.
 
+    Beside these: edges of one sign instead of two, edges of a second, coarser scale, and another seed.
+
     Args:
         recipe: The whole.
         steps: Steps of each variant; the stages keep their shares.
@@ -59,6 +63,8 @@ def variants(recipe: ImageRecipe, steps: int) -> dict[str, ImageRecipe]:
         "no_feature_matching": _with_stages(full, [_without(s, "feature_matching") for s in full.stages]),
         "no_perceptual": _with_stages(full, [_without(s, "perceptual") for s in full.stages]),
         "no_phase_2": _with_stages(full, _without_phase_2(full.stages)),
+        "one_edge_sign": full.model_copy(update={"edge": replace(full.edge, signed=False)}),
+        "two_edge_scales": full.model_copy(update={"edge": _with_coarse_edges(full.edge)}),
         "other_seed": full.model_copy(update={"seed": full.seed + 1}),
     }
     return {FULL: full} | {name: variant for name, variant in without.items() if variant != full}
@@ -158,6 +164,10 @@ def _shortened(stages: Sequence[Stage], steps: int) -> list[Stage]:
     return out
 
 
+def _with_coarse_edges(edge: EdgeSettings) -> EdgeSettings:
+    return replace(edge, coarse_blur=edge.coarse_blur or 2.5 * edge.blur)
+
+
 def _without(stage: Stage, *losses: str, edges: str | None = None) -> Stage:
     weights = LossWeights.model_validate(stage.weights.model_dump() | dict.fromkeys(losses, 0.0))
     return stage.model_copy(update={"weights": weights, "edges": edges or stage.edges})
@@ -181,12 +191,11 @@ def _without_phase_2(stages: Sequence[Stage]) -> list[Stage]:
 
 
 def _keep_recipe(file: Path, recipe: ImageRecipe) -> None:
-    text = dump_recipe(recipe)
-    if file.is_file() and file.read_text(encoding="utf-8") != text:
+    if file.is_file() and load_recipe(ImageRecipe, str(file)) != recipe:
         raise UsageError(
             f"{file} holds another recipe than this ablation's {file.stem!r}: give another --run, or the same --steps"
         )
-    file.write_text(text, encoding="utf-8")
+    file.write_text(dump_recipe(recipe), encoding="utf-8")
 
 
 def _train_all(chosen: Mapping[str, ImageRecipe], root: Path, folder: Path, together: int, threads: int) -> None:
@@ -251,7 +260,7 @@ def _score_all(
     chosen: Mapping[str, ImageRecipe], root: Path, folder: Path, judge: Judge | None, every: int
 ) -> dict[str, dict[str, Any]]:
     first = next(iter(chosen.values()))
-    data = open_data(first.data, root, "val")  # a variant's recipe differs in losses and stages alone
+    data = open_data(first.data, root, "val")  # a variant's recipe is of the same data
     photographs = validation_photographs(data, every)
     rows = [SheetRow(p.name, {PHOTOGRAPHS: p.rgb}) for p in photographs]
     scores: dict[str, dict[str, Any]] = {}

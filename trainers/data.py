@@ -200,10 +200,10 @@ def edge_strength(operator: LaplacianEdges, rgb: Tensor) -> Tensor:
         rgb: uint8 ``(N, H, W, 3)``.
 
     Returns:
-        float16 ``(N, H, W)``.
+        float16 ``(N, S, H, W)``, by scale.
     """
-    response, limit = operator.measure(rgb)
-    return (response / limit).to(torch.float16)
+    measured = [scale.measure(rgb) for scale in operator.scales]
+    return torch.stack([(response / limit).to(torch.float16) for response, limit in measured], 1)
 
 
 class Sample(NamedTuple):
@@ -214,7 +214,7 @@ class Sample(NamedTuple):
         labels: uint8 ``(H, W)``.
         edges: E(x), bool ``(P, H, W)``.
         shown: What DNED is shown undegraded, bool ``(P, H, W)``: E(x), or the render's map.
-        strength: float16 ``(H, W)`` of what is shown, see :func:`edge_strength`.
+        strength: float16 ``(S, H, W)`` of what is shown, see :func:`edge_strength`.
         seen: uint8 ``(H, W, 3)``, the picture that is shown: ``rgb``, or the render. Colour hints are taken from it.
     """
 
@@ -233,13 +233,13 @@ class Sample(NamedTuple):
             self.labels[rows, columns],
             self.edges[:, rows, columns],
             self.shown[:, rows, columns],
-            self.strength[rows, columns],
+            self.strength[:, rows, columns],
             self.seen[rows, columns],
         )
         if flip:
             rgb, labels, edges, shown, strength, seen = cut
             cut = (
-                rgb[:, ::-1], labels[:, ::-1], edges[:, :, ::-1], shown[:, :, ::-1], strength[:, ::-1], seen[:, ::-1]
+                rgb[:, ::-1], labels[:, ::-1], edges[:, :, ::-1], shown[:, :, ::-1], strength[:, :, ::-1], seen[:, ::-1]
             )  # fmt: skip
         made = Sample(*cut)
         # Without a render both are one picture: who converts it does so once.

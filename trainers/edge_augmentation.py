@@ -72,17 +72,24 @@ def draw_degradation(settings: EdgeAugmentation, classes: int, rng: np.random.Ge
 
 def apply_degradation(sample: Sample, drawn: Degradation) -> BoolArray:
     """Edge planes bool ``(P, H, W)`` as a render of the same scene could have them."""
-    strength = sample.strength.astype(np.float32)
-    keep = np.abs(strength) > drawn.threshold[sample.labels]
+    signed = len(sample.shown) == 2 * len(sample.strength)
+    planes: list[BoolArray] = []
+    for strength in sample.strength.astype(np.float32):
+        kept = _kept(strength, sample.labels, drawn)
+        planes += [kept & (strength > 0), kept & (strength < 0)] if signed else [kept]
+    return np.stack(planes)
+
+
+def _kept(strength: npt.NDArray[np.float32], labels: npt.NDArray[np.uint8], drawn: Degradation) -> BoolArray:
+    """Where an edge is left of one scale, ``(H, W)``."""
+    keep = np.abs(strength) > drawn.threshold[labels]
     if drawn.speck is not None:
         keep &= _without_specks(keep, drawn.speck)
     if drawn.bare.any():
-        keep &= ~drawn.bare[sample.labels] | _near_outline(sample.labels)
+        keep &= ~drawn.bare[labels] | _near_outline(labels)
     if drawn.holes is not None:
-        keep &= cv2.resize(drawn.holes, sample.labels.shape[::-1], interpolation=cv2.INTER_NEAREST) == 0
-    if len(sample.shown) == 1:
-        return keep[None]
-    return np.stack([keep & (strength > 0), keep & (strength < 0)])
+        keep &= cv2.resize(drawn.holes, labels.shape[::-1], interpolation=cv2.INTER_NEAREST) == 0
+    return keep
 
 
 def degrade(sample: Sample, settings: EdgeAugmentation, classes: int, rng: np.random.Generator) -> BoolArray:

@@ -1,5 +1,7 @@
 """The edge operator equals OpenCV's, for every setting, and does not depend on batch or threads."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -110,3 +112,30 @@ def test_contrast_normalised_edges_survive_a_change_of_exposure() -> None:
 def test_settings_out_of_range_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="edge"):
         EdgeSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_coarse_scale_comes_as_further_planes() -> None:
+    rgb = picture()
+    both = replace(CONTRAST, coarse_blur=3.0)
+    planes = edges_of(rgb, both)
+    assert planes.shape == (both.planes, 97, 131) == (4, 97, 131)
+    assert (planes[:2] == edges_of(rgb, CONTRAST)).all()
+    coarse = replace(CONTRAST, blur=3.0, threshold=0.11 / 4)
+    assert (planes[2:] == edges_of(rgb, coarse)).all()
+    assert 0 < planes[2:].mean() != planes[:2].mean()
+    assert edges_of(rgb, replace(both, signed=False)).shape[0] == 2
+
+
+def test_the_coarse_threshold_sees_the_same_step_as_the_fine_one() -> None:
+    """A blurred step's largest Laplacian falls with the square of the Gaussian's width, and so does the threshold."""
+    rgb = np.full((64, 64, 3), 90, np.uint8)
+    rgb[:, 32:] = 130
+    for threshold, seen in ((4.0, True), (4.7, False)):
+        planes = edges_of(rgb, EdgeSettings(threshold=threshold, blur=1.5, coarse_blur=3.0))
+        assert planes.any(axis=(1, 2)).tolist() == [seen, seen]
+
+
+@pytest.mark.parametrize(("blur", "coarse"), [(0.0, 2.0), (1.5, 1.5), (1.5, 1.0), (1.5, -1.0), (1.5, float("nan"))])
+def test_a_coarse_scale_is_coarser(blur: float, coarse: float) -> None:
+    with pytest.raises(ValueError, match="coarse_blur is"):
+        EdgeSettings(blur=blur, coarse_blur=coarse)

@@ -17,7 +17,9 @@ from trainers.recipe import ImageRecipe, load_recipe
 
 def test_each_variant_lacks_its_part_and_nothing_else(recipe: Path) -> None:
     known = variants(load_recipe(ImageRecipe, str(recipe)), 6)
-    assert list(known) == [FULL, "no_dned", "no_feature_matching", "no_perceptual", "no_phase_2", "other_seed"]
+    assert list(known) == [
+        *(FULL, "no_dned", "no_feature_matching", "no_perceptual", "no_phase_2", "one_edge_sign", "other_seed"),
+    ]
     full = known[FULL]
     assert all(v.steps == full.steps == 6 for v in known.values())
     assert {s.edges for s in known["no_dned"].stages} == {"laplacian"}
@@ -36,6 +38,15 @@ def test_shipped_recipe_keeps_the_shares_of_its_stages() -> None:
     assert [s.steps for s in full.stages] == [150, 510, 480, 1860]
 
 
+def test_edges_of_one_sign_and_of_two_scales_are_variants_of_the_shipped_recipe() -> None:
+    known = variants(load_recipe(ImageRecipe, "camvid_lite"), 3000)
+    full, one, two = known[FULL], known["one_edge_sign"], known["two_edge_scales"]
+    assert (full.edge.planes, one.edge.planes, two.edge.planes) == (2, 1, 4)
+    assert (two.edge.blur, two.edge.coarse_blur) == (1.5, 3.75)
+    for other in (one, two):
+        assert other.model_copy(update={"edge": full.edge}) == full
+
+
 @pytest.mark.parametrize("steps", [3, 4, 5, 7, 1000])
 def test_shortened_stages_have_a_step_each_and_the_steps_asked_for(recipe: Path, steps: int) -> None:
     full = variants(load_recipe(ImageRecipe, str(recipe)), steps)[FULL]
@@ -46,7 +57,7 @@ def test_shortened_stages_have_a_step_each_and_the_steps_asked_for(recipe: Path,
 def test_parts_that_a_recipe_has_not_are_left_out(recipe: Path) -> None:
     whole = load_recipe(ImageRecipe, str(recipe))
     plain = whole.model_copy(update={"stages": whole.stages[:1]})
-    assert list(variants(plain, 2)) == [FULL, "no_dned", "other_seed"]
+    assert list(variants(plain, 2)) == [FULL, "no_dned", "one_edge_sign", "other_seed"]
 
 
 def test_wrong_wishes_are_named(recipe: Path) -> None:

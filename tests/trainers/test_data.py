@@ -18,6 +18,7 @@ from trainers.recipe import RECIPES, ImageRecipe, SegmenterRecipe, load_recipe
 from trainers.sampling import Sampler
 
 SIGNED = LaplacianEdges(EdgeSettings(threshold=20, signed=True))
+TWO_SCALES = LaplacianEdges(EdgeSettings(threshold=8, blur=1.0, coarse_blur=2.0, signed=True))
 
 
 def test_shares_do_not_overlap_and_make_the_whole(camvid: Path) -> None:
@@ -55,18 +56,20 @@ def test_crops_and_flips_keep_everything_aligned(camvid: Path) -> None:
     assert (crop.rgb == sample.rgb[8:40, 16:56][:, ::-1]).all()
     assert (crop.labels == sample.labels[8:40, 16:56][:, ::-1]).all()
     assert (crop.edges == sample.edges[:, 8:40, 16:56][:, :, ::-1]).all()
-    assert (crop.strength == sample.strength[8:40, 16:56][:, ::-1]).all()
+    assert (crop.strength == sample.strength[:, 8:40, 16:56][:, :, ::-1]).all()
 
 
-def test_strength_says_what_the_operator_says(camvid: Path) -> None:
-    sample = prepare(next(iter(CamVid(camvid, "train"))), SIGNED)
-    assert sample.edges.any()
-    assert ((sample.strength > 1) == sample.edges[0]).mean() > 0.999
-    assert ((sample.strength < -1) == sample.edges[1]).mean() > 0.999
+@pytest.mark.parametrize("operator", [SIGNED, TWO_SCALES])
+def test_strength_says_what_the_operator_says(camvid: Path, operator: LaplacianEdges) -> None:
+    sample = prepare(next(iter(CamVid(camvid, "train"))), operator)
+    assert sample.edges.any(axis=(1, 2)).all()
+    assert ((sample.strength > 1) == sample.edges[0::2]).mean() > 0.999
+    assert ((sample.strength < -1) == sample.edges[1::2]).mean() > 0.999
 
 
-def test_degraded_edges_are_repeatable_different_and_signed(camvid: Path) -> None:
-    sample = prepare(next(iter(CamVid(camvid, "train"))), SIGNED)
+@pytest.mark.parametrize("operator", [SIGNED, TWO_SCALES])
+def test_degraded_edges_are_repeatable_different_and_signed(camvid: Path, operator: LaplacianEdges) -> None:
+    sample = prepare(next(iter(CamVid(camvid, "train"))), operator)
     settings = EdgeAugmentation()
     maps = [degrade(sample, settings, 12, np.random.default_rng(seed)) for seed in (1, 1, 2, 3)]
     assert (maps[0] == maps[1]).all()
