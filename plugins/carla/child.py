@@ -25,7 +25,7 @@ from sim_bridge.lockstep import LockstepClient
 from sim_bridge.logs import configure_logging
 
 SESSION: Final = "session"
-"""First word of the line that tells of a new session; then its number, id, the server's version and the taxonomy."""
+"""First word of the line that tells of a new session; then the episode, its id, the server's version, the taxonomy."""
 FAILED: Final = "failed"
 """First word of the line that tells why it ends; then the exit code and a sentence."""
 PATIENCE_SECONDS: Final = 1.0
@@ -34,9 +34,10 @@ get lost. A bridge that is paused, or loads its network, takes longer."""
 COMPLAIN_SECONDS: Final = 30.0
 
 
-def tell_session(number: int, attachment: Attachment) -> None:
+def tell_session(_number: int, attachment: Attachment) -> None:
     """Tells the parent that a session began."""
-    say(f"{SESSION} {number} {attachment.session} {attachment.server.version} {attachment.labels}")
+    server = attachment.server
+    say(f"{SESSION} {server.episode} {attachment.session} {server.version} {attachment.labels}")
 
 
 def follow(source: CarlaSource, asked: Mapping[str, Any]) -> None:
@@ -79,7 +80,7 @@ def _answered(source: CarlaSource, bridge: LockstepClient, pairs: list[tuple[Fra
 
 def run(asked: Mapping[str, Any]) -> int:
     """Runs until the parent ends, or until an error that connecting again cannot mend; the exit code."""
-    source = CarlaSource(tell_session)
+    source = CarlaSource(tell_session, after=asked["episode"])
     for number in (signal.SIGTERM, signal.SIGHUP):  # a terminal that closes reaches the whole group, too
         signal.signal(number, lambda number, frame: source.stop())
     obey_in_thread(source, source.stop)

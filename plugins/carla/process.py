@@ -41,6 +41,7 @@ class CarlaProcess(KeptProcess):
         timeout: float,
     ) -> None:
         self.sessions = 0
+        self._episode: int | None = None
         self._failure: SimBridgeError | None = None
         self._on_session = on_session
         asked = {
@@ -66,8 +67,9 @@ class CarlaProcess(KeptProcess):
 
     def _hear(self, line: str) -> None:
         match line.split():
-            case [word, _, session, version, labels] if word == SESSION:
+            case [word, episode, session, version, labels] if word == SESSION:
                 self.sessions += 1
+                self._episode = int(episode)
                 self._on_session(f"session {self.sessions} is {session}: CARLA {version}, class ids of {labels}")
             case [word, code, *words] if word == FAILED:
                 kind = UsageError if code == str(UsageError.exit_code) else SimBridgeError
@@ -75,5 +77,9 @@ class CarlaProcess(KeptProcess):
             case _:
                 pass
 
-    def _why(self, code: int) -> SimBridgeError:
-        return self._failure or super()._why(code)
+    def _told(self) -> Mapping[str, object]:
+        return {**super()._told(), "episode": self._episode}
+
+    def _verdict(self) -> SimBridgeError | None:
+        failure, self._failure = self._failure, None
+        return failure

@@ -153,6 +153,64 @@ def test_a_killed_client_process_is_started_again_and_cleans_up(fresh: CarlaServ
     assert actors(fresh) == []
 
 
+def test_the_client_process_may_die_with_the_server(site: Path) -> None:
+    with (
+        CarlaServer(rate=50) as mortal,
+        bridge(mortal, site, "--spawn", "--size", "128x64", "--timeout", "2") as (run, address),
+    ):
+        with photoreal(address) as subscriber:
+            first = subscriber.next_frame(WAIT)
+            mortal.kill()
+            child_of(run).kill()
+            run.wait_for_line("no CARLA server listens")
+            run.wait_for_line("still waiting")
+            mortal.restart()
+            run.wait_for_line("session 2 is")
+            check(next(frame for frame in subscriber.frames(WAIT) if frame.session != first.session))
+        assert run.interrupt()[0] == 0
+        assert actors(mortal) == []
+
+
+@pytest.mark.parametrize("client_dies", [False, True])
+def test_another_vehicle_that_got_the_actor_id_is_left_alone(client_dies: bool, site: Path) -> None:
+    with CarlaServer(rate=50) as mortal:
+        hero = spawn_hero(connect(mortal).get_world())
+        flags = ("--actor", str(hero.id), "--size", "128x64", "--timeout", "2")
+        with bridge(mortal, site, *flags) as (run, address):
+            with photoreal(address) as subscriber:
+                check(subscriber.next_frame(WAIT))
+            child = child_of(run)
+            if client_dies:
+                child.suspend()  # it may not notice before there is a stranger
+            mortal.restart()
+            assert spawn_hero(connect(mortal).get_world(), place=1).id == hero.id
+            if client_dies:
+                child.kill()
+            code, said = run.finish()
+        assert code == 1 and "an actor id is that of one vehicle of one world only, give --role-name\n" in said
+        assert "session 2" not in said and "Traceback" not in said
+        assert actors(mortal) == ["vehicle.tesla.model3"]
+
+
+def test_what_is_refused_after_a_restart_is_waited_for(site: Path) -> None:
+    with (
+        CarlaServer(rate=50) as mortal,
+        bridge(mortal, site, "--spawn", "--size", "128x64", "--timeout", "2") as (run, address),
+    ):
+        with photoreal(address) as subscriber:
+            first = subscriber.next_frame(WAIT)
+            mortal.order("refuse", method="spawn_actor")
+            child = child_of(run)
+            for actor in mortal.actors():
+                if actor.type_id.startswith("vehicle."):
+                    mortal.order("destroy", actor=actor.id)
+            assert "spawn points" in run.wait_for_line("still waiting")
+            mortal.order("refuse", method="")
+            assert "session 2 is" in run.wait_for_line("carla: ")
+            check(next(frame for frame in subscriber.frames(WAIT) if frame.session != first.session))
+        assert child.is_running() and run.interrupt()[0] == 0
+
+
 def test_the_client_process_ends_and_cleans_up_with_a_bridge_that_was_killed(fresh: CarlaServer, site: Path) -> None:
     with bridge(fresh, site, "--spawn", "--tick", "--size", "128x64") as (run, address):
         with photoreal(address) as subscriber:
