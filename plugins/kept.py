@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import IO, Final, Self
+from typing import Final, Self
 
 from plugins.child import READY
+from plugins.parent import END_SECONDS, child_command, close_pipe, end
 from sim_bridge.errors import SimBridgeError
 
 logger = logging.getLogger(__name__)
 
-END_SECONDS: Final = 5.0
-"""How long the simulator may take to end once it was told to."""
 RESTART_SECONDS: Final = 0.5
 """How long to wait before it is started again: after a signal to the whole process group no new one is wanted."""
 RESTARTS: Final = 5
@@ -33,8 +30,8 @@ class KeptProcess:
     stand.
 
     Args:
-        module: What runs, as ``python -m MODULE JSON``; see :mod:`plugins.child` for its side.
-        asked: What it is told at its start, as JSON.
+        module: What runs, see :func:`~plugins.parent.child_command`.
+        asked: What it is told at its start.
         wanted: Whether one that died is to be started again.
         on_failure: Called, from a thread, with what went wrong when it did not start, or cannot go on.
         on_change: Called, from a thread, with True when it has ended and will be started again, with False when it
@@ -88,14 +85,10 @@ class KeptProcess:
         self._ending.set()
         with self._lock:
             process = self._process
-            _close(process.stdin)
-        try:
-            process.wait(self._end_seconds)
-        except subprocess.TimeoutExpired:
-            logger.warning("the simulator's process did not end within %g s and is killed", self._end_seconds)
-            process.kill()
+            close_pipe(process.stdin)
+        end(process, self._end_seconds)
         self._keeper.join()
-        _close(process.stdout)
+        close_pipe(process.stdout)
 
     def __enter__(self) -> Self:
         return self
@@ -106,7 +99,7 @@ class KeptProcess:
         self.close()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", self._module, json.dumps(self._told())]
+        command = child_command(self._module, self._told())
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
         assert process.stdin is not None
         # Nobody waits for a simulator that does not listen, least of all the thread that publishes.
@@ -141,13 +134,13 @@ class KeptProcess:
     def _replace(self, process: subprocess.Popen[bytes]) -> None:
         started = self._start()
         with self._lock:
-            _close(process.stdin)
-            _close(process.stdout)
+            close_pipe(process.stdin)
+            close_pipe(process.stdout)
             self._process = started
             if self._paused:
                 self._write(started, "pause")
             if self._ending.is_set():  # close() has ended the one before
-                _close(started.stdin)
+                close_pipe(started.stdin)
 
     def _verdict(self) -> SimBridgeError | None:
         """Why the one that ended just now is not to be started again, as it said itself."""
@@ -170,9 +163,3 @@ class KeptProcess:
             else:
                 self._on_line(text)
         return stands
-
-
-def _close(pipe: IO[bytes] | None) -> None:
-    with suppress(OSError):  # what was not read any more is lost, as it should be
-        assert pipe is not None
-        pipe.close()

@@ -1,4 +1,4 @@
-"""The process that holds the CARLA client: ``python -m plugins.carla.child JSON``.
+"""The process that holds the CARLA client.
 
 The client's calls hold Python's lock and a dead server freezes them: so it lives apart from the bridge and speaks the
 wire to it. What it is told by stdin is what :mod:`plugins.child` has; on stdout it tells of every session.
@@ -111,7 +111,3 @@ def main() -> None:
     code = run(asked)
     sys.stderr.flush()
     os._exit(code)
-
-
-if __name__ == "__main__":
-    main()

@@ -6,7 +6,8 @@ import uuid
 from collections.abc import Callable, Mapping
 
 from plugins.carla.child import FAILED, SESSION
-from plugins.kept import END_SECONDS, KeptProcess
+from plugins.kept import KeptProcess
+from plugins.parent import END_SECONDS
 from sim_bridge.errors import SimBridgeError, UsageError
 from sim_bridge.settings import BridgeSettings
 

@@ -56,9 +56,14 @@ def require_carla() -> None:
 
     Raises:
         MissingExtraError: It is not installed.
+        UsageError: There is only a folder of its name.
     """
-    if importlib.util.find_spec("carla") is None:
+    spec = importlib.util.find_spec("carla")
+    if spec is None:
         raise MissingExtraError("carla", "carla", "talking to a CARLA server")
+    if spec.origin is None:  # a folder without code, as PythonAPI/carla
+        (folder, *_) = spec.submodule_search_locations or [""]
+        raise UsageError(f"the module 'carla' is but the folder {folder}, no client: run pip install '.[carla]'")
 
 
 def import_carla() -> Any:
