@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from plugins.carla.attachment import Attachment, complete_pairs
 from plugins.carla.source import CarlaSource
+from plugins.carla.versions import Versions
 from plugins.child import READY, ignore_interrupts, obey_in_thread, say
 from sim_bridge.client import Publisher
 from sim_bridge.errors import LockstepTimeoutError, SimBridgeError
@@ -26,6 +27,8 @@ from sim_bridge.logs import configure_logging
 
 SESSION: Final = "session"
 """First word of the line that tells of a new session; then the episode, its id, the server's version, the taxonomy."""
+VERSIONS: Final = "versions"
+"""First word of the line that tells the client's and the server's version; what comes next may crash."""
 FAILED: Final = "failed"
 """First word of the line that tells why it ends; then the exit code and a sentence."""
 PATIENCE_SECONDS: Final = 1.0
@@ -38,6 +41,11 @@ def tell_session(_number: int, attachment: Attachment) -> None:
     """Tells the parent that a session began."""
     server = attachment.server
     say(f"{SESSION} {server.episode} {attachment.session} {server.version} {attachment.labels}")
+
+
+def tell_versions(versions: Versions) -> None:
+    """Tells the parent with which versions a session will begin."""
+    say(f"{VERSIONS} {versions.client} {versions.server}")
 
 
 def follow(source: CarlaSource, asked: Mapping[str, Any]) -> None:
@@ -80,7 +88,7 @@ def _answered(source: CarlaSource, bridge: LockstepClient, pairs: list[tuple[Fra
 
 def run(asked: Mapping[str, Any]) -> int:
     """Runs until the parent ends, or until an error that connecting again cannot mend; the exit code."""
-    source = CarlaSource(tell_session, after=asked["episode"])
+    source = CarlaSource(tell_session, tell_versions, after=asked["episode"])
     for number in (signal.SIGTERM, signal.SIGHUP):  # a terminal that closes reaches the whole group, too
         signal.signal(number, lambda number, frame: source.stop())
     obey_in_thread(source, source.stop)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping
 
-from plugins.carla.child import FAILED, SESSION
+from plugins.carla.child import FAILED, SESSION, VERSIONS
+from plugins.carla.versions import Versions, crash_sentence
 from plugins.kept import KeptProcess
 from plugins.parent import END_SECONDS
 from sim_bridge.errors import SimBridgeError, UsageError
@@ -43,6 +44,7 @@ class CarlaProcess(KeptProcess):
     ) -> None:
         self.sessions = 0
         self._episode: int | None = None
+        self._versions: Versions | None = None
         self._failure: SimBridgeError | None = None
         self._on_session = on_session
         asked = {
@@ -72,6 +74,8 @@ class CarlaProcess(KeptProcess):
                 self.sessions += 1
                 self._episode = int(episode)
                 self._on_session(f"session {self.sessions} is {session}: CARLA {version}, class ids of {labels}")
+            case [word, client, server] if word == VERSIONS:
+                self._versions = Versions(client, server)
             case [word, code, *words] if word == FAILED:
                 kind = UsageError if code == str(UsageError.exit_code) else SimBridgeError
                 self._failure = kind(" ".join(words))
@@ -84,3 +88,6 @@ class CarlaProcess(KeptProcess):
     def _verdict(self) -> SimBridgeError | None:
         failure, self._failure = self._failure, None
         return failure
+
+    def _why(self, code: int) -> SimBridgeError:
+        return SimBridgeError(crash_sentence(code, self._versions)) if code < 0 else super()._why(code)

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 from plugins.carla.attachment import Attachment
 from plugins.carla.options import CarlaOptions
 from plugins.carla.server import CarlaError, FormerSettings, ServerLostError, VehicleLostError, import_carla
+from plugins.carla.versions import MISFIT_ADVICE, Versions, ask_versions
 from plugins.child import Turnstile
 from sim_bridge.frames import Frame
 from sim_bridge.once import OncePerCause
@@ -33,6 +34,8 @@ class CarlaSource(Turnstile):
 
     Args:
         on_session: Called with the number of each session that began, and what it hangs on.
+        on_versions: Called with the versions of client and server before a session begins: with some the client
+            crashes then.
         after: Episode of the last session of a process whose place this one takes: then :meth:`open` waits for server
             and vehicle, too, and an actor id is good for that episode only.
 
@@ -43,11 +46,14 @@ class CarlaSource(Turnstile):
     """
 
     def __init__(
-        self, on_session: Callable[[int, Attachment], None] = lambda number, attachment: None, after: int | None = None
+        self,
+        on_session: Callable[[int, Attachment], None] = lambda number, attachment: None,
+        on_versions: Callable[[Versions], None] = lambda versions: None,
+        after: int | None = None,
     ) -> None:
         super().__init__()
         self.sessions = self.malformed = self.incomplete = 0
-        self._on_session, self._after = on_session, after
+        self._on_session, self._on_versions, self._after = on_session, on_versions, after
         self._closed = False
         self._busy = threading.Lock()
         """Held by the iteration between two frames."""
@@ -165,6 +171,7 @@ class CarlaSource(Turnstile):
         return None
 
     def _begin(self) -> None:
+        self._ask_versions()
         attachment = Attachment(self._options, self._goes_on, self._former)
         self._attachment = attachment
         if self._options.actor is not None and self._after not in (None, attachment.server.episode):
@@ -173,6 +180,13 @@ class CarlaSource(Turnstile):
             return  # it may not have got far
         self.sessions += 1
         self._on_session(self.sessions, attachment)
+
+    def _ask_versions(self) -> None:
+        versions = ask_versions(self._options.where)
+        self._on_versions(versions)
+        if not versions.fit:
+            sentence = f"the versions differ ({versions} at {self._options.where}): {MISFIT_ADVICE}"
+            self._once.warn("versions", sentence, scope=versions)
 
     def _begin_again(self, loss: CarlaError) -> None:
         """Connects by itself as soon as there is something to connect to."""

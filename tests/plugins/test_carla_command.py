@@ -12,11 +12,14 @@ import psutil
 import pytest
 import yaml
 
+from plugins.carla.checks import look
 from plugins.carla.doctor import examine
 from plugins.carla.poses import Placement
+from plugins.carla.server import Where
 from plugins.replay.source import ReplaySource
 from sim_bridge.captures import read_capture, recording_taxonomy
 from sim_bridge.client import Subscriber
+from sim_bridge.doctor import Check
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import Frame, Kind
 from sim_bridge.recordings import Folder, Recording
@@ -310,7 +313,7 @@ def test_doctor_says_what_is_wrong(site: Path) -> None:
     with CarlaServer(version="0.10.0") as other:
         checks = {check.name: check for check in examine(f"127.0.0.1:{other.port}")}
     assert {name for name, check in checks.items() if not check.ok} == {"carla version", "carla labels"}
-    assert checks["carla version"].advice.endswith("pip install carla==0.10.0")
+    assert "PythonAPI/carla/dist" in checks["carla version"].advice
     for flags, sentence in (
         (("--carla",), "--carla needs a value: --carla HOST:PORT"),
         (("--karla", "x"), "doctor does not know '--karla'"),
@@ -322,13 +325,48 @@ def test_doctor_says_what_is_wrong(site: Path) -> None:
 def test_doctor_touches_nothing_in_a_world_that_nobody_ticks(
     fresh: CarlaServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("plugins.carla.doctor.PAIR_SECONDS", 0.5)
+    monkeypatch.setattr("plugins.carla.checks.PAIR_SECONDS", 0.5)
     world = connect(fresh).get_world()
     settings = world.get_settings()
     settings.synchronous_mode = True
     world.apply_settings(settings)
     before = fresh.frame()
-    checks = {check.name: check for check in examine(f"127.0.0.1:{fresh.port}")}
+    found = look(Where(port=fresh.port))
+    checks = {check.name: check for check in found if isinstance(check, Check)}
     assert fresh.frame() == before and fresh.sensors() == []
     assert not checks["carla pair"].ok and "--tick" in checks["carla pair"].advice
     assert not checks["carla settings"].ok and "fixed_delta_seconds" in checks["carla settings"].advice
+
+
+def test_a_version_that_crashes_the_client_is_named(site: Path) -> None:
+    """The state of a 0.9.15 server's world has a number that is another sensor's in the client 0.9.16."""
+    crash = "CARLA's client crashed (SIGSEGV), as the versions do not fit (client 0.9.16, server 0.9.15): "
+    with CarlaServer(version="0.9.15", rate=50, world_observer=16) as old:
+        address = f"127.0.0.1:{old.port}"
+        found = run_cli("doctor", "--bundle", "null", "--carla", address, site=site)
+        assert found.returncode == 1 and "Traceback" not in found.stderr
+        assert re.search(r"FAIL carla version +client 0\.9\.16, server 0\.9\.15 at ", found.stdout)
+        assert re.search(rf"FAIL carla client +{re.escape(crash)}", found.stdout)
+        command = ("carla", "--port", str(old.port), "--spawn", "--bundle", "null", "--output", "tcp://127.0.0.1:*")
+        done = run_cli(*command, site=site)
+    assert done.returncode == 1 and f"sim-bridge: {crash}install the wheel" in done.stderr, done.stderr
+    assert "the versions differ (client 0.9.16, server 0.9.15 at" in done.stderr
+
+
+def test_a_version_that_works_is_only_a_warning(site: Path) -> None:
+    with (
+        CarlaServer(version="0.9.15", rate=50) as other,
+        bridge(other, site, "--spawn", "--size", "128x64") as (run, address),
+    ):
+        run.wait_for_line("the versions differ (client 0.9.16, server 0.9.15 at")
+        with photoreal(address) as subscriber:
+            check(subscriber.next_frame(WAIT))
+        assert run.interrupt()[0] == 0
+
+
+def test_a_doctor_that_takes_too_long_ends(fresh: CarlaServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plugins.carla.doctor.LIMIT_SECONDS", 3.0)
+    fresh.order("hold_rpc", method="get_episode_info", seconds=30)
+    checks = list(examine(f"127.0.0.1:{fresh.port}"))
+    assert [check.name for check in checks] == ["carla version", "carla"]
+    assert not checks[-1].ok and "did not end within 3 s" in checks[-1].detail
