@@ -48,12 +48,15 @@ class ChildRun:
 
     def __init__(self, module: str, asked: Mapping[str, object], end_seconds: float = END_SECONDS) -> None:
         self._end_seconds = end_seconds
+        self.stopped = False
+        """Whether it was told to end."""
         self._process = subprocess.Popen(
             child_command(module, asked), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         )
 
     def stop(self) -> None:
         """Tells it to end, by the end of its stdin; may be called in a signal handler."""
+        self.stopped = True
         close_pipe(self._process.stdin)
 
     def kill(self) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from plugins.carla.attachment import Attachment, complete_pairs
+from plugins.carla.recorder import Recorder
 from plugins.carla.source import CarlaSource
 from plugins.carla.versions import Versions
 from plugins.child import READY, ignore_interrupts, obey_in_thread, say
@@ -31,10 +32,14 @@ VERSIONS: Final = "versions"
 """First word of the line that tells the client's and the server's version; what comes next may crash."""
 FAILED: Final = "failed"
 """First word of the line that tells why it ends; then the exit code and a sentence."""
+RECORDED: Final = "recorded"
+"""First word of the line that tells how many ticks were written, and how many left out."""
 PATIENCE_SECONDS: Final = 1.0
 """How long one wait for the bridge's answer is, after which the tick is sent again: while sockets connect a message can
 get lost. A bridge that is paused, or loads its network, takes longer."""
 COMPLAIN_SECONDS: Final = 30.0
+TELL_TICKS: Final = 100
+"""After how many a recording tells how far it is."""
 
 
 def tell_session(_number: int, attachment: Attachment) -> None:
@@ -50,6 +55,7 @@ def tell_versions(versions: Versions) -> None:
 
 def follow(source: CarlaSource, asked: Mapping[str, Any]) -> None:
     """Publishes what comes in; the bridge takes what it has time for."""
+    source.open(asked["options"])
     with Publisher(asked["address"], curve_keys=_path(asked["curve_keys"]), insecure=asked["insecure"]) as publisher:
         say(READY)
         for frame in source:
@@ -58,6 +64,7 @@ def follow(source: CarlaSource, asked: Mapping[str, Any]) -> None:
 
 def lockstep(source: CarlaSource, asked: Mapping[str, Any]) -> None:
     """Makes a tick when the photoreal frames of the one before are there."""
+    source.open(asked["options"])
     with LockstepClient(
         asked["address"],
         asked["photoreal"],
@@ -70,6 +77,19 @@ def lockstep(source: CarlaSource, asked: Mapping[str, Any]) -> None:
         for frames in source.ticks():
             if pairs := complete_pairs(frames):
                 _answered(source, bridge, pairs)
+
+
+def record(source: CarlaSource, asked: Mapping[str, Any]) -> None:
+    """Writes a recording."""
+    with Recorder(source, Path(asked["folder"]), asked["options"]) as recorder:
+        for done in recorder.record(asked["frames"], asked["every"]):
+            if done % TELL_TICKS == 0:
+                say(f"{RECORDED} {done} {recorder.left_out}")
+    say(f"{RECORDED} {recorder.written} {recorder.left_out}")
+
+
+WORK: Final = {work.__name__: work for work in (follow, lockstep, record)}
+"""What can be asked for."""
 
 
 def _answered(source: CarlaSource, bridge: LockstepClient, pairs: list[tuple[Frame, Frame]]) -> None:
@@ -88,13 +108,12 @@ def _answered(source: CarlaSource, bridge: LockstepClient, pairs: list[tuple[Fra
 
 def run(asked: Mapping[str, Any]) -> int:
     """Runs until the parent ends, or until an error that connecting again cannot mend; the exit code."""
-    source = CarlaSource(tell_session, tell_versions, after=asked["episode"])
+    source = CarlaSource(tell_session, tell_versions, after=asked.get("episode"))
     for number in (signal.SIGTERM, signal.SIGHUP):  # a terminal that closes reaches the whole group, too
         signal.signal(number, lambda number, frame: source.stop())
     obey_in_thread(source, source.stop)
     try:
-        source.open(asked["options"])
-        (lockstep if asked["lockstep"] else follow)(source, asked)
+        WORK[asked["work"]](source, asked)
     except SimBridgeError as error:
         say(f"{FAILED} {error.exit_code} {error}")
         return error.exit_code

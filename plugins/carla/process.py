@@ -1,14 +1,15 @@
-"""Keeps the process that holds the CARLA client running, and tells of its sessions."""
+"""The process that holds the CARLA client: kept running for a bridge, or making one recording."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
-from plugins.carla.child import FAILED, SESSION, VERSIONS
+from plugins.carla.child import FAILED, RECORDED, SESSION, VERSIONS
 from plugins.carla.versions import Versions, crash_sentence
 from plugins.kept import KeptProcess
-from plugins.parent import END_SECONDS
+from plugins.parent import END_SECONDS, ChildRun
 from sim_bridge.errors import SimBridgeError, UsageError
 from sim_bridge.settings import BridgeSettings
 
@@ -50,7 +51,7 @@ class CarlaProcess(KeptProcess):
         asked = {
             "address": settings.input,
             "photoreal": photoreal,
-            "lockstep": settings.mode == "lockstep",
+            "work": "lockstep" if settings.mode == "lockstep" else "follow",
             # All that is made in the world has this name: a process that is started again destroys what the one before
             # could not.
             "options": {**options, "tag": f"sim-bridge-{uuid.uuid4().hex[:8]}"},
@@ -76,11 +77,8 @@ class CarlaProcess(KeptProcess):
                 self._on_session(f"session {self.sessions} is {session}: CARLA {version}, class ids of {labels}")
             case [word, client, server] if word == VERSIONS:
                 self._versions = Versions(client, server)
-            case [word, code, *words] if word == FAILED:
-                kind = UsageError if code == str(UsageError.exit_code) else SimBridgeError
-                self._failure = kind(" ".join(words))
             case _:
-                pass
+                self._failure = told_failure(line) or self._failure
 
     def _told(self) -> Mapping[str, object]:
         return {**super()._told(), "episode": self._episode}
@@ -91,3 +89,56 @@ class CarlaProcess(KeptProcess):
 
     def _why(self, code: int) -> SimBridgeError:
         return SimBridgeError(crash_sentence(code, self._versions)) if code < 0 else super()._why(code)
+
+
+def told_failure(line: str) -> SimBridgeError | None:
+    """The error that a line of the child's tells of, if it does."""
+    match line.split():
+        case [word, code, *words] if word == FAILED:
+            kind = UsageError if code == str(UsageError.exit_code) else SimBridgeError
+            return kind(" ".join(words))
+        case _:
+            return None
+
+
+class RecordingProcess(ChildRun):
+    """The CARLA client in a process of its own, which writes a recording and ends; :meth:`stop` ends it before.
+
+    Args:
+        folder: The recording's.
+        options: Of :class:`~plugins.carla.options.CarlaOptions`, as JSON has them.
+        frames: How many ticks to write.
+        every: Which of those that are whole: all, every second ...
+        timeout: Seconds that an answer of the server may take; so long its end may take, too.
+
+    Attributes:
+        written: Ticks on disk.
+        left_out: Ticks in between that are not, as they were not whole.
+    """
+
+    def __init__(self, folder: Path, options: Mapping[str, object], frames: int, every: int, timeout: float) -> None:
+        self.written = self.left_out = 0
+        asked = {"work": "record", "folder": str(folder), "frames": frames, "every": every, "log_level": "info"}
+        super().__init__("plugins.carla.child", {**asked, "options": options}, END_SECONDS + timeout)
+
+    def progress(self) -> Iterator[int]:
+        """Yields how many ticks are on disk, now and then, until it ends.
+
+        Raises:
+            SimBridgeError: It could not go on.
+        """
+        versions: Versions | None = None
+        for line in self:
+            match line.split():
+                case [word, client, server] if word == VERSIONS:
+                    versions = Versions(client, server)
+                case [word, written, left_out] if word == RECORDED:
+                    self.written, self.left_out = int(written), int(left_out)
+                    yield self.written
+                case _:
+                    if (failure := told_failure(line)) is not None:
+                        raise failure
+        if self.code < 0:
+            raise SimBridgeError(crash_sentence(self.code, versions))
+        if self.code > 0:
+            raise SimBridgeError(f"the recording ended (exit code {self.code}): see above")

@@ -15,7 +15,9 @@ import yaml
 from plugins.carla.checks import look
 from plugins.carla.doctor import examine
 from plugins.carla.poses import Placement
+from plugins.carla.recorder import Recorder
 from plugins.carla.server import Where
+from plugins.carla.source import CarlaSource
 from plugins.replay.source import ReplaySource
 from sim_bridge.captures import read_capture, recording_taxonomy
 from sim_bridge.client import Subscriber
@@ -25,7 +27,7 @@ from sim_bridge.frames import Frame, Kind
 from sim_bridge.recordings import Folder, Recording
 from tests.carla_server.handle import CarlaServer
 from tests.carla_server.stamp import read_stamp
-from tests.plugins.carla_helpers import WIDE_RIG, connect, fresh, server, spawn_hero, wait_until, world_pose
+from tests.plugins.carla_helpers import RIG, WIDE_RIG, connect, fresh, server, spawn_hero, wait_until, world_pose
 from tests.sim_bridge.recording_helpers import RunningCli, run_cli, running_cli, site
 
 __all__ = ["fresh", "server", "site"]
@@ -273,6 +275,45 @@ def test_record(fresh: CarlaServer, site: Path, tmp_path: Path) -> None:
     assert actors(fresh) == [] and not fresh.order("state")["synchronous"]
     again = run_cli(*common, site=site)
     assert again.returncode == 2 and "holds a recording already" in again.stderr
+
+
+@pytest.mark.parametrize("end", ["server killed", "client killed", "interrupted"])
+def test_a_recording_that_ends_early_is_whole_and_says_why(end: str, site: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "drive"
+    flags = ("--spawn", "--tick", "--size", "96x64", "--frames", "100000", "--timeout", "2")
+    with CarlaServer(rate=50) as mortal:
+        with running_cli("carla", "record", str(folder), "--port", str(mortal.port), *flags, site=site) as run:
+            run.wait_for_line("carla: 100 of 100000 ticks")
+            match end:
+                case "server killed":
+                    mortal.kill()
+                case "client killed":
+                    child_of(run).kill()
+                case _:
+                    run.process.send_signal(signal.SIGINT)
+            code, said = run.finish()
+        if end == "interrupted":
+            assert actors(mortal) == [] and not mortal.order("state")["synchronous"]
+    sentence = {
+        "server killed": "sim-bridge: the CARLA server at .* did not answer within 2 s when it was asked for a tick",
+        "client killed": r"sim-bridge: CARLA's client crashed \(SIGKILL\): see above",
+        "interrupted": r"carla: wrote \d+ ticks of 1 camera to .*; 0 left out",
+    }[end]
+    assert code == (end != "interrupted") and re.search(sentence, said), said
+    assert "terminate called" not in said and "Traceback" not in said
+    assert len(list(Recording.open(folder).frames("camera"))) >= 100
+
+
+def test_what_a_recording_leaves_out_is_counted_by_numbers(fresh: CarlaServer, tmp_path: Path) -> None:
+    """Ticks that are pushed out of the queue whole are seen by nobody."""
+    source = CarlaSource()
+    asked = {"port": fresh.port, "spawn": True, "rig": RIG, "timeout": 20.0, "paced": False, "reconnect": False}
+    with Recorder(source, tmp_path / "drive", asked) as recorder:
+        for _ in recorder.record(5):
+            there = fresh.frame()
+            wait_until(lambda there=there: fresh.frame() > there + 20, "20 ticks")  # type: ignore[misc]
+    numbers = [frame.number for frame in Recording.open(tmp_path / "drive").frames("camera")]
+    assert recorder.left_out == numbers[-1] - numbers[0] + 1 - 5 > 20
 
 
 def test_recording_several_cameras_beside_a_script(fresh: CarlaServer, site: Path, tmp_path: Path) -> None:
