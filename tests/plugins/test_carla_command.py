@@ -341,6 +341,11 @@ def test_doctor(fresh: CarlaServer, site: Path) -> None:
     assert f"server 0.9.16 at {address}" in lines["carla version"]
     assert "Town10HD" in lines["carla world"] and f"{hero.id} hero" in lines["carla world"]
     assert "asynchronous" in lines["carla settings"] and "carla-0.9.14" in lines["carla labels"]
+    common = "image_size_x 800, image_size_y 600, fov 90, sensor_tick 0"
+    assert f"sensor.camera.rgb, as the server has it: {common}, enable_postprocess_effects on" in lines["carla rgb"]
+    assert "exposure_mode histogram, exposure_compensation -1, shutter_speed 200, iso 100" in lines["carla rgb"]
+    assert "gamma 2.2, motion_blur_intensity 0.45" in lines["carla rgb"]
+    assert all(common in lines[f"carla {kind}"] for kind in ("semantic", "instance", "depth"))
     assert re.search(r"RGB and semantic image of frame \d+ after", lines["carla pair"])
     assert actors(fresh) == ["vehicle.tesla.model3"]
     hero.destroy()
