@@ -31,6 +31,10 @@ class CarlaProcess(KeptProcess):
         sessions: How many sessions there were.
     """
 
+    _episode: int | None = None
+    _versions: Versions | None = None
+    _failure: SimBridgeError | None = None
+
     def __init__(
         self,
         settings: BridgeSettings,
@@ -44,9 +48,6 @@ class CarlaProcess(KeptProcess):
         timeout: float,
     ) -> None:
         self.sessions = 0
-        self._episode: int | None = None
-        self._versions: Versions | None = None
-        self._failure: SimBridgeError | None = None
         self._on_session = on_session
         asked = {
             "address": settings.input,
