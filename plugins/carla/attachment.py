@@ -84,12 +84,6 @@ class Attachment:
     def _open(self) -> None:
         options, server = self._options, self.server
         self.labels = taxonomy_for(server.version, options.labels)
-        if server.version != server.client_version:
-            _log.warning(
-                "the CARLA server at %s has version %s and the client %s: install the client of the server's version "
-                "if something is odd",
-                *(server.where, server.version, server.client_version),
-            )
         if options.tick:
             self.step = server.drive(options.step)
             server.tick()  # a client that has just come in knows no actor before
