@@ -12,7 +12,6 @@ from plugins.carla.options import CarlaOptions
 from plugins.carla.sensors import Arrival, FrameMaker, SensorKey, SensorSet
 from plugins.carla.server import (
     CarlaError,
-    FormerSettings,
     Server,
     ServerLostError,
     VehicleLostError,
@@ -21,6 +20,7 @@ from plugins.carla.server import (
     sweep,
 )
 from plugins.carla.tags import taxonomy_for
+from plugins.carla.traces import Traces
 from sim_bridge.errors import ImageError
 from sim_bridge.frames import Frame, Kind
 from sim_bridge.once import OncePerCause
@@ -48,7 +48,7 @@ class Attachment:
     Args:
         options: Which server, which vehicle, which cameras.
         go_on: False ends every wait.
-        former: Settings that an attachment before could not put back; that of the same world does it then.
+        traces: What an attachment before could not undo, which this one does; what it cannot undo is kept there.
 
     Raises:
         ServerLostError: The server does not answer.
@@ -64,8 +64,8 @@ class Attachment:
         incomplete: Ticks of which an image did not come in time.
     """
 
-    def __init__(self, options: CarlaOptions, go_on: Callable[[], bool], former: FormerSettings | None = None) -> None:
-        self._options, self._go_on = options, go_on
+    def __init__(self, options: CarlaOptions, go_on: Callable[[], bool], traces: Traces) -> None:
+        self._options, self._go_on, self._traces = options, go_on, traces
         self.session = f"carla-{uuid.uuid4().hex[:16]}"
         self.malformed = self.incomplete = 0
         self._once = OncePerCause(_log)
@@ -73,9 +73,9 @@ class Attachment:
         self._sensors: SensorSet | None = None
         self._highest = -1
         self.server = Server(options.where)
-        if former is not None and former.episode == self.server.episode:
-            self.server.former = former
+        traces.hand_over(self.server)
         try:
+            self.server.destroy_made()
             self._open()
         except BaseException:
             self.release()
@@ -130,26 +130,24 @@ class Attachment:
     def __exit__(self, *_: object) -> None:
         self.release()
 
-    def release(self) -> FormerSettings | None:
+    def release(self) -> None:
         """Destroys what we made in the world and puts its settings back; does not raise, a second call does nothing.
 
-        Returns:
-            Settings that could not be put back, as the server is lost.
+        What cannot be undone, as the server is lost or another world was loaded, is kept in the traces.
         """
         sensors, spawned = self._sensors, self._spawned
         self._sensors = self._spawned = None
         if sensors is not None:
             if sensors.queue.dropped:
                 _log.warning("%d images came faster than they could be sent", sensors.queue.dropped)
-            if sensors.destroy() and not self.server.lost:
-                _log.warning("some of our sensors could not be destroyed at %s", self.server.where)
+            sensors.destroy()
         if spawned is not None:
             self.server.destroy(spawned)
         try:
             self.server.restore()
         except CarlaError as error:
             _log.warning("%s", error)
-        return self.server.former
+        self._traces.keep(self.server)
 
     def follow(self) -> Iterator[Frame]:
         """The frames as they come in, while somebody else moves the world.

@@ -169,8 +169,10 @@ class SensorSet:
         left = 0
         for sensor in self._sensors.values():
             _silence(sensor)
-            was_destroyed = sensor.id in self._seen - there
-            left += not (was_destroyed or self._server.destroy(sensor))
+            if sensor.id in self._seen - there:
+                self._server.made.discard(sensor.id)
+            else:
+                left += not self._server.destroy(sensor)
         self._sensors.clear()
         self.queue.clear()
         return left
@@ -185,6 +187,7 @@ class SensorSet:
         place = camera.placement.to_carla()
         with self._server.asking(f"the {kind} sensor of camera {name!r}"):
             sensor = self._server.world.spawn_actor(blueprint, place, attach_to=self._vehicle)
+        self._server.made.add(sensor.id)
         self._sensors[name, kind] = sensor
         with self._server.asking(f"the stream of the {kind} sensor of camera {name!r}"):
             sensor.listen(self._receiver(name, kind))

@@ -13,7 +13,7 @@ import logging
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -35,6 +35,8 @@ _PROBE_SECONDS: Final = 2.0
 _ANSWER_SECONDS: Final = 0.45
 """A refusal takes less; a time-out, which is 0.5 s or more, takes more."""
 _TIME_OUT: Final = re.compile(r"time-out of (\d+)ms")
+_NOT_FOUND: Final = re.compile(r"not (be )?found")
+"""What servers say of an actor that is not there."""
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +47,10 @@ class CarlaError(SimBridgeError):
 
 class ServerLostError(CarlaError):
     """The server did not answer in time, or nobody listens where it was: only a new client helps."""
+
+
+class NoServerError(ServerLostError):
+    """Nobody listens where the server was, so that its world is gone with it."""
 
 
 class VehicleLostError(CarlaError):
@@ -136,11 +142,13 @@ class WorldAccess:
         world: The same.
         episode: Its number; a map that is loaded, or another server, has another one.
         lost: Whether an answer did not come in time; then no other will.
+        made: Ids of the actors that we made there and that are not known to be gone.
     """
 
     def __init__(self, world: carla.World, name: str) -> None:
         self.world, self.name = world, name
         self.lost = False
+        self.made: set[int] = set()
         self.episode = int(world.id)
 
     @contextmanager
@@ -170,6 +178,8 @@ class WorldAccess:
             return False
         # destroy() reports its time-out on stderr and returns False; none of the others need wait for theirs.
         self.lost |= not gone and time.monotonic() - began > _ANSWER_SECONDS
+        if gone:
+            self.made.discard(actor.id)
         return gone
 
     def _destroy(self, actor: carla.Actor) -> bool:
@@ -198,16 +208,16 @@ class WorldAccess:
             return self.world.get_settings()
 
 
-class FormerSettings(NamedTuple):
-    """Settings that were changed and could not be put back yet.
+class ChangedSettings(NamedTuple):
+    """Settings of a world that we changed and have not put back yet.
 
     Attributes:
-        episode: Of which world.
-        settings: As they were.
+        former: As they were.
+        ours: As we set them.
     """
 
-    episode: int
-    settings: carla.WorldSettings
+    former: carla.WorldSettings
+    ours: carla.WorldSettings
 
 
 class Server(WorldAccess):
@@ -238,7 +248,7 @@ class Server(WorldAccess):
         with asking("its world", name):
             world = self.client.get_world()
             super().__init__(world, name)
-        self.former: FormerSettings | None = None
+        self.changed: ChangedSettings | None = None
         """What :meth:`restore` puts back."""
 
     def check(self) -> None:
@@ -256,9 +266,29 @@ class Server(WorldAccess):
     def _destroy_unmet(self, actor: carla.Actor) -> bool:
         if super()._destroy_unmet(actor):
             return True
-        command = import_carla().command.DestroyActor(actor.id)
-        (answer,) = self.client.apply_batch_sync([command])
-        return not answer.has_error() or "not found" in answer.error
+        return bool(self._destroy_by_id([actor.id]))
+
+    def _destroy_by_id(self, numbers: Sequence[int]) -> set[int]:
+        """Those of the actors that are gone after that; needs no state of the world."""
+        destroy = import_carla().command.DestroyActor
+        answers = self.client.apply_batch_sync([destroy(number) for number in numbers])
+        return {
+            number
+            for number, answer in zip(numbers, answers, strict=True)
+            if not answer.has_error() or _NOT_FOUND.search(answer.error)
+        }
+
+    def destroy_made(self) -> None:
+        """Destroys all that is known to be ours by id, in one question, sensors before what carries them.
+
+        Raises:
+            CarlaError: The server does not answer.
+        """
+        if not self.made:
+            return
+        numbers = sorted(self.made, reverse=True)
+        with self.asking(f"the end of our actors {', '.join(map(str, numbers))}"):
+            self.made -= self._destroy_by_id(numbers)
 
     def drive(self, seconds: float | None) -> float:
         """Makes the world synchronous, so that it waits for :meth:`tick`; :meth:`restore` undoes it.
@@ -275,10 +305,12 @@ class Server(WorldAccess):
         before, wanted = self.settings(), self.settings()
         step = seconds or before.fixed_delta_seconds or 0.05
         if before.synchronous_mode and before.fixed_delta_seconds == step:
-            _log.warning("the world of %s is synchronous already: if a script ticks it, leave out --tick", self.where)
+            if self.changed is None:  # it was not we who did that
+                advice = "if a script ticks it, leave out --tick"
+                _log.warning("the world of %s is synchronous already: %s", self.where, advice)
             return float(step)
         wanted.synchronous_mode, wanted.fixed_delta_seconds = True, step
-        self.former = self.former or FormerSettings(self.episode, before)
+        self.changed = ChangedSettings(before if self.changed is None else self.changed.former, wanted)
         with self.asking("synchronous mode"):
             self.world.apply_settings(wanted)
         return float(step)
@@ -289,12 +321,20 @@ class Server(WorldAccess):
         Raises:
             CarlaError: The server does not answer, or refuses.
         """
-        former = self.former
-        if former is None or self.lost or not self.is_same_world() or former.episode != self.episode:
+        if not self.lost and self.is_same_world():
+            self.put_back()
+
+    def put_back(self) -> None:
+        """The same without a look at what is known of the world: for one that a new client has just asked for.
+
+        Raises:
+            CarlaError: The server does not answer, or refuses.
+        """
+        if self.changed is None:
             return
         with self.asking("its former settings"):
-            self.world.apply_settings(former.settings)
-        self.former = None
+            self.world.apply_settings(self.changed.former)
+        self.changed = None
 
     def tick(self) -> int:
         """Makes the world do one step; its frame number.
@@ -311,7 +351,8 @@ def _probe(where: Where) -> None:
     try:
         socket.create_connection((where.host, where.port), min(_PROBE_SECONDS, where.timeout)).close()
     except OSError as error:
-        raise ServerLostError(
+        kind = NoServerError if isinstance(error, ConnectionRefusedError) else ServerLostError
+        raise kind(
             f"no CARLA server listens at {where} ({error.strerror or 'no answer'}): start it, or check host and port"
         ) from error
 
@@ -416,6 +457,7 @@ def spawn_vehicle(server: Server, role: str) -> carla.Actor:
         for place in places:
             vehicle = server.world.try_spawn_actor(blueprint, place)
             if vehicle is not None:
+                server.made.add(vehicle.id)
                 return vehicle
     raise CarlaError(f"none of the {len(places)} spawn points of {server.where} is free: remove vehicles, or name one")
 

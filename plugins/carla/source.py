@@ -10,7 +10,8 @@ from typing import Final, TypeVar
 
 from plugins.carla.attachment import Attachment
 from plugins.carla.options import CarlaOptions
-from plugins.carla.server import CarlaError, FormerSettings, ServerLostError, VehicleLostError, import_carla
+from plugins.carla.server import CarlaError, ServerLostError, VehicleLostError, import_carla
+from plugins.carla.traces import LAST_SECONDS, Traces
 from plugins.child import Turnstile
 from sim_bridge.frames import Frame
 from sim_bridge.once import OncePerCause
@@ -44,7 +45,8 @@ class CarlaSource(Turnstile):
         self._closed = False
         self._busy = threading.Lock()
         """Held by the iteration between two frames."""
-        self._former: FormerSettings | None = None
+        self._traces = Traces()
+        self._stopped_at: float | None = None
         self._attachment: Attachment | None = None
         self._once = OncePerCause(_log)
 
@@ -61,7 +63,11 @@ class CarlaSource(Turnstile):
         """
         self._options = CarlaOptions.checked(options)
         import_carla()
-        self._begin()
+        try:
+            self._begin()
+        except BaseException:
+            self._end()
+            raise
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -96,13 +102,17 @@ class CarlaSource(Turnstile):
     def stop(self) -> None:
         """Ends the iteration soon; may be called in a signal handler."""
         # A plain flag: a signal may come while this very thread holds a lock.
+        self._stopped_at = self._stopped_at or time.monotonic()
         self._closed = True
 
     def close(self) -> None:
-        """Ends the iteration and cleans up; where the iteration waits for the server, it waits with it."""
+        """Ends the iteration and cleans up; where the iteration waits for the server, it waits with it.
+
+        It ends at most about the time-out and :data:`~plugins.carla.traces.LAST_SECONDS` after :meth:`stop`.
+        """
         self.stop()
         with self._busy:
-            self._release()
+            self._end()
 
     @property
     def goes_on(self) -> bool:
@@ -133,7 +143,7 @@ class CarlaSource(Turnstile):
                 yield value
         finally:
             with self._busy:
-                self._release()
+                self._end()
 
     def _next(
         self, stream: Callable[[Attachment], Iterator[T]], made: Iterator[T] | None
@@ -153,7 +163,7 @@ class CarlaSource(Turnstile):
         return None
 
     def _begin(self) -> None:
-        attachment = Attachment(self._options, self._goes_on, self._former)
+        attachment = Attachment(self._options, self._goes_on, self._traces)
         self._attachment = attachment
         if self._closed:
             return  # it may not have got far
@@ -180,6 +190,13 @@ class CarlaSource(Turnstile):
     def _release(self) -> None:
         attachment, self._attachment = self._attachment, None
         if attachment is not None:
-            self._former = attachment.release()
+            attachment.release()
             self.malformed += attachment.malformed
             self.incomplete += attachment.incomplete
+
+    def _end(self) -> None:
+        """Cleans up for good."""
+        self._release()
+        if self._traces:
+            began = self._stopped_at or time.monotonic()
+            self._traces.clean(self._options, began + self._options.timeout + LAST_SECONDS)
