@@ -208,16 +208,33 @@ class WorldAccess:
             return self.world.get_settings()
 
 
-class ChangedSettings(NamedTuple):
-    """Settings of a world that we changed and have not put back yet.
+class Pace(NamedTuple):
+    """Those of a world's settings that we change.
 
     Attributes:
-        former: As they were.
-        ours: As we set them.
+        synchronous: Whether the world waits for ticks.
+        delta: Simulator seconds of a tick; None is as long as it took.
     """
 
-    former: carla.WorldSettings
-    ours: carla.WorldSettings
+    synchronous: bool
+    delta: float | None
+
+    @classmethod
+    def of(cls, settings: carla.WorldSettings) -> Pace:
+        """That of a world."""
+        return cls(bool(settings.synchronous_mode), settings.fixed_delta_seconds)
+
+
+class ChangedPace(NamedTuple):
+    """A pace that we changed and have not put back yet.
+
+    Attributes:
+        former: As it was.
+        ours: As we set it.
+    """
+
+    former: Pace
+    ours: Pace
 
 
 class Server(WorldAccess):
@@ -248,7 +265,7 @@ class Server(WorldAccess):
         with asking("its world", name):
             world = self.client.get_world()
             super().__init__(world, name)
-        self.changed: ChangedSettings | None = None
+        self.changed: ChangedPace | None = None
         """What :meth:`restore` puts back."""
 
     def check(self) -> None:
@@ -302,18 +319,21 @@ class Server(WorldAccess):
         Raises:
             CarlaError: The server does not answer, or refuses.
         """
-        before, wanted = self.settings(), self.settings()
-        step = seconds or before.fixed_delta_seconds or 0.05
-        if before.synchronous_mode and before.fixed_delta_seconds == step:
-            if self.changed is None:  # it was not we who did that
-                advice = "if a script ticks it, leave out --tick"
-                _log.warning("the world of %s is synchronous already: %s", self.where, advice)
-            return float(step)
-        wanted.synchronous_mode, wanted.fixed_delta_seconds = True, step
-        self.changed = ChangedSettings(before if self.changed is None else self.changed.former, wanted)
-        with self.asking("synchronous mode"):
-            self.world.apply_settings(wanted)
-        return float(step)
+        before = Pace.of(self.settings())
+        step = float(seconds or before.delta or 0.05)
+        ours = Pace(synchronous=True, delta=step)
+        if before != ours:
+            self.changed = ChangedPace(before if self.changed is None else self.changed.former, ours)
+            self._set_pace(ours, "synchronous mode")
+        elif self.changed is None:  # it was not we who did that
+            _log.warning("the world of %s is synchronous already: if a script ticks it, leave out --tick", self.where)
+        return step
+
+    def _set_pace(self, pace: Pace, what: str) -> None:
+        settings = self.settings()  # the others may be set by others, also meanwhile
+        settings.synchronous_mode, settings.fixed_delta_seconds = pace
+        with self.asking(what):
+            self.world.apply_settings(settings)
 
     def restore(self) -> None:
         """Puts back the settings that :meth:`drive` changed in this world; does nothing when it changed none.
@@ -332,8 +352,7 @@ class Server(WorldAccess):
         """
         if self.changed is None:
             return
-        with self.asking("its former settings"):
-            self.world.apply_settings(self.changed.former)
+        self._set_pace(self.changed.former, "its former settings")
         self.changed = None
 
     def tick(self) -> int:

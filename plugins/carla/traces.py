@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from plugins.carla.options import CarlaOptions
-from plugins.carla.server import CarlaError, ChangedSettings, NoServerError, Server, sweep
+from plugins.carla.server import CarlaError, ChangedPace, NoServerError, Pace, Server, sweep
 
 LAST_SECONDS: Final = 3.0
 """How long the end may take beyond the time-out of the one answer that may be under way, for one last attempt to clean
@@ -27,7 +27,7 @@ class Traces:
     def __init__(self) -> None:
         self._episode = 0
         self._actors: frozenset[int] = frozenset()
-        self._changed: ChangedSettings | None = None
+        self._changed: ChangedPace | None = None
 
     def __bool__(self) -> bool:
         return bool(self._actors) or self._changed is not None
@@ -54,7 +54,7 @@ class Traces:
         if not self:
             return
         same = server.episode == self._episode
-        if self._changed is not None and (same or server.settings() == self._changed.ours):
+        if self._changed is not None and (same or Pace.of(server.settings()) == self._changed.ours):
             server.changed = self._changed
         if same:
             server.made |= self._actors

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from plugins.carla.server import ServerLostError
+from plugins.carla.server import ServerLostError, VehicleLostError
 from plugins.carla.source import CarlaSource
 from plugins.carla.traces import LAST_SECONDS
 from tests.carla_server.handle import CarlaServer
@@ -171,3 +171,56 @@ def test_a_recording_that_loses_its_server_leaves_nothing(fresh: CarlaServer, si
     assert "did not answer within 2 s when it was asked for a tick" in said
     wait_until(lambda: left(fresh) == CLEAN, "the end of our actors")
     assert code != 0
+
+
+def load_map_with_our_settings(server: CarlaServer) -> None:
+    server.order("new_episode", town="Town07", reset_settings=False)
+
+
+def test_settings_that_came_along_to_another_map_are_put_back(fresh: CarlaServer) -> None:
+    with opened(fresh, tick=True, step=0.1) as source:
+        ticks = source.ticks()
+        session = next(ticks)[0].session
+        load_map_with_our_settings(fresh)
+        while next(ticks)[0].session == session:
+            pass
+        assert fresh.order("state")["synchronous"] and source.sessions == 2
+    assert left(fresh) == CLEAN and fresh.order("state")["delta"] is None
+
+
+def test_they_are_put_back_by_a_recording_that_ends_there(fresh: CarlaServer) -> None:
+    world = connect(fresh).get_world()
+    settings = world.get_settings()
+    settings.fixed_delta_seconds = 0.025
+    world.apply_settings(settings)
+    with opened(fresh, tick=True, step=0.1, reconnect=False) as source:
+        ticks = source.ticks()
+        next(ticks)
+        load_map_with_our_settings(fresh)
+        with pytest.raises(VehicleLostError):
+            list(ticks)
+    assert left(fresh) == CLEAN and fresh.order("state")["delta"] == pytest.approx(0.025)
+
+
+def test_settings_of_another_map_that_are_not_ours_stay(fresh: CarlaServer) -> None:
+    with opened(fresh, tick=True, step=0.1, reconnect=False) as source:
+        ticks = source.ticks()
+        next(ticks)
+        fresh.order("new_episode", town="Town07")
+        world = connect(fresh).get_world()
+        settings = world.get_settings()
+        settings.synchronous_mode, settings.fixed_delta_seconds = True, 0.05
+        world.apply_settings(settings)
+        with pytest.raises(VehicleLostError):
+            list(ticks)
+    assert left(fresh) == ([], True) and fresh.order("state")["delta"] == pytest.approx(0.05)
+
+
+def test_what_somebody_else_set_meanwhile_stays(fresh: CarlaServer) -> None:
+    world = connect(fresh).get_world()
+    with opened(fresh, tick=True):
+        settings = world.get_settings()
+        settings.max_substeps = 7
+        world.apply_settings(settings)
+    settings = world.get_settings()
+    assert (settings.synchronous_mode, settings.fixed_delta_seconds, settings.max_substeps) == (False, None, 7)
