@@ -96,7 +96,7 @@ class Attachment:
         vehicle = self._vehicle()
         if vehicle is None:
             return
-        sweep(server, options.tag, but=vehicle.id)
+        sweep(server, options.tag, vehicle.id, options.made_role)
         self._maker = FrameMaker(self.session, self.labels, options.rig)
         self._sensors = SensorSet(server, vehicle, options.rig, options.all_kinds, options.tag)
         if options.tick:
@@ -105,7 +105,7 @@ class Attachment:
     def _vehicle(self) -> carla.Actor | None:
         if not self._options.target.spawn:
             return find_vehicle(self.server, self._options.target, self._go_on)
-        self._spawned = spawn_vehicle(self.server, self._options.tag)
+        self._spawned = spawn_vehicle(self.server, self._options.role_name, self._options.tag)
         return self._spawned
 
     def _warm_up(self, sensors: SensorSet) -> None:

@@ -7,6 +7,7 @@ is needed; ``get_world`` and ``sensor.listen`` wait without giving other Python 
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import logging
@@ -391,6 +392,8 @@ class Target:
     spawn: bool = False
 
     def __str__(self) -> str:
+        if self.spawn:
+            return "vehicle that was made for the cameras"
         return f"vehicle with the role name {self.role!r}" if self.actor is None else f"actor {self.actor}"
 
 
@@ -448,12 +451,13 @@ def _not_found(server: Server, target: Target) -> str:
     )
 
 
-def spawn_vehicle(server: Server, role: str) -> carla.Actor:
+def spawn_vehicle(server: Server, role: str, tag: str = "") -> carla.Actor:
     """Makes a vehicle at the first free spawn point; it stands still.
 
     Args:
         server: Where.
-        role: Its role name.
+        role: Its role name; large maps are streamed around the vehicle called ``hero``.
+        tag: What :func:`sweep` knows it by.
 
     Raises:
         CarlaError: The world has no place or no blueprint for one.
@@ -470,8 +474,9 @@ def spawn_vehicle(server: Server, role: str) -> carla.Actor:
         )
     name = FAVOURITE_VEHICLE if FAVOURITE_VEHICLE in names else names[0]
     blueprint = next(blueprint for blueprint in blueprints if blueprint.id == name)
-    if blueprint.has_attribute("role_name"):
-        blueprint.set_attribute("role_name", role)
+    for attribute, value in (("role_name", role), ("color", _colour(tag))):
+        if value and blueprint.has_attribute(attribute):
+            blueprint.set_attribute(attribute, value)
     with server.asking("a vehicle"):
         for place in places:
             vehicle = server.world.try_spawn_actor(blueprint, place)
@@ -481,21 +486,47 @@ def spawn_vehicle(server: Server, role: str) -> carla.Actor:
     raise CarlaError(f"none of the {len(places)} spawn points of {server.where} is free: remove vehicles, or name one")
 
 
-def sweep(server: Server, tag: str, but: int = 0) -> None:
+def _colour(tag: str) -> str:
+    """A car's colour, nearly black, that is another one for another tag (of 32,768); empty for none.
+
+    A role name says what a vehicle is for, and no other attribute of a vehicle is free: so a car that was made just
+    before its process was killed, and carries no sensor yet, can still be told from everybody else's.
+    """
+    bits = int.from_bytes(hashlib.sha256(tag.encode()).digest()[:2], "big")
+    return ",".join(str(bits >> shift & 31) for shift in (10, 5, 0)) if tag else ""
+
+
+def sweep(server: Server, tag: str, but: int = 0, role: str | None = None) -> None:
     """Destroys what a process that was killed left in the world.
 
     Args:
         server: Where.
-        tag: The role name of what it made.
+        tag: The role name of its sensors.
         but: Id of an actor that is to stay.
+        role: The role name of the vehicle that it made; None when it made none.
 
     Raises:
         ServerLostError: The server does not answer.
     """
     with server.asking("its actors"):
-        left = [actor for actor in server.world.get_actors() if actor.attributes.get("role_name") == tag]
+        actors = [actor for actor in server.world.get_actors() if actor.id != but]
+        left = [actor for actor in actors if actor.attributes.get("role_name") == tag]
+        if role is not None:
+            left += _vehicles_left(actors, left, role, tag)
     for actor in left:
-        if actor.id == but:
-            continue
         _log.warning("%s %d was left behind by the process before: it is destroyed", actor.type_id, actor.id)
         server.destroy(actor)
+
+
+def _vehicles_left(
+    actors: Sequence[carla.Actor], sensors: Sequence[carla.Actor], role: str, tag: str
+) -> list[carla.Actor]:
+    """The vehicles that carry our sensors, or would have."""
+    carriers = {sensor.parent.id for sensor in sensors if sensor.parent is not None}
+    ours = {"role_name": role, "color": _colour(tag)}
+    return [
+        actor
+        for actor in actors
+        if actor.type_id.startswith("vehicle.")
+        and (actor.id in carriers or all(actor.attributes.get(name) == value for name, value in ours.items()))
+    ]

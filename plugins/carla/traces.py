@@ -95,7 +95,7 @@ class Traces:
             server.client.set_timeout(_seconds_left(until))
             server.put_back()
             server.client.set_timeout(_seconds_left(until))
-            sweep(server, options.tag)  # what was asked for, but whose id never came
+            sweep(server, options.tag, role=options.made_role)  # what was asked for, but whose id never came
         finally:
             self.keep(server)
 

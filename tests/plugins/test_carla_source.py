@@ -2,15 +2,19 @@
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 
 import numpy as np
 import pytest
 
 from plugins.carla.attachment import Attachment, complete_pairs
+from plugins.carla.options import CarlaOptions
 from plugins.carla.poses import Placement
-from plugins.carla.server import CarlaError, Server, ServerLostError, VehicleLostError, Where
+from plugins.carla.rig import single_camera
+from plugins.carla.sensors import SensorSet
+from plugins.carla.server import CarlaError, Server, ServerLostError, VehicleLostError, Where, spawn_vehicle
 from plugins.carla.source import CarlaSource
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import Frame, Kind
@@ -268,6 +272,64 @@ def test_what_a_killed_process_left_is_destroyed(fresh: CarlaServer) -> None:
         left.close()
 
 
+def test_a_vehicle_that_is_made_has_the_role_that_maps_are_streamed_around(fresh: CarlaServer) -> None:
+    def roles() -> list[str]:
+        return [actor.attributes["role_name"] for actor in fresh.actors() if actor.type_id.startswith("vehicle.")]
+
+    with opened(fresh):
+        assert roles() == ["hero"]
+    with opened(fresh, role_name="ego"):
+        assert roles() == ["ego"]
+
+
+@pytest.mark.parametrize("sensors", [0, 1])
+def test_a_vehicle_of_a_killed_process_is_found_and_no_other(sensors: int, fresh: CarlaServer) -> None:
+    """It was killed before it had made its sensors, or all of them."""
+    world = connect(fresh).get_world()
+    hero = spawn_hero(world, place=7)
+    dead = Server(Where(port=fresh.port, timeout=20.0))
+    other = spawn_vehicle(dead, "hero", "sim-bridge-other")
+    left = spawn_vehicle(dead, "hero", "sim-bridge-one")
+    if sensors:
+        SensorSet(dead, left, CarlaOptions.checked({"rig": RIG}).rig, (Kind.RGB,), "sim-bridge-one")
+    with opened(fresh, tag="sim-bridge-one"):
+        ids = {actor.id for actor in fresh.actors()}
+        assert left.id not in ids and ids >= {hero.id, other.id}
+        assert len(fresh.sensors()) == 2
+    assert sorted(actor.id for actor in fresh.actors() if actor.type_id != "spectator") == [hero.id, other.id]
+    for actor in (hero, other):
+        actor.destroy()
+
+
+def test_a_vehicle_that_only_carried_our_sensors_stays(fresh: CarlaServer) -> None:
+    hero = spawn_hero(connect(fresh).get_world())
+    dead = Server(Where(port=fresh.port, timeout=20.0))
+    SensorSet(dead, hero, CarlaOptions.checked({"rig": RIG}).rig, (Kind.RGB,), "sim-bridge-one")
+    with opened(fresh, tag="sim-bridge-one", spawn=False):
+        assert {actor.parent for actor in fresh.sensors()} == {hero.id} and len(fresh.sensors()) == 2
+    assert [actor.id for actor in fresh.actors() if actor.type_id != "spectator"] == [hero.id]
+    hero.destroy()
+
+
+def test_two_runs_beside_each_other_leave_each_other_alone(
+    fresh: CarlaServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(fresh) as one, opened(fresh) as other:
+        assert len(fresh.sensors()) == 4
+        frames = [list(islice(iter(source), 20)) for source in (one, other)]
+        assert {one.sessions, other.sessions} == {1} and len(frames[0]) == len(frames[1]) == 20
+    assert "left behind" not in caplog.text and fresh.sensors() == []
+
+
+def test_a_vehicle_of_ours_that_is_destroyed_is_named(fresh: CarlaServer) -> None:
+    with opened(fresh, reconnect=False) as source:
+        frames = iter(source)
+        next(frames)
+        fresh.order("destroy", actor=next(actor.id for actor in fresh.actors() if "vehicle" in actor.type_id))
+        with pytest.raises(VehicleLostError, match="the vehicle that was made for the cameras or a sensor on it was"):
+            list(frames)
+
+
 def test_a_vehicle_that_is_not_there_is_named(fresh: CarlaServer) -> None:
     hero = spawn_hero(connect(fresh).get_world())
     with pytest.raises(VehicleLostError, match=rf"no vehicle with the role name 'ego' within 1 s.*{hero.id} \(hero\)"):
@@ -335,6 +397,51 @@ def test_it_is_a_source(fresh: CarlaServer) -> None:
         assert isinstance(source, Source)
         frame = next(iter(source))
     assert told == [(1, frame.session)]
+
+
+@contextmanager
+def unticked(server: CarlaServer) -> Iterator[tuple[Server, SensorSet, int]]:
+    """Sensors on a vehicle in a synchronous world that was not ticked since; and the vehicle's id."""
+    connection = Server(Where(port=server.port, timeout=20.0))
+    connection.drive(0.05)
+    vehicle = spawn_vehicle(connection, "hero", "tests")
+    rig = single_camera((128, 64), 90.0, Placement(x=1.5, z=2.4))
+    sensors = SensorSet(connection, vehicle, rig, (Kind.RGB, Kind.SEMANTIC), "tests")
+    try:
+        yield connection, sensors, vehicle.id
+    finally:
+        sensors.destroy()
+        connection.destroy(vehicle)
+        connection.restore()
+
+
+def test_sensors_are_alive_for_a_thread_that_looked_before_another(
+    fresh: CarlaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with unticked(fresh) as (connection, sensors, _):
+        look = sensors._present
+        others: list[bool] = []
+
+        def interrupted(numbers: Sequence[int]) -> set[int]:
+            found = look(numbers)
+            monkeypatch.setattr(sensors, "_present", look)
+            connection.tick()
+            others.append(sensors.alive)  # the other thread's turn, in the middle of ours
+            return found
+
+        monkeypatch.setattr(sensors, "_present", interrupted)
+        assert sensors.alive and others == [True]
+        assert len(look([actor.id for actor in fresh.sensors()])) == 2
+
+
+def test_what_is_destroyed_before_it_was_ever_looked_for_is_missed(fresh: CarlaServer) -> None:
+    with unticked(fresh) as (connection, sensors, vehicle):
+        number = connection.tick()
+        while sensors.queue.wait_for(sensors.keys, number, 0.2):  # streams open in the background
+            number = connection.tick()
+        fresh.order("destroy", actor=vehicle)
+        connection.tick()
+        assert not sensors.alive
 
 
 @pytest.mark.parametrize("wait", [False, True])
