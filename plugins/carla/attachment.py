@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -20,9 +21,10 @@ from plugins.carla.server import (
     sweep,
 )
 from plugins.carla.tags import taxonomy_for
+from plugins.carla.ticks import BETWEEN_SECONDS, Patience
 from plugins.carla.traces import Traces
 from sim_bridge.errors import ImageError
-from sim_bridge.frames import Frame, Kind
+from sim_bridge.frames import Frame
 from sim_bridge.once import OncePerCause
 
 if TYPE_CHECKING:
@@ -33,8 +35,9 @@ SILENCE_SECONDS: Final = 0.5
 streams have the same numbers."""
 FALL: Final = 256
 """A frame number that is so much lower than one before is of another run of the server; less is a late image."""
-IMAGE_SECONDS: Final = 2.0
-"""How long the images of a tick may take after it."""
+NOT_RENDERED: Final = "no_rendering_mode is on, with which cameras send nothing: set it to False"
+COUNT_SECONDS: Final = 30.0
+"""How often it is said how many ticks lacked an image."""
 _LOOK_SECONDS: Final = 0.1
 _WARM_UP_SECONDS: Final = 0.2
 _TELL_SECONDS: Final = 5.0
@@ -72,6 +75,7 @@ class Attachment:
         self._spawned: carla.Actor | None = None
         self._sensors: SensorSet | None = None
         self._highest = -1
+        self._counted = -math.inf
         self.server = Server(options.where)
         traces.hand_over(self.server)
         try:
@@ -90,6 +94,11 @@ class Attachment:
                 "if something is odd",
                 *(server.where, server.version, server.client_version),
             )
+        if self._renders_nothing():
+            sentence = f"the world of {server.where} is not rendered: {NOT_RENDERED}"
+            if options.tick:
+                raise CarlaError(sentence)
+            _log.warning("%s", sentence)  # whose script drives the world may yet change that
         if options.tick:
             self.step = server.drive(options.step)
             server.tick()  # a client that has just come in knows no actor before
@@ -113,14 +122,15 @@ class Attachment:
         deadline = time.monotonic() + self.server.where.timeout
         while self._go_on():
             number = self.server.tick()
-            silent = sensors.queue.wait_for(sensors.keys, number, _WARM_UP_SECONDS)
-            if not silent:
+            silent = sensors.queue.wait_for(sensors.keys, 0, _WARM_UP_SECONDS)
+            if not silent:  # what is still on its way is not to be taken for the next tick's
+                sensors.queue.wait_for(sensors.keys, number, BETWEEN_SECONDS)
                 break
             if time.monotonic() > deadline:
                 raise CarlaError(
                     f"the sensors {_names(silent)} at {self.server.where} sent no image within "
-                    f"{self.server.where.timeout:g} s although the world was ticked: see that the server renders (not "
-                    "no_rendering_mode) and that port P+1 can be reached"
+                    f"{self.server.where.timeout:g} s although the world was ticked: see that the server renders and "
+                    "that the port after its own can be reached"
                 )
         sensors.queue.clear()
 
@@ -180,21 +190,35 @@ class Attachment:
             VehicleLostError: Vehicle, sensors or world are gone.
         """
         sensors = self._sensors
+        patience = Patience(self.server.where.timeout)
         while sensors is not None and self._go_on():
+            asked = time.monotonic()
             number = self.server.tick()
             if not (sensors.alive and self.server.is_same_world()):
                 raise VehicleLostError(self._gone())
-            if missing := sensors.queue.wait_for(sensors.keys, number, IMAGE_SECONDS):
-                self.incomplete += 1
-                self._once.warn(
-                    "incomplete",
-                    f"frame {number} of {_names(missing)} did not come within {IMAGE_SECONDS:g} s after its tick",
-                    scope=self.session,
-                )
+            missing = patience.wait(sensors.queue, sensors.keys, number, asked, self._go_on)
+            if missing and self._go_on():
+                self._count_incomplete(number, missing, time.monotonic() - asked)
             frames: list[Frame] = []
             while (arrival := sensors.queue.get(0)) is not None:
                 frames += self._frames(sensors, arrival)
             yield tuple(frames)
+
+    def _count_incomplete(self, number: int, missing: Sequence[SensorKey], seconds: float) -> None:
+        self.incomplete += 1
+        now = time.monotonic()
+        if now - self._counted < COUNT_SECONDS:
+            return
+        self._counted = now
+        why = f"; {NOT_RENDERED}" if self._renders_nothing() else ""
+        _log.warning(
+            "frame %d of %s had not come %.2g s after its tick, which is counted, and used if it still comes; so far "
+            "%d of the ticks lacked an image in time%s",
+            *(number, _names(missing), seconds, self.incomplete, why),
+        )
+
+    def _renders_nothing(self) -> bool:
+        return bool(self.server.settings().no_rendering_mode)
 
     def _frames(self, sensors: SensorSet, arrival: Arrival) -> Iterator[Frame]:
         if arrival.number > self._highest and not (sensors.alive and self.server.is_same_world()):
@@ -229,8 +253,11 @@ class Attachment:
     def _tell_silence(self, sensors: SensorSet, seconds: float) -> None:
         if seconds < _TELL_SECONDS:
             return
-        synchronous = bool(self.server.settings().synchronous_mode)
+        settings = self.server.settings()
+        synchronous = bool(settings.synchronous_mode)
         advice = "run the script that ticks it, or give --tick" if synchronous else "see what holds it up"
+        if settings.no_rendering_mode:
+            advice = NOT_RENDERED
         self._once.warn(
             "silence",
             f"no image came from {self.server.where} for {seconds:.0f} s, though the server answers and its world is "
@@ -241,15 +268,3 @@ class Attachment:
 
 def _names(keys: Sequence[SensorKey]) -> str:
     return ", ".join(f"{camera}/{kind}" for camera, kind in keys)
-
-
-def complete_pairs(frames: tuple[Frame, ...]) -> list[tuple[Frame, Frame]]:
-    """RGB and semantic frame of every camera that has both of the newest number among ``frames``."""
-    newest = max((frame.number for frame in frames), default=-1)
-    found = {(frame.camera, frame.kind): frame for frame in frames if frame.number == newest}
-    cameras = dict.fromkeys(camera for camera, _ in found)
-    return [
-        (found[camera, Kind.RGB], found[camera, Kind.SEMANTIC])
-        for camera in cameras
-        if (camera, Kind.RGB) in found and (camera, Kind.SEMANTIC) in found
-    ]

@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from plugins.carla.attachment import Attachment, complete_pairs
+from plugins.carla.attachment import Attachment
 from plugins.carla.source import CarlaSource
+from plugins.carla.ticks import OpenPairs
 from plugins.child import READY, ignore_interrupts, obey_in_thread, say
 from sim_bridge.client import Publisher
 from sim_bridge.errors import LockstepTimeoutError, SimBridgeError
@@ -58,8 +59,9 @@ def lockstep(source: CarlaSource, asked: Mapping[str, Any]) -> None:
         insecure=asked["insecure"],
     ) as bridge:
         say(READY)
+        open_pairs = OpenPairs()
         for frames in source.ticks():
-            if pairs := complete_pairs(frames):
+            for pairs in open_pairs.add(frames):
                 _answered(source, bridge, pairs)
 
 

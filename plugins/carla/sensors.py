@@ -77,6 +77,10 @@ class ArrivalQueue:
         self._newest: dict[SensorKey, int] = {}
         self.dropped = 0
         """Images that were pushed out."""
+        self.count = 0
+        """Images that were ever put in."""
+        self.came = 0.0
+        """When the last one was, seconds of the monotonic clock."""
 
     def put(self, arrival: Arrival) -> None:
         """Adds one; called in the client's threads, so it never waits for a reader."""
@@ -85,6 +89,8 @@ class ArrivalQueue:
                 self._waiting.popleft()
                 self.dropped += 1
             self._waiting.append(arrival)
+            self.came = arrival.came
+            self.count += 1
             key = (arrival.camera, arrival.kind)
             self._first.setdefault(key, arrival.number)
             self._newest[key] = max(arrival.number, self._newest.get(key, -1))
@@ -107,6 +113,11 @@ class ArrivalQueue:
         with self._changed:
             self._changed.wait_for(lambda: not missing(), seconds)
             return missing()
+
+    def wait_for_more(self, count: int, seconds: float) -> None:
+        """Waits until more than ``count`` were put in, if that is in time."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.count > count, seconds)
 
     def get(self, timeout: float) -> Arrival | None:
         """The oldest one; None when none came within ``timeout`` seconds."""

@@ -1,7 +1,9 @@
 """The CARLA source with the real client against the stand-in server: every frame is checked by what it shows."""
 
 import queue
+import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -9,13 +11,14 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from plugins.carla.attachment import Attachment, complete_pairs
+from plugins.carla.attachment import Attachment
 from plugins.carla.options import CarlaOptions
 from plugins.carla.poses import Placement
 from plugins.carla.rig import single_camera
 from plugins.carla.sensors import SensorSet
 from plugins.carla.server import CarlaError, Server, ServerLostError, VehicleLostError, Where, spawn_vehicle
 from plugins.carla.source import CarlaSource
+from plugins.carla.ticks import OpenPairs
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import Frame, Kind
 from sim_bridge.sources import Source
@@ -119,7 +122,8 @@ def test_three_cameras_and_all_kinds(fresh: CarlaServer) -> None:
                 assert frame.pixels.dtype == np.float32 and frame.pixels.shape == (64, frame.width)
         left = next(frame for frame in frames if frame.camera == "left")
         assert (left.width, left.fov) == (96, 70.0)
-        assert sorted(pair[0].camera for pair in complete_pairs(frames)) == ["front", "left", "right"]
+        (pairs,) = OpenPairs().add(frames)
+        assert sorted(pair[0].camera for pair in pairs) == ["front", "left", "right"]
 
 
 def test_following_looks_on(fresh: CarlaServer) -> None:
@@ -178,7 +182,7 @@ def test_images_of_a_wrong_length_are_left_out(count: int, fresh: CarlaServer) -
         fresh.order("miss_bytes", sensor=sensor_of(fresh, "rgb"), count=count)
         frames = next(ticks)
         assert [frame.kind for frame in frames] == [Kind.SEMANTIC]
-        assert complete_pairs(frames) == []
+        assert OpenPairs().add(frames) == []
     assert source.malformed == 1
 
 
@@ -187,10 +191,65 @@ def test_a_tick_that_lacks_an_image_does_not_hang(fresh: CarlaServer, caplog: py
         ticks = source.ticks()
         next(ticks)
         fresh.order("drop", sensor=sensor_of(fresh, "rgb"), count=1)
+        began = time.monotonic()
         assert [frame.kind for frame in next(ticks)] == [Kind.SEMANTIC]
+        assert time.monotonic() - began < 5  # and not the time-out of 20 s
         assert len(next(ticks)) == 2
     assert source.incomplete == 1
-    assert "of camera/rgb did not come within 2 s" in caplog.text
+    assert re.search(r"frame \d+ of camera/rgb had not come 1\S* s after its tick.* so far 1 of the ticks", caplog.text)
+
+
+def test_ticks_that_lack_an_image_are_counted_now_and_then(
+    fresh: CarlaServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plugins.carla.ticks.BETWEEN_SECONDS", 0.1)
+    with opened(fresh, tick=True) as source:
+        ticks = source.ticks()
+        next(ticks)
+        fresh.order("drop", sensor=sensor_of(fresh, "rgb"), count=3)
+        list(islice(ticks, 2))
+        monkeypatch.setattr("plugins.carla.attachment.COUNT_SECONDS", 0.0)
+        next(ticks)
+    assert re.findall(r"so far (\d) of the ticks", caplog.text) == ["1", "3"]
+
+
+def test_images_that_are_always_late_are_joined_all_the_same(fresh: CarlaServer) -> None:
+    with opened(fresh, tick=True, rig=WIDE_RIG) as source:
+        ticks = source.ticks()
+        first = next(ticks)[0].number
+        for actor in fresh.sensors()[3:]:  # among them both of one camera
+            fresh.order("delay", sensor=actor.id, ticks=2)
+        pairs, seen = OpenPairs(), []
+        for frames in islice(ticks, 40):
+            complete = pairs.add(frames)
+            seen += [(number, rgb.camera) for one in complete for rgb, _ in one for number in (rgb.number,)]
+            assert all(rgb.number == semantic.number for one in complete for rgb, semantic in one)
+    cameras = ("front", "left", "right")
+    expected = {(first + more, camera) for more in range(1, 39) for camera in cameras}
+    assert set(seen) >= expected and len(seen) == len(set(seen))
+
+
+@pytest.mark.parametrize("tick", [False, True])
+def test_a_world_that_is_not_rendered_is_named(
+    tick: bool, fresh: CarlaServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plugins.carla.attachment._TELL_SECONDS", 0.5)
+    world = connect(fresh).get_world()
+    settings = world.get_settings()
+    settings.no_rendering_mode = True
+    world.apply_settings(settings)
+    if tick:
+        with pytest.raises(CarlaError, match="is not rendered: no_rendering_mode is on"):
+            CarlaSource().open({"port": fresh.port, "spawn": True, "rig": RIG, "timeout": 20.0, "tick": True})
+        assert [actor.type_id for actor in fresh.actors()] == ["spectator"]
+        assert not fresh.order("state")["synchronous"]
+        return
+    with opened(fresh) as source:
+        assert "is not rendered: no_rendering_mode is on" in caplog.text
+        settings.no_rendering_mode = False
+        threading.Timer(3.0, world.apply_settings, (settings,)).start()
+        next(iter(source))
+    assert "its world is asynchronous: no_rendering_mode is on" in caplog.text
 
 
 def test_a_stream_that_is_cut_comes_back(fresh: CarlaServer) -> None:
