@@ -65,12 +65,13 @@ class Attachment:
         server: The server.
         malformed: Images that were left out because they were not what was asked for.
         incomplete: Ticks of which an image did not come in time.
+        dropped: Images that were pushed out by newer ones before anybody took them.
     """
 
     def __init__(self, options: CarlaOptions, go_on: Callable[[], bool], traces: Traces) -> None:
         self._options, self._go_on, self._traces = options, go_on, traces
         self.session = f"carla-{uuid.uuid4().hex[:16]}"
-        self.malformed = self.incomplete = 0
+        self.malformed = self.incomplete = self.dropped = 0
         self._once = OncePerCause(_log)
         self._spawned: carla.Actor | None = None
         self._sensors: SensorSet | None = None
@@ -148,6 +149,7 @@ class Attachment:
         sensors, spawned = self._sensors, self._spawned
         self._sensors = self._spawned = None
         if sensors is not None:
+            self.dropped += sensors.queue.dropped
             if sensors.queue.dropped:
                 _log.warning("%d images came faster than they could be sent", sensors.queue.dropped)
             sensors.destroy()

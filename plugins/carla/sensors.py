@@ -255,6 +255,7 @@ def camera_blueprint(server: WorldAccess, kind: Kind, size: tuple[int, int], fov
         "image_size_y": str(size[1]),
         "fov": f"{fov:g}",
         "sensor_tick": "0.0",
+        "motion_blur_intensity": "0.0",  # it blurs the edges that the class ids have sharp
         "role_name": tag,
     }
     for attribute, value in wanted.items():

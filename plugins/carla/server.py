@@ -34,7 +34,9 @@ LOOK_SECONDS: Final = 0.2
 """How often something is looked for that is not there yet."""
 _PROBE_SECONDS: Final = 2.0
 _ANSWER_SECONDS: Final = 0.45
-"""A refusal takes less; a time-out, which is 0.5 s or more, takes more."""
+"""What takes longer may be a time-out, where the client's own is not known: scripts hardly give less than 0.5 s."""
+_NEARLY: Final = 0.95
+"""Share of a time-out that is known, after which it was one."""
 _TIME_OUT: Final = re.compile(r"time-out of (\d+)ms")
 _NOT_FOUND: Final = re.compile(r"not (be )?found")
 """What servers say of an actor that is not there."""
@@ -143,12 +145,14 @@ class WorldAccess:
         world: The same.
         episode: Its number; a map that is loaded, or another server, has another one.
         lost: Whether an answer did not come in time; then no other will.
+        longest: Seconds after which an answer that was no good is taken for none.
         made: Ids of the actors that we made there and that are not known to be gone.
     """
 
     def __init__(self, world: carla.World, name: str) -> None:
         self.world, self.name = world, name
         self.lost = False
+        self.longest = _ANSWER_SECONDS
         self.made: set[int] = set()
         self.episode = int(world.id)
 
@@ -178,7 +182,7 @@ class WorldAccess:
             _log.warning("%s", error)
             return False
         # destroy() reports its time-out on stderr and returns False; none of the others need wait for theirs.
-        self.lost |= not gone and time.monotonic() - began > _ANSWER_SECONDS
+        self.lost |= not gone and time.monotonic() - began > self.longest
         if gone:
             self.made.discard(actor.id)
         return gone
@@ -266,6 +270,7 @@ class Server(WorldAccess):
         with asking("its world", name):
             world = self.client.get_world()
             super().__init__(world, name)
+        self.longest = _NEARLY * where.timeout
         self.changed: ChangedPace | None = None
         """What :meth:`restore` puts back."""
 

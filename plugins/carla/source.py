@@ -36,11 +36,12 @@ class CarlaSource(Turnstile):
         sessions: How many sessions were begun.
         malformed: Images that were left out because they were not what was asked for.
         incomplete: With ``tick``: ticks of which an image did not come in time.
+        dropped: Images that were pushed out by newer ones before anybody took them.
     """
 
     def __init__(self, on_session: Callable[[int, Attachment], None] = lambda number, attachment: None) -> None:
         super().__init__()
-        self.sessions = self.malformed = self.incomplete = 0
+        self.sessions = self.malformed = self.incomplete = self.dropped = 0
         self._on_session = on_session
         self._closed = False
         self._busy = threading.Lock()
@@ -193,6 +194,7 @@ class CarlaSource(Turnstile):
             attachment.release()
             self.malformed += attachment.malformed
             self.incomplete += attachment.incomplete
+            self.dropped += attachment.dropped
 
     def _end(self) -> None:
         """Cleans up for good."""

@@ -458,6 +458,52 @@ def test_it_is_a_source(fresh: CarlaServer) -> None:
     assert told == [(1, frame.session)]
 
 
+def test_a_refusal_that_takes_its_time_is_no_time_out(fresh: CarlaServer, caplog: pytest.LogCaptureFixture) -> None:
+    """A slow world answers from one tick to the next; what it refuses one by one goes in the end by a batch."""
+    with opened(fresh, tick=True) as source:
+        ticks = source.ticks()
+        next(ticks)
+        fresh.order("hold_rpc", method="destroy_actor", seconds=0.6)
+        fresh.order("refuse", method="destroy_actor")
+        try:
+            source.close()
+        finally:
+            fresh.order("refuse", method="")
+            fresh.order("hold_rpc", method="destroy_actor", seconds=0)
+    assert "stay in the world" not in caplog.text
+    assert not fresh.order("state")["synchronous"]
+    assert [actor.type_id for actor in fresh.actors()] == ["spectator"]
+
+
+def test_a_refusal_does_not_make_a_server_lost(fresh: CarlaServer) -> None:
+    with unticked(fresh) as (connection, _, vehicle):
+        connection.tick()
+        fresh.order("hold_rpc", method="destroy_actor", seconds=0.6)
+        fresh.order("refuse", method="destroy_actor")
+        assert not connection.destroy(connection.world.get_actor(vehicle))
+        assert not connection.lost
+        fresh.order("refuse", method="")
+        fresh.order("hold_rpc", method="destroy_actor", seconds=0)
+
+
+def test_edges_are_not_blurred(fresh: CarlaServer) -> None:
+    """CARLA's own default is 0.45."""
+    with opened(fresh):
+        blur = {actor.type_id: actor.attributes.get("motion_blur_intensity") for actor in fresh.sensors()}
+    assert blur == {"sensor.camera.rgb": "0.0", "sensor.camera.semantic_segmentation": None}
+
+
+def test_images_that_nobody_took_are_counted(fresh: CarlaServer) -> None:
+    with opened(fresh) as source:
+        frames = iter(source)
+        next(frames)
+        attachment = source.attachment
+        assert attachment is not None and attachment._sensors is not None
+        waiting = attachment._sensors.queue
+        wait_until(lambda: waiting.dropped >= 3, "images beyond what may wait")
+    assert source.dropped >= 3
+
+
 @contextmanager
 def unticked(server: CarlaServer) -> Iterator[tuple[Server, SensorSet, int]]:
     """Sensors on a vehicle in a synchronous world that was not ticked since; and the vehicle's id."""
