@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import IO, Final, Self
+from typing import Final, Self
 
 from plugins.child import READY
+from plugins.parent import END_SECONDS, child_command, close_pipe, end
 from sim_bridge.errors import SimBridgeError
 
 logger = logging.getLogger(__name__)
 
-END_SECONDS: Final = 5.0
-"""How long the simulator may take to end once it was told to."""
 RESTART_SECONDS: Final = 0.5
 """How long to wait before it is started again: after a signal to the whole process group no new one is wanted."""
+RESTARTS: Final = 5
+"""How many of them may die one after the other before they stand, once one stood."""
 
 
 class KeptProcess:
-    """A child process that is started again when it dies; one that cannot even start is a failure.
+    """A child process that is started again when it dies without a reason.
+
+    One that says why it ends is a failure (:meth:`_verdict`), and so is a first one that does not get as far as to
+    stand.
 
     Args:
-        module: What runs, as ``python -m MODULE JSON``; see :mod:`plugins.child` for its side.
-        asked: What it is told at its start, as JSON.
+        module: What runs, see :func:`~plugins.parent.child_command`.
+        asked: What it is told at its start.
         wanted: Whether one that died is to be started again.
-        on_failure: Called, from a thread, with what went wrong when it did not start.
+        on_failure: Called, from a thread, with what went wrong when it did not start, or cannot go on.
         on_change: Called, from a thread, with True when it has ended and will be started again, with False when it
             stands.
         on_line: Called, from a thread, with every further line that it writes on stdout.
@@ -49,7 +51,7 @@ class KeptProcess:
         on_line: Callable[[str], None] = lambda line: None,
         end_seconds: float = END_SECONDS,
     ) -> None:
-        self._command = [sys.executable, "-m", module, json.dumps(asked)]
+        self._module, self._asked = module, asked
         self._wanted, self._on_failure, self._on_change, self._on_line = wanted, on_failure, on_change, on_line
         self._end_seconds = end_seconds
         self._ending = threading.Event()
@@ -83,14 +85,10 @@ class KeptProcess:
         self._ending.set()
         with self._lock:
             process = self._process
-            _close(process.stdin)
-        try:
-            process.wait(self._end_seconds)
-        except subprocess.TimeoutExpired:
-            logger.warning("the simulator's process did not end within %g s and is killed", self._end_seconds)
-            process.kill()
+            close_pipe(process.stdin)
+        end(process, self._end_seconds)
         self._keeper.join()
-        _close(process.stdout)
+        close_pipe(process.stdout)
 
     def __enter__(self) -> Self:
         return self
@@ -101,7 +99,8 @@ class KeptProcess:
         self.close()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        command = child_command(self._module, self._told())
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
         assert process.stdin is not None
         # Nobody waits for a simulator that does not listen, least of all the thread that publishes.
         os.set_blocking(process.stdin.fileno(), False)
@@ -112,30 +111,43 @@ class KeptProcess:
         with suppress(OSError, ValueError):  # it is dead, was ended, or does not listen
             process.stdin.write(f"{line}\n".encode())
 
+    def _told(self) -> Mapping[str, object]:
+        """What the next one is told at its start."""
+        return self._asked
+
     def _keep(self) -> None:
+        left = 0
         while True:
             process = self._process
-            stands = self._listen(process)
+            left = RESTARTS if self._listen(process) else left - 1
             code = process.wait()
             if self._ending.wait(RESTART_SECONDS) or not self._wanted():
                 return
-            if not stands:
-                self._on_failure(self._why(code))
+            failure = self._verdict() or (self._why(code) if left < 0 else None)
+            if failure is not None:
+                self._on_failure(failure)
                 return
             logger.warning("the simulator ended (exit code %d): it is started again", code)
             self._on_change(True)
-            started = self._start()
-            with self._lock:
-                _close(process.stdin)
-                _close(process.stdout)
-                self._process = started
-                if self._paused:
-                    self._write(started, "pause")
-                if self._ending.is_set():  # close() has ended the one before
-                    _close(started.stdin)
+            self._replace(process)
+
+    def _replace(self, process: subprocess.Popen[bytes]) -> None:
+        started = self._start()
+        with self._lock:
+            close_pipe(process.stdin)
+            close_pipe(process.stdout)
+            self._process = started
+            if self._paused:
+                self._write(started, "pause")
+            if self._ending.is_set():  # close() has ended the one before
+                close_pipe(started.stdin)
+
+    def _verdict(self) -> SimBridgeError | None:
+        """Why the one that ended just now is not to be started again, as it said itself."""
+        return None
 
     def _why(self, code: int) -> SimBridgeError:
-        """What is said of one that did not start."""
+        """What is said of one that did not start, without a word."""
         return SimBridgeError(f"the simulator did not start (exit code {code}): see above")
 
     def _listen(self, process: subprocess.Popen[bytes]) -> bool:
@@ -151,9 +163,3 @@ class KeptProcess:
             else:
                 self._on_line(text)
         return stands
-
-
-def _close(pipe: IO[bytes] | None) -> None:
-    with suppress(OSError):  # what was not read any more is lost, as it should be
-        assert pipe is not None
-        pipe.close()

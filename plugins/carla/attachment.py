@@ -89,12 +89,6 @@ class Attachment:
     def _open(self) -> None:
         options, server = self._options, self.server
         self.labels = taxonomy_for(server.version, options.labels)
-        if server.version != server.client_version:
-            _log.warning(
-                "the CARLA server at %s has version %s and the client %s: install the client of the server's version "
-                "if something is odd",
-                *(server.where, server.version, server.client_version),
-            )
         if self._renders_nothing():
             sentence = f"the world of {server.where} is not rendered: {NOT_RENDERED}"
             if options.tick:

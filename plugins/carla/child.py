@@ -1,4 +1,4 @@
-"""The process that holds the CARLA client: ``python -m plugins.carla.child JSON``.
+"""The process that holds the CARLA client.
 
 The client's calls hold Python's lock and a dead server freezes them: so it lives apart from the bridge and speaks the
 wire to it. What it is told by stdin is what :mod:`plugins.child` has; on stdout it tells of every session.
@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from plugins.carla.attachment import Attachment
+from plugins.carla.recorder import Recorder
 from plugins.carla.source import CarlaSource
 from plugins.carla.ticks import OpenPairs
+from plugins.carla.versions import Versions
 from plugins.child import READY, ignore_interrupts, obey_in_thread, say
 from sim_bridge.client import Publisher
 from sim_bridge.errors import LockstepTimeoutError, SimBridgeError
@@ -26,22 +28,35 @@ from sim_bridge.lockstep import LockstepClient
 from sim_bridge.logs import configure_logging
 
 SESSION: Final = "session"
-"""First word of the line that tells of a new session; then its number, id, the server's version and the taxonomy."""
+"""First word of the line that tells of a new session; then the episode, its id, the server's version, the taxonomy."""
+VERSIONS: Final = "versions"
+"""First word of the line that tells the client's and the server's version; what comes next may crash."""
 FAILED: Final = "failed"
 """First word of the line that tells why it ends; then the exit code and a sentence."""
+RECORDED: Final = "recorded"
+"""First word of the line that tells how many ticks were written, and how many left out."""
 PATIENCE_SECONDS: Final = 1.0
 """How long one wait for the bridge's answer is, after which the tick is sent again: while sockets connect a message can
 get lost. A bridge that is paused, or loads its network, takes longer."""
 COMPLAIN_SECONDS: Final = 30.0
+TELL_TICKS: Final = 100
+"""After how many a recording tells how far it is."""
 
 
-def tell_session(number: int, attachment: Attachment) -> None:
+def tell_session(_number: int, attachment: Attachment) -> None:
     """Tells the parent that a session began."""
-    say(f"{SESSION} {number} {attachment.session} {attachment.server.version} {attachment.labels}")
+    server = attachment.server
+    say(f"{SESSION} {server.episode} {attachment.session} {server.version} {attachment.labels}")
+
+
+def tell_versions(versions: Versions) -> None:
+    """Tells the parent with which versions a session will begin."""
+    say(f"{VERSIONS} {versions.client} {versions.server}")
 
 
 def follow(source: CarlaSource, asked: Mapping[str, Any]) -> None:
     """Publishes what comes in; the bridge takes what it has time for."""
+    source.open(asked["options"])
     with Publisher(asked["address"], curve_keys=_path(asked["curve_keys"]), insecure=asked["insecure"]) as publisher:
         say(READY)
         for frame in source:
@@ -50,6 +65,7 @@ def follow(source: CarlaSource, asked: Mapping[str, Any]) -> None:
 
 def lockstep(source: CarlaSource, asked: Mapping[str, Any]) -> None:
     """Makes a tick when the photoreal frames of the one before are there."""
+    source.open(asked["options"])
     with LockstepClient(
         asked["address"],
         asked["photoreal"],
@@ -63,6 +79,19 @@ def lockstep(source: CarlaSource, asked: Mapping[str, Any]) -> None:
         for frames in source.ticks():
             for pairs in open_pairs.add(frames):
                 _answered(source, bridge, pairs)
+
+
+def record(source: CarlaSource, asked: Mapping[str, Any]) -> None:
+    """Writes a recording."""
+    with Recorder(source, Path(asked["folder"]), asked["options"]) as recorder:
+        for done in recorder.record(asked["frames"], asked["every"]):
+            if done % TELL_TICKS == 0:
+                say(f"{RECORDED} {done} {recorder.left_out}")
+    say(f"{RECORDED} {recorder.written} {recorder.left_out}")
+
+
+WORK: Final = {work.__name__: work for work in (follow, lockstep, record)}
+"""What can be asked for."""
 
 
 def _answered(source: CarlaSource, bridge: LockstepClient, pairs: list[tuple[Frame, Frame]]) -> None:
@@ -81,13 +110,12 @@ def _answered(source: CarlaSource, bridge: LockstepClient, pairs: list[tuple[Fra
 
 def run(asked: Mapping[str, Any]) -> int:
     """Runs until the parent ends, or until an error that connecting again cannot mend; the exit code."""
-    source = CarlaSource(tell_session)
+    source = CarlaSource(tell_session, tell_versions, after=asked.get("episode"))
     for number in (signal.SIGTERM, signal.SIGHUP):  # a terminal that closes reaches the whole group, too
         signal.signal(number, lambda number, frame: source.stop())
     obey_in_thread(source, source.stop)
     try:
-        source.open(asked["options"])
-        (lockstep if asked["lockstep"] else follow)(source, asked)
+        WORK[asked["work"]](source, asked)
     except SimBridgeError as error:
         say(f"{FAILED} {error.exit_code} {error}")
         return error.exit_code
@@ -112,7 +140,3 @@ def main() -> None:
     code = run(asked)
     sys.stderr.flush()
     os._exit(code)
-
-
-if __name__ == "__main__":
-    main()

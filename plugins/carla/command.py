@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from plugins.carla.options import CarlaOptions
-from plugins.carla.process import CarlaProcess
+from plugins.carla.process import CarlaProcess, RecordingProcess
 from plugins.carla.rig import (
     DEFAULT_FOV,
     DEFAULT_PLACE,
@@ -24,7 +24,6 @@ from plugins.carla.rig import (
 )
 from plugins.carla.server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_ROLE, DEFAULT_TIMEOUT, require_carla
 from plugins.carla.tags import taxonomy_for
-from plugins.signals import stop_on_signals
 from sim_bridge.errors import SimBridgeError, UsageError
 from sim_bridge.frames import Kind
 from sim_bridge.logs import configure_logging
@@ -40,6 +39,7 @@ from sim_bridge.options import (
     setting_option,
 )
 from sim_bridge.settings import BridgeSettings, load_settings, parse_size
+from sim_bridge.signals import on_signals
 
 app = typer.Typer(
     pretty_exceptions_enable=False,
@@ -264,19 +264,15 @@ def record(
     docs/recordings.md has the layout; translate, replay, sheet and the trainers read it. With --tick no tick is lost;
     without, ticks that come faster than they can be written are left out.
     """
-    from plugins.carla.recorder import Recorder
-    from plugins.carla.source import CarlaSource
-
     asked = {Kind.INSTANCE: instance, Kind.DEPTH: depth}
-    options, _ = _options(context.params)
+    options, cameras = _options(context.params)
     kinds = [kind.value for kind, wanted in asked.items() if wanted]
-    source = CarlaSource()
-    with stop_on_signals(source) as stop:
-        recorder = Recorder(source, folder, {**options, "kinds": kinds, "paced": False, "reconnect": False})
-        with recorder:
-            for done in recorder.record(frames, every):
-                if done % 100 == 0:
-                    _say(f"{done} of {frames} ticks")
-    _say(f"wrote {recorder.written} ticks of {len(source.cameras)} cameras to {folder}; {recorder.left_out} left out")
-    if recorder.written < frames and not stop.is_set():
+    told = {**options, "kinds": kinds, "paced": False, "reconnect": False}
+    with RecordingProcess(folder, told, frames, every, timeout) as recording, on_signals(recording.stop):
+        for written in recording.progress():
+            if written < frames:
+                _say(f"{written} of {frames} ticks")
+    count = f"{recording.written} ticks of {len(cameras.names)} camera{'s' if len(cameras.names) != 1 else ''}"
+    _say(f"wrote {count} to {folder}; {recording.left_out} left out")
+    if recording.written < frames and not recording.stopped:
         raise typer.Exit(1)

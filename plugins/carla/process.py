@@ -1,12 +1,15 @@
-"""Keeps the process that holds the CARLA client running, and tells of its sessions."""
+"""The process that holds the CARLA client: kept running for a bridge, or making one recording."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
-from plugins.carla.child import FAILED, SESSION
-from plugins.kept import END_SECONDS, KeptProcess
+from plugins.carla.child import FAILED, RECORDED, SESSION, VERSIONS
+from plugins.carla.versions import Versions, crash_sentence
+from plugins.kept import KeptProcess
+from plugins.parent import END_SECONDS, ChildRun
 from sim_bridge.errors import SimBridgeError, UsageError
 from sim_bridge.settings import BridgeSettings
 
@@ -28,6 +31,10 @@ class CarlaProcess(KeptProcess):
         sessions: How many sessions there were.
     """
 
+    _episode: int | None = None
+    _versions: Versions | None = None
+    _failure: SimBridgeError | None = None
+
     def __init__(
         self,
         settings: BridgeSettings,
@@ -41,12 +48,11 @@ class CarlaProcess(KeptProcess):
         timeout: float,
     ) -> None:
         self.sessions = 0
-        self._failure: SimBridgeError | None = None
         self._on_session = on_session
         asked = {
             "address": settings.input,
             "photoreal": photoreal,
-            "lockstep": settings.mode == "lockstep",
+            "work": "lockstep" if settings.mode == "lockstep" else "follow",
             # All that is made in the world has this name: a process that is started again destroys what the one before
             # could not.
             "options": {**options, "tag": f"sim-bridge-{uuid.uuid4().hex[:8]}"},
@@ -66,14 +72,74 @@ class CarlaProcess(KeptProcess):
 
     def _hear(self, line: str) -> None:
         match line.split():
-            case [word, _, session, version, labels] if word == SESSION:
+            case [word, episode, session, version, labels] if word == SESSION:
                 self.sessions += 1
+                self._episode = int(episode)
                 self._on_session(f"session {self.sessions} is {session}: CARLA {version}, class ids of {labels}")
-            case [word, code, *words] if word == FAILED:
-                kind = UsageError if code == str(UsageError.exit_code) else SimBridgeError
-                self._failure = kind(" ".join(words))
+            case [word, client, server] if word == VERSIONS:
+                self._versions = Versions(client, server)
             case _:
-                pass
+                self._failure = told_failure(line) or self._failure
+
+    def _told(self) -> Mapping[str, object]:
+        return {**super()._told(), "episode": self._episode}
+
+    def _verdict(self) -> SimBridgeError | None:
+        failure, self._failure = self._failure, None
+        return failure
 
     def _why(self, code: int) -> SimBridgeError:
-        return self._failure or super()._why(code)
+        return SimBridgeError(crash_sentence(code, self._versions)) if code < 0 else super()._why(code)
+
+
+def told_failure(line: str) -> SimBridgeError | None:
+    """The error that a line of the child's tells of, if it does."""
+    match line.split():
+        case [word, code, *words] if word == FAILED:
+            kind = UsageError if code == str(UsageError.exit_code) else SimBridgeError
+            return kind(" ".join(words))
+        case _:
+            return None
+
+
+class RecordingProcess(ChildRun):
+    """The CARLA client in a process of its own, which writes a recording and ends; :meth:`stop` ends it before.
+
+    Args:
+        folder: The recording's.
+        options: Of :class:`~plugins.carla.options.CarlaOptions`, as JSON has them.
+        frames: How many ticks to write.
+        every: Which of those that are whole: all, every second ...
+        timeout: Seconds that an answer of the server may take; so long its end may take, too.
+
+    Attributes:
+        written: Ticks on disk.
+        left_out: Ticks in between that are not, as they were not whole.
+    """
+
+    def __init__(self, folder: Path, options: Mapping[str, object], frames: int, every: int, timeout: float) -> None:
+        self.written = self.left_out = 0
+        asked = {"work": "record", "folder": str(folder), "frames": frames, "every": every, "log_level": "info"}
+        super().__init__("plugins.carla.child", {**asked, "options": options}, END_SECONDS + timeout)
+
+    def progress(self) -> Iterator[int]:
+        """Yields how many ticks are on disk, now and then, until it ends.
+
+        Raises:
+            SimBridgeError: It could not go on.
+        """
+        versions: Versions | None = None
+        for line in self:
+            match line.split():
+                case [word, client, server] if word == VERSIONS:
+                    versions = Versions(client, server)
+                case [word, written, left_out] if word == RECORDED:
+                    self.written, self.left_out = int(written), int(left_out)
+                    yield self.written
+                case _:
+                    if (failure := told_failure(line)) is not None:
+                        raise failure
+        if self.code < 0:
+            raise SimBridgeError(crash_sentence(self.code, versions))
+        if self.code > 0:
+            raise SimBridgeError(f"the recording ended (exit code {self.code}): see above")

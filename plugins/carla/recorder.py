@@ -43,7 +43,8 @@ class Recorder:
 
     Attributes:
         written: Ticks on disk.
-        left_out: Ticks of which an image did not come.
+        left_out: Ticks after the first whole one of which an image, or all, did not come or was pushed out by newer
+            ones; by their numbers, so that none is forgotten.
     """
 
     def __init__(self, source: CarlaSource, root: Path, options: Mapping[str, object]) -> None:
@@ -93,22 +94,23 @@ class Recorder:
 
     def _whole_ticks(self) -> Iterator[_Images]:
         waiting: dict[int, _Images] = {}
-        done = -1
+        done: int | None = None
         for frame in self._source:
-            if frame.number <= done:
+            if done is not None and frame.number <= done:
                 continue  # sent again, or one of a tick that is left out already
             images = waiting.setdefault(frame.number, {})
             images[frame.camera, frame.kind] = frame
             if len(images) == len(self._keys):
+                self.left_out += 0 if done is None else frame.number - done - 1
                 done = frame.number
                 for number in [number for number in waiting if number <= done]:
-                    self.left_out += number < done
                     del waiting[number]
                 yield images
             elif len(waiting) > WINDOW:
-                done = min(waiting)
-                del waiting[done]
-                self.left_out += 1
+                oldest = min(waiting)
+                self.left_out += 1 if done is None else oldest - done
+                done = oldest
+                del waiting[oldest]
 
     def _write(self, images: _Images) -> None:
         for camera in dict.fromkeys(name for name, _ in self._keys):

@@ -65,9 +65,14 @@ def require_carla() -> None:
 
     Raises:
         MissingExtraError: It is not installed.
+        UsageError: There is only a folder of its name.
     """
-    if importlib.util.find_spec("carla") is None:
+    spec = importlib.util.find_spec("carla")
+    if spec is None:
         raise MissingExtraError("carla", "carla", "talking to a CARLA server")
+    if spec.origin is None:  # a folder without code, as PythonAPI/carla
+        (folder, *_) = spec.submodule_search_locations or [""]
+        raise UsageError(f"the module 'carla' is but the folder {folder}, no client: run pip install '.[carla]'")
 
 
 def import_carla() -> Any:
@@ -260,7 +265,7 @@ class Server(WorldAccess):
     def __init__(self, where: Where) -> None:
         package = import_carla()
         self.where = where
-        _probe(where)
+        probe(where)
         name = f"the CARLA server at {where}"
         self.client: carla.Client = package.Client(where.host, where.port)
         self.client.set_timeout(where.timeout)
@@ -371,8 +376,12 @@ class Server(WorldAccess):
             return int(self.world.tick(self.where.timeout))
 
 
-def _probe(where: Where) -> None:
-    """The client notices only by its time-out that nobody listens; the operating system knows at once."""
+def probe(where: Where) -> None:
+    """Looks whether anybody listens: the client notices by its time-out only, the operating system knows at once.
+
+    Raises:
+        ServerLostError: Nobody does.
+    """
     try:
         socket.create_connection((where.host, where.port), min(_PROBE_SECONDS, where.timeout)).close()
     except OSError as error:

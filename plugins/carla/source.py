@@ -12,6 +12,7 @@ from plugins.carla.attachment import Attachment
 from plugins.carla.options import CarlaOptions
 from plugins.carla.server import CarlaError, ServerLostError, VehicleLostError, import_carla
 from plugins.carla.traces import LAST_SECONDS, Traces
+from plugins.carla.versions import MISFIT_ADVICE, Versions, ask_versions
 from plugins.child import Turnstile
 from sim_bridge.frames import Frame
 from sim_bridge.once import OncePerCause
@@ -32,6 +33,13 @@ class CarlaSource(Turnstile):
     is something to connect to, and begins a new session. What it made in the world it destroys, and settings that it
     changed it puts back, when the iteration ends and whenever it connects again.
 
+    Args:
+        on_session: Called with the number of each session that began, and what it hangs on.
+        on_versions: Called with the versions of client and server before a session begins: with some the client
+            crashes then.
+        after: Episode of the last session of a process whose place this one takes: then :meth:`open` waits for server
+            and vehicle, too, and an actor id is good for that episode only.
+
     Attributes:
         sessions: How many sessions were begun.
         malformed: Images that were left out because they were not what was asked for.
@@ -39,10 +47,15 @@ class CarlaSource(Turnstile):
         dropped: Images that were pushed out by newer ones before anybody took them.
     """
 
-    def __init__(self, on_session: Callable[[int, Attachment], None] = lambda number, attachment: None) -> None:
+    def __init__(
+        self,
+        on_session: Callable[[int, Attachment], None] = lambda number, attachment: None,
+        on_versions: Callable[[Versions], None] = lambda versions: None,
+        after: int | None = None,
+    ) -> None:
         super().__init__()
         self.sessions = self.malformed = self.incomplete = self.dropped = 0
-        self._on_session = on_session
+        self._on_session, self._on_versions, self._after = on_session, on_versions, after
         self._closed = False
         self._busy = threading.Lock()
         """Held by the iteration between two frames."""
@@ -66,9 +79,11 @@ class CarlaSource(Turnstile):
         import_carla()
         try:
             self._begin()
-        except BaseException:
-            self._end()
-            raise
+        except CarlaError as error:
+            if self._after is None:
+                self._end()
+                raise
+            self._begin_again(error)
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -164,12 +179,22 @@ class CarlaSource(Turnstile):
         return None
 
     def _begin(self) -> None:
+        self._ask_versions()
         attachment = Attachment(self._options, self._goes_on, self._traces)
         self._attachment = attachment
+        if self._options.actor is not None and self._after not in (None, attachment.server.episode):
+            raise VehicleLostError(f"the CARLA server at {self._options.where} has another world, or is another one")
         if self._closed:
             return  # it may not have got far
         self.sessions += 1
         self._on_session(self.sessions, attachment)
+
+    def _ask_versions(self) -> None:
+        versions = ask_versions(self._options.where)
+        self._on_versions(versions)
+        if not versions.fit:
+            sentence = f"the versions differ ({versions} at {self._options.where}): {MISFIT_ADVICE}"
+            self._once.warn("versions", sentence, scope=versions)
 
     def _begin_again(self, loss: CarlaError) -> None:
         """Connects by itself as soon as there is something to connect to."""
@@ -177,12 +202,14 @@ class CarlaSource(Turnstile):
         if not self._options.reconnect:
             raise loss
         if self._options.actor is not None:
-            raise CarlaError(f"{loss}: an actor id is that of one vehicle only, give --role-name") from loss
+            raise CarlaError(
+                f"{loss}: an actor id is that of one vehicle of one world only, give --role-name"
+            ) from loss
         _log.warning("%s; connecting again ...", loss)
         while self._goes_on():
             try:
                 self._begin()
-            except (ServerLostError, VehicleLostError) as error:
+            except CarlaError as error:  # also what was refused: a server that has just started may not have it yet
                 self._once.warn(type(error).__name__, f"still waiting: {error}", scope=self.sessions)
                 time.sleep(AGAIN_SECONDS)
             else:

@@ -1,4 +1,4 @@
-"""The simulator's process of the demo: ``python -m plugins.demo.child JSON``; told what to do by lines on stdin.
+"""The simulator's process of the demo; told what to do by JSON at its start and lines on stdin.
 
 ``pause``, ``resume`` and ``step`` are what they are on the page; ``answered SESSION NUMBER`` says that the bridge is
 done with a tick. The end of stdin ends the simulation, even while the town is being built.
@@ -62,7 +62,3 @@ def main() -> int:
         sys.stderr.write(f"error: {error}\n")
         return 2
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -20,13 +20,14 @@ from tests.carla_server.orders import OrderError, Orders
 from tests.carla_server.pictures import CapturedPictures, Pictures, StampedPictures, taxonomy_of
 from tests.carla_server.rpc_server import RpcServer
 from tests.carla_server.simulation import Simulation
-from tests.carla_server.world import World
+from tests.carla_server.world import WORLD_OBSERVER, World
 
 
 def main() -> None:
     """Serves until standard input ends."""
     options = _parse()
     world = World(options.town, options.episode, options.first_frame, options.rate)
+    world.observer = options.world_observer
     tags = taxonomy_of(options.version)
     (car,) = (number for number, name in tags.ids.items() if name == "car")
     simulation = Simulation(world, _pictures(options, tags), options.stream_port, car)
@@ -82,6 +83,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=2000, help="RPC port; 0: the system chooses")
     parser.add_argument("--stream-port", type=int, default=0, help="port of the streams; 0: the system chooses")
     parser.add_argument("--version", default="0.9.16", help="what the server says it is; its tags fit")
+    parser.add_argument(
+        "--world-observer", type=int, default=WORLD_OBSERVER, help="its number among the sensors, as another version's"
+    )
     parser.add_argument("--town", default="Town10HD")
     parser.add_argument("--episode", type=int, default=1, help="id of the first episode")
     parser.add_argument("--first-frame", type=_frame, default=0)

@@ -20,7 +20,6 @@ SENSOR_TYPES: Final = {
     CameraKind.INSTANCE: 15,
 }
 """Places in the sensor registry of 0.9.16; the client crashes on ids outside of it."""
-WORLD_OBSERVER: Final = 17
 MAP_CHANGED: Final = 1
 """Flag of an episode's first state."""
 
@@ -46,7 +45,7 @@ def picture(camera: Camera, world: World, pixels: Iterable[Buffer]) -> Message:
 def episode_state(world: World, flags: int = 0) -> Message:
     """The state of the episode and of all its actors at the world's present frame."""
     episode = _EPISODE.pack(world.episode, time.monotonic(), world.delta, 0, 0, 0, flags)
-    return (_header(WORLD_OBSERVER, world, Transform()) + episode + b"".join(map(_actor, world.actors.values())),)
+    return (_header(world.observer, world, Transform()) + episode + b"".join(map(_actor, world.actors.values())),)
 
 
 def _header(sensor_type: int, world: World, pose: Transform) -> bytes:

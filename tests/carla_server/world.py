@@ -15,6 +15,8 @@ from tests.carla_server.structures import BoundingBox, Description, Settings, Tr
 
 FIRST_ACTOR: Final = 24
 FIRST_SENSOR_STREAM: Final = 2
+WORLD_OBSERVER: Final = 17
+"""Number of the episode's state among the sensors of 0.9.16."""
 MAX_ACTORS: Final = 1000
 CLEARANCE: Final = 4.0
 """Closer than this no vehicle is spawned beside another, metres."""
@@ -159,6 +161,7 @@ class World:
 
     Attributes:
         lock: Held by whoever reads or changes anything.
+        observer: Number of the episode's state among the sensors.
         actors: By id; the spectator is one of them.
         frame: Number of the last tick; goes on counting from episode to episode.
         seconds: Simulation time of the episode.
@@ -167,6 +170,7 @@ class World:
     def __init__(self, town: str, episode: int, first_frame: int, rate: float) -> None:
         self.lock = threading.RLock()
         self.town, self.episode, self.frame, self.rate = town, episode, first_frame, rate
+        self.observer = WORLD_OBSERVER
         self._ids, self._streams = count(FIRST_ACTOR), count(FIRST_SENSOR_STREAM)
         self.settings = Settings()
         self._empty()

@@ -17,7 +17,7 @@ from plugins.carla.photoreal import PhotorealImage
 from plugins.carla.poses import Placement, placement_of, pose_of
 from plugins.carla.rig import DEFAULT_PLACE, parse_transform, read_rig, single_camera
 from plugins.carla.sensors import Arrival, ArrivalQueue
-from plugins.carla.server import CarlaError, ServerLostError, Where, asking
+from plugins.carla.server import CarlaError, ServerLostError, Where, asking, require_carla
 from plugins.carla.tags import taxonomy_for
 from sim_bridge.errors import ImageError, UsageError
 from sim_bridge.frames import Encoding, Frame, Kind
@@ -387,3 +387,11 @@ def test_importing_the_plugin_imports_neither_client_nor_torch() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_folder_of_the_clients_name_is_no_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "carla" / "dist").mkdir(parents=True)
+    monkeypatch.delitem(sys.modules, "carla", raising=False)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    with pytest.raises(UsageError, match=rf"but the folder {tmp_path}/carla, no client: run pip install '\.\[carla\]'"):
+        require_carla()
