@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,6 @@ from plugins.carla.options import CarlaOptions
 from plugins.carla.sensors import Arrival, FrameMaker, SensorKey, SensorSet
 from plugins.carla.server import (
     CarlaError,
-    FormerSettings,
     Server,
     ServerLostError,
     VehicleLostError,
@@ -21,8 +21,10 @@ from plugins.carla.server import (
     sweep,
 )
 from plugins.carla.tags import taxonomy_for
+from plugins.carla.ticks import BETWEEN_SECONDS, Patience
+from plugins.carla.traces import Traces
 from sim_bridge.errors import ImageError
-from sim_bridge.frames import Frame, Kind
+from sim_bridge.frames import Frame
 from sim_bridge.once import OncePerCause
 
 if TYPE_CHECKING:
@@ -33,8 +35,9 @@ SILENCE_SECONDS: Final = 0.5
 streams have the same numbers."""
 FALL: Final = 256
 """A frame number that is so much lower than one before is of another run of the server; less is a late image."""
-IMAGE_SECONDS: Final = 2.0
-"""How long the images of a tick may take after it."""
+NOT_RENDERED: Final = "no_rendering_mode is on, with which cameras send nothing: set it to False"
+COUNT_SECONDS: Final = 30.0
+"""How often it is said how many ticks lacked an image."""
 _LOOK_SECONDS: Final = 0.1
 _WARM_UP_SECONDS: Final = 0.2
 _TELL_SECONDS: Final = 5.0
@@ -48,7 +51,7 @@ class Attachment:
     Args:
         options: Which server, which vehicle, which cameras.
         go_on: False ends every wait.
-        former: Settings that an attachment before could not put back; that of the same world does it then.
+        traces: What an attachment before could not undo, which this one does; what it cannot undo is kept there.
 
     Raises:
         ServerLostError: The server does not answer.
@@ -62,20 +65,22 @@ class Attachment:
         server: The server.
         malformed: Images that were left out because they were not what was asked for.
         incomplete: Ticks of which an image did not come in time.
+        dropped: Images that were pushed out by newer ones before anybody took them.
     """
 
-    def __init__(self, options: CarlaOptions, go_on: Callable[[], bool], former: FormerSettings | None = None) -> None:
-        self._options, self._go_on = options, go_on
+    def __init__(self, options: CarlaOptions, go_on: Callable[[], bool], traces: Traces) -> None:
+        self._options, self._go_on, self._traces = options, go_on, traces
         self.session = f"carla-{uuid.uuid4().hex[:16]}"
-        self.malformed = self.incomplete = 0
+        self.malformed = self.incomplete = self.dropped = 0
         self._once = OncePerCause(_log)
         self._spawned: carla.Actor | None = None
         self._sensors: SensorSet | None = None
         self._highest = -1
+        self._counted = -math.inf
         self.server = Server(options.where)
-        if former is not None and former.episode == self.server.episode:
-            self.server.former = former
+        traces.hand_over(self.server)
         try:
+            self.server.destroy_made()
             self._open()
         except BaseException:
             self.release()
@@ -84,13 +89,18 @@ class Attachment:
     def _open(self) -> None:
         options, server = self._options, self.server
         self.labels = taxonomy_for(server.version, options.labels)
+        if self._renders_nothing():
+            sentence = f"the world of {server.where} is not rendered: {NOT_RENDERED}"
+            if options.tick:
+                raise CarlaError(sentence)
+            _log.warning("%s", sentence)  # whose script drives the world may yet change that
         if options.tick:
             self.step = server.drive(options.step)
             server.tick()  # a client that has just come in knows no actor before
         vehicle = self._vehicle()
         if vehicle is None:
             return
-        sweep(server, options.tag, but=vehicle.id)
+        sweep(server, options.tag, vehicle.id, options.made_role)
         self._maker = FrameMaker(self.session, self.labels, options.rig)
         self._sensors = SensorSet(server, vehicle, options.rig, options.all_kinds, options.tag)
         if options.tick:
@@ -99,7 +109,7 @@ class Attachment:
     def _vehicle(self) -> carla.Actor | None:
         if not self._options.target.spawn:
             return find_vehicle(self.server, self._options.target, self._go_on)
-        self._spawned = spawn_vehicle(self.server, self._options.tag)
+        self._spawned = spawn_vehicle(self.server, self._options.role_name, self._options.tag)
         return self._spawned
 
     def _warm_up(self, sensors: SensorSet) -> None:
@@ -107,14 +117,15 @@ class Attachment:
         deadline = time.monotonic() + self.server.where.timeout
         while self._go_on():
             number = self.server.tick()
-            silent = sensors.queue.wait_for(sensors.keys, number, _WARM_UP_SECONDS)
-            if not silent:
+            silent = sensors.queue.wait_for(sensors.keys, 0, _WARM_UP_SECONDS)
+            if not silent:  # what is still on its way is not to be taken for the next tick's
+                sensors.queue.wait_for(sensors.keys, number, BETWEEN_SECONDS)
                 break
             if time.monotonic() > deadline:
                 raise CarlaError(
                     f"the sensors {_names(silent)} at {self.server.where} sent no image within "
-                    f"{self.server.where.timeout:g} s although the world was ticked: see that the server renders (not "
-                    "no_rendering_mode) and that port P+1 can be reached"
+                    f"{self.server.where.timeout:g} s although the world was ticked: see that the server renders and "
+                    "that the port after its own can be reached"
                 )
         sensors.queue.clear()
 
@@ -124,26 +135,25 @@ class Attachment:
     def __exit__(self, *_: object) -> None:
         self.release()
 
-    def release(self) -> FormerSettings | None:
+    def release(self) -> None:
         """Destroys what we made in the world and puts its settings back; does not raise, a second call does nothing.
 
-        Returns:
-            Settings that could not be put back, as the server is lost.
+        What cannot be undone, as the server is lost or another world was loaded, is kept in the traces.
         """
         sensors, spawned = self._sensors, self._spawned
         self._sensors = self._spawned = None
         if sensors is not None:
+            self.dropped += sensors.queue.dropped
             if sensors.queue.dropped:
                 _log.warning("%d images came faster than they could be sent", sensors.queue.dropped)
-            if sensors.destroy() and not self.server.lost:
-                _log.warning("some of our sensors could not be destroyed at %s", self.server.where)
+            sensors.destroy()
         if spawned is not None:
             self.server.destroy(spawned)
         try:
             self.server.restore()
         except CarlaError as error:
             _log.warning("%s", error)
-        return self.server.former
+        self._traces.keep(self.server)
 
     def follow(self) -> Iterator[Frame]:
         """The frames as they come in, while somebody else moves the world.
@@ -176,21 +186,35 @@ class Attachment:
             VehicleLostError: Vehicle, sensors or world are gone.
         """
         sensors = self._sensors
+        patience = Patience(self.server.where.timeout)
         while sensors is not None and self._go_on():
+            asked = time.monotonic()
             number = self.server.tick()
             if not (sensors.alive and self.server.is_same_world()):
                 raise VehicleLostError(self._gone())
-            if missing := sensors.queue.wait_for(sensors.keys, number, IMAGE_SECONDS):
-                self.incomplete += 1
-                self._once.warn(
-                    "incomplete",
-                    f"frame {number} of {_names(missing)} did not come within {IMAGE_SECONDS:g} s after its tick",
-                    scope=self.session,
-                )
+            missing = patience.wait(sensors.queue, sensors.keys, number, asked, self._go_on)
+            if missing and self._go_on():
+                self._count_incomplete(number, missing, time.monotonic() - asked)
             frames: list[Frame] = []
             while (arrival := sensors.queue.get(0)) is not None:
                 frames += self._frames(sensors, arrival)
             yield tuple(frames)
+
+    def _count_incomplete(self, number: int, missing: Sequence[SensorKey], seconds: float) -> None:
+        self.incomplete += 1
+        now = time.monotonic()
+        if now - self._counted < COUNT_SECONDS:
+            return
+        self._counted = now
+        why = f"; {NOT_RENDERED}" if self._renders_nothing() else ""
+        _log.warning(
+            "frame %d of %s had not come %.2g s after its tick, which is counted, and used if it still comes; so far "
+            "%d of the ticks lacked an image in time%s",
+            *(number, _names(missing), seconds, self.incomplete, why),
+        )
+
+    def _renders_nothing(self) -> bool:
+        return bool(self.server.settings().no_rendering_mode)
 
     def _frames(self, sensors: SensorSet, arrival: Arrival) -> Iterator[Frame]:
         if arrival.number > self._highest and not (sensors.alive and self.server.is_same_world()):
@@ -225,8 +249,11 @@ class Attachment:
     def _tell_silence(self, sensors: SensorSet, seconds: float) -> None:
         if seconds < _TELL_SECONDS:
             return
-        synchronous = bool(self.server.settings().synchronous_mode)
+        settings = self.server.settings()
+        synchronous = bool(settings.synchronous_mode)
         advice = "run the script that ticks it, or give --tick" if synchronous else "see what holds it up"
+        if settings.no_rendering_mode:
+            advice = NOT_RENDERED
         self._once.warn(
             "silence",
             f"no image came from {self.server.where} for {seconds:.0f} s, though the server answers and its world is "
@@ -237,15 +264,3 @@ class Attachment:
 
 def _names(keys: Sequence[SensorKey]) -> str:
     return ", ".join(f"{camera}/{kind}" for camera, kind in keys)
-
-
-def complete_pairs(frames: tuple[Frame, ...]) -> list[tuple[Frame, Frame]]:
-    """RGB and semantic frame of every camera that has both of the newest number among ``frames``."""
-    newest = max((frame.number for frame in frames), default=-1)
-    found = {(frame.camera, frame.kind): frame for frame in frames if frame.number == newest}
-    cameras = dict.fromkeys(camera for camera, _ in found)
-    return [
-        (found[camera, Kind.RGB], found[camera, Kind.SEMANTIC])
-        for camera in cameras
-        if (camera, Kind.RGB) in found and (camera, Kind.SEMANTIC) in found
-    ]

@@ -15,9 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from plugins.carla.attachment import Attachment, complete_pairs
+from plugins.carla.attachment import Attachment
 from plugins.carla.recorder import Recorder
 from plugins.carla.source import CarlaSource
+from plugins.carla.ticks import OpenPairs
 from plugins.carla.versions import Versions
 from plugins.child import READY, ignore_interrupts, obey_in_thread, say
 from sim_bridge.client import Publisher
@@ -74,8 +75,9 @@ def lockstep(source: CarlaSource, asked: Mapping[str, Any]) -> None:
         insecure=asked["insecure"],
     ) as bridge:
         say(READY)
+        open_pairs = OpenPairs()
         for frames in source.ticks():
-            if pairs := complete_pairs(frames):
+            for pairs in open_pairs.add(frames):
                 _answered(source, bridge, pairs)
 
 

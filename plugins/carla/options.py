@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
@@ -17,6 +18,11 @@ EXTRA_KINDS: Final = (Kind.INSTANCE, Kind.DEPTH)
 """What can be asked for beside RGB and semantic images."""
 
 
+def unique_tag() -> str:
+    """Another one at every call: two runs beside each other must not take each other's sensors for left behind."""
+    return f"sim-bridge-{uuid.uuid4().hex[:8]}"
+
+
 class CarlaOptions(BaseModel):
     """What the source can be told; unknown names are errors.
 
@@ -24,7 +30,7 @@ class CarlaOptions(BaseModel):
         host: Machine of the server.
         port: Its RPC port.
         timeout: Seconds that an answer of the server, or the vehicle's appearance, may take.
-        role_name: Role name of the vehicle.
+        role_name: Role name of the vehicle, also of one that is made.
         actor: Its actor id, in place of the role name.
         spawn: Make a vehicle.
         rig: The cameras, as :class:`~plugins.carla.rig.Rig` or the path of a YAML file.
@@ -34,7 +40,8 @@ class CarlaOptions(BaseModel):
         step: With ``tick``: simulator seconds of a tick; None leaves what is set, or takes 0.05.
         paced: With ``tick``: no faster than real time.
         reconnect: After a loss connect again by itself; without, the loss is an error.
-        tag: Role name of all that is made in the world; what a killed process of the same tag left is destroyed.
+        tag: Role name of the sensors; what a killed process of the same tag left is destroyed. Every run has another
+            one unless it is told its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,7 +59,7 @@ class CarlaOptions(BaseModel):
     step: Annotated[float | None, Field(gt=0, le=1, allow_inf_nan=False)] = None
     paced: bool = True
     reconnect: bool = True
-    tag: Annotated[str, Field(min_length=1, max_length=64)] = "sim-bridge"
+    tag: Annotated[str, Field(min_length=1, max_length=64, default_factory=unique_tag)]
 
     @field_validator("rig", mode="before")
     @classmethod
@@ -85,6 +92,11 @@ class CarlaOptions(BaseModel):
     def target(self) -> Target:
         """The vehicle."""
         return Target(self.role_name, self.actor, self.spawn)
+
+    @property
+    def made_role(self) -> str | None:
+        """The role name of the vehicle that is made; None when none is."""
+        return self.role_name if self.spawn else None
 
     @property
     def all_kinds(self) -> tuple[Kind, ...]:

@@ -73,9 +73,14 @@ class ArrivalQueue:
         self._waiting: deque[Arrival] = deque()
         self._room = room
         self._changed = threading.Condition()
+        self._first: dict[SensorKey, int] = {}
         self._newest: dict[SensorKey, int] = {}
         self.dropped = 0
         """Images that were pushed out."""
+        self.count = 0
+        """Images that were ever put in."""
+        self.came = 0.0
+        """When the last one was, seconds of the monotonic clock."""
 
     def put(self, arrival: Arrival) -> None:
         """Adds one; called in the client's threads, so it never waits for a reader."""
@@ -84,9 +89,16 @@ class ArrivalQueue:
                 self._waiting.popleft()
                 self.dropped += 1
             self._waiting.append(arrival)
+            self.came = arrival.came
+            self.count += 1
             key = (arrival.camera, arrival.kind)
+            self._first.setdefault(key, arrival.number)
             self._newest[key] = max(arrival.number, self._newest.get(key, -1))
             self._changed.notify_all()
+
+    def first(self, key: SensorKey) -> int:
+        """The frame number of the first image of a sensor; -1 when it never sent."""
+        return self._first.get(key, -1)
 
     def newest(self, key: SensorKey) -> int:
         """The highest frame number that ever came from a sensor; -1 when it never sent."""
@@ -101,6 +113,11 @@ class ArrivalQueue:
         with self._changed:
             self._changed.wait_for(lambda: not missing(), seconds)
             return missing()
+
+    def wait_for_more(self, count: int, seconds: float) -> None:
+        """Waits until more than ``count`` were put in, if that is in time."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.count > count, seconds)
 
     def get(self, timeout: float) -> Arrival | None:
         """The oldest one; None when none came within ``timeout`` seconds."""
@@ -144,8 +161,7 @@ class SensorSet:
         except BaseException:
             self.destroy()
             raise
-        self._ids = [actor.id for actor in (*self._sensors.values(), vehicle) if actor is not None]
-        self._seen = self._present(self._ids)
+        self._seen |= self._present([actor.id for actor in self._actors])
 
     @property
     def keys(self) -> tuple[SensorKey, ...]:
@@ -153,24 +169,45 @@ class SensorSet:
         return tuple(self._sensors)
 
     @property
+    def _actors(self) -> list[carla.Actor]:
+        return [actor for actor in (*self._sensors.values(), self._vehicle) if actor is not None]
+
+    def _expected(self) -> set[int]:
+        """Actors that a state of the world must have from now on.
+
+        What was spawned just now comes with the next tick. A state that is newer than an image of a sensor has that
+        sensor, and what it hangs on.
+        """
+        expected = set(self._seen)
+        newest = int(self._server.world.get_snapshot().frame)
+        for key, sensor in tuple(self._sensors.items()):  # another thread may clear them
+            if 0 <= self.queue.first(key) < newest:
+                expected |= {actor.id for actor in (sensor, self._vehicle) if actor is not None}
+        return expected
+
+    @property
     def alive(self) -> bool:
         """Whether vehicle and sensors are in the newest state of the world that came in; asks nobody.
 
         An actor's own ``is_alive`` stays True when another client destroys it.
         """
-        present = self._present(self._ids)
-        gone = self._seen - present  # what was spawned just now comes with the next tick
+        # Several threads ask: what is expected must be older than the state that is looked at.
+        expected = self._expected()
+        present = self._present([actor.id for actor in self._actors])
         self._seen |= present
-        return not gone
+        return expected <= present
 
     def destroy(self) -> int:
         """Ends and destroys the sensors that are still there; how many could not be."""
+        seen = set(self._seen)
         there = self._present([sensor.id for sensor in self._sensors.values()])
         left = 0
         for sensor in self._sensors.values():
             _silence(sensor)
-            was_destroyed = sensor.id in self._seen - there
-            left += not (was_destroyed or self._server.destroy(sensor))
+            if sensor.id in seen - there:
+                self._server.made.discard(sensor.id)
+            else:
+                left += not self._server.destroy(sensor)
         self._sensors.clear()
         self.queue.clear()
         return left
@@ -185,6 +222,7 @@ class SensorSet:
         place = camera.placement.to_carla()
         with self._server.asking(f"the {kind} sensor of camera {name!r}"):
             sensor = self._server.world.spawn_actor(blueprint, place, attach_to=self._vehicle)
+        self._server.made.add(sensor.id)
         self._sensors[name, kind] = sensor
         with self._server.asking(f"the stream of the {kind} sensor of camera {name!r}"):
             sensor.listen(self._receiver(name, kind))
@@ -217,6 +255,7 @@ def camera_blueprint(server: WorldAccess, kind: Kind, size: tuple[int, int], fov
         "image_size_y": str(size[1]),
         "fov": f"{fov:g}",
         "sensor_tick": "0.0",
+        "motion_blur_intensity": "0.0",  # it blurs the edges that the class ids have sharp
         "role_name": tag,
     }
     for attribute, value in wanted.items():

@@ -7,13 +7,14 @@ is needed; ``get_world`` and ``sensor.listen`` wait without giving other Python 
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import logging
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -33,8 +34,12 @@ LOOK_SECONDS: Final = 0.2
 """How often something is looked for that is not there yet."""
 _PROBE_SECONDS: Final = 2.0
 _ANSWER_SECONDS: Final = 0.45
-"""A refusal takes less; a time-out, which is 0.5 s or more, takes more."""
+"""What takes longer may be a time-out, where the client's own is not known: scripts hardly give less than 0.5 s."""
+_NEARLY: Final = 0.95
+"""Share of a time-out that is known, after which it was one."""
 _TIME_OUT: Final = re.compile(r"time-out of (\d+)ms")
+_NOT_FOUND: Final = re.compile(r"not (be )?found")
+"""What servers say of an actor that is not there."""
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +50,10 @@ class CarlaError(SimBridgeError):
 
 class ServerLostError(CarlaError):
     """The server did not answer in time, or nobody listens where it was: only a new client helps."""
+
+
+class NoServerError(ServerLostError):
+    """Nobody listens where the server was, so that its world is gone with it."""
 
 
 class VehicleLostError(CarlaError):
@@ -141,11 +150,15 @@ class WorldAccess:
         world: The same.
         episode: Its number; a map that is loaded, or another server, has another one.
         lost: Whether an answer did not come in time; then no other will.
+        longest: Seconds after which an answer that was no good is taken for none.
+        made: Ids of the actors that we made there and that are not known to be gone.
     """
 
     def __init__(self, world: carla.World, name: str) -> None:
         self.world, self.name = world, name
         self.lost = False
+        self.longest = _ANSWER_SECONDS
+        self.made: set[int] = set()
         self.episode = int(world.id)
 
     @contextmanager
@@ -174,7 +187,9 @@ class WorldAccess:
             _log.warning("%s", error)
             return False
         # destroy() reports its time-out on stderr and returns False; none of the others need wait for theirs.
-        self.lost |= not gone and time.monotonic() - began > _ANSWER_SECONDS
+        self.lost |= not gone and time.monotonic() - began > self.longest
+        if gone:
+            self.made.discard(actor.id)
         return gone
 
     def _destroy(self, actor: carla.Actor) -> bool:
@@ -203,16 +218,33 @@ class WorldAccess:
             return self.world.get_settings()
 
 
-class FormerSettings(NamedTuple):
-    """Settings that were changed and could not be put back yet.
+class Pace(NamedTuple):
+    """Those of a world's settings that we change.
 
     Attributes:
-        episode: Of which world.
-        settings: As they were.
+        synchronous: Whether the world waits for ticks.
+        delta: Simulator seconds of a tick; None is as long as it took.
     """
 
-    episode: int
-    settings: carla.WorldSettings
+    synchronous: bool
+    delta: float | None
+
+    @classmethod
+    def of(cls, settings: carla.WorldSettings) -> Pace:
+        """That of a world."""
+        return cls(bool(settings.synchronous_mode), settings.fixed_delta_seconds)
+
+
+class ChangedPace(NamedTuple):
+    """A pace that we changed and have not put back yet.
+
+    Attributes:
+        former: As it was.
+        ours: As we set it.
+    """
+
+    former: Pace
+    ours: Pace
 
 
 class Server(WorldAccess):
@@ -243,7 +275,8 @@ class Server(WorldAccess):
         with asking("its world", name):
             world = self.client.get_world()
             super().__init__(world, name)
-        self.former: FormerSettings | None = None
+        self.longest = _NEARLY * where.timeout
+        self.changed: ChangedPace | None = None
         """What :meth:`restore` puts back."""
 
     def check(self) -> None:
@@ -261,9 +294,29 @@ class Server(WorldAccess):
     def _destroy_unmet(self, actor: carla.Actor) -> bool:
         if super()._destroy_unmet(actor):
             return True
-        command = import_carla().command.DestroyActor(actor.id)
-        (answer,) = self.client.apply_batch_sync([command])
-        return not answer.has_error() or "not found" in answer.error
+        return bool(self._destroy_by_id([actor.id]))
+
+    def _destroy_by_id(self, numbers: Sequence[int]) -> set[int]:
+        """Those of the actors that are gone after that; needs no state of the world."""
+        destroy = import_carla().command.DestroyActor
+        answers = self.client.apply_batch_sync([destroy(number) for number in numbers])
+        return {
+            number
+            for number, answer in zip(numbers, answers, strict=True)
+            if not answer.has_error() or _NOT_FOUND.search(answer.error)
+        }
+
+    def destroy_made(self) -> None:
+        """Destroys all that is known to be ours by id, in one question, sensors before what carries them.
+
+        Raises:
+            CarlaError: The server does not answer.
+        """
+        if not self.made:
+            return
+        numbers = sorted(self.made, reverse=True)
+        with self.asking(f"the end of our actors {', '.join(map(str, numbers))}"):
+            self.made -= self._destroy_by_id(numbers)
 
     def drive(self, seconds: float | None) -> float:
         """Makes the world synchronous, so that it waits for :meth:`tick`; :meth:`restore` undoes it.
@@ -277,16 +330,21 @@ class Server(WorldAccess):
         Raises:
             CarlaError: The server does not answer, or refuses.
         """
-        before, wanted = self.settings(), self.settings()
-        step = seconds or before.fixed_delta_seconds or 0.05
-        if before.synchronous_mode and before.fixed_delta_seconds == step:
+        before = Pace.of(self.settings())
+        step = float(seconds or before.delta or 0.05)
+        ours = Pace(synchronous=True, delta=step)
+        if before != ours:
+            self.changed = ChangedPace(before if self.changed is None else self.changed.former, ours)
+            self._set_pace(ours, "synchronous mode")
+        elif self.changed is None:  # it was not we who did that
             _log.warning("the world of %s is synchronous already: if a script ticks it, leave out --tick", self.where)
-            return float(step)
-        wanted.synchronous_mode, wanted.fixed_delta_seconds = True, step
-        self.former = self.former or FormerSettings(self.episode, before)
-        with self.asking("synchronous mode"):
-            self.world.apply_settings(wanted)
-        return float(step)
+        return step
+
+    def _set_pace(self, pace: Pace, what: str) -> None:
+        settings = self.settings()  # the others may be set by others, also meanwhile
+        settings.synchronous_mode, settings.fixed_delta_seconds = pace
+        with self.asking(what):
+            self.world.apply_settings(settings)
 
     def restore(self) -> None:
         """Puts back the settings that :meth:`drive` changed in this world; does nothing when it changed none.
@@ -294,12 +352,19 @@ class Server(WorldAccess):
         Raises:
             CarlaError: The server does not answer, or refuses.
         """
-        former = self.former
-        if former is None or self.lost or not self.is_same_world() or former.episode != self.episode:
+        if not self.lost and self.is_same_world():
+            self.put_back()
+
+    def put_back(self) -> None:
+        """The same without a look at what is known of the world: for one that a new client has just asked for.
+
+        Raises:
+            CarlaError: The server does not answer, or refuses.
+        """
+        if self.changed is None:
             return
-        with self.asking("its former settings"):
-            self.world.apply_settings(former.settings)
-        self.former = None
+        self._set_pace(self.changed.former, "its former settings")
+        self.changed = None
 
     def tick(self) -> int:
         """Makes the world do one step; its frame number.
@@ -320,7 +385,8 @@ def probe(where: Where) -> None:
     try:
         socket.create_connection((where.host, where.port), min(_PROBE_SECONDS, where.timeout)).close()
     except OSError as error:
-        raise ServerLostError(
+        kind = NoServerError if isinstance(error, ConnectionRefusedError) else ServerLostError
+        raise kind(
             f"no CARLA server listens at {where} ({error.strerror or 'no answer'}): start it, or check host and port"
         ) from error
 
@@ -340,6 +406,8 @@ class Target:
     spawn: bool = False
 
     def __str__(self) -> str:
+        if self.spawn:
+            return "vehicle that was made for the cameras"
         return f"vehicle with the role name {self.role!r}" if self.actor is None else f"actor {self.actor}"
 
 
@@ -397,12 +465,13 @@ def _not_found(server: Server, target: Target) -> str:
     )
 
 
-def spawn_vehicle(server: Server, role: str) -> carla.Actor:
+def spawn_vehicle(server: Server, role: str, tag: str = "") -> carla.Actor:
     """Makes a vehicle at the first free spawn point; it stands still.
 
     Args:
         server: Where.
-        role: Its role name.
+        role: Its role name; large maps are streamed around the vehicle called ``hero``.
+        tag: What :func:`sweep` knows it by.
 
     Raises:
         CarlaError: The world has no place or no blueprint for one.
@@ -419,31 +488,59 @@ def spawn_vehicle(server: Server, role: str) -> carla.Actor:
         )
     name = FAVOURITE_VEHICLE if FAVOURITE_VEHICLE in names else names[0]
     blueprint = next(blueprint for blueprint in blueprints if blueprint.id == name)
-    if blueprint.has_attribute("role_name"):
-        blueprint.set_attribute("role_name", role)
+    for attribute, value in (("role_name", role), ("color", _colour(tag))):
+        if value and blueprint.has_attribute(attribute):
+            blueprint.set_attribute(attribute, value)
     with server.asking("a vehicle"):
         for place in places:
             vehicle = server.world.try_spawn_actor(blueprint, place)
             if vehicle is not None:
+                server.made.add(vehicle.id)
                 return vehicle
     raise CarlaError(f"none of the {len(places)} spawn points of {server.where} is free: remove vehicles, or name one")
 
 
-def sweep(server: Server, tag: str, but: int = 0) -> None:
+def _colour(tag: str) -> str:
+    """A car's colour, nearly black, that is another one for another tag (of 32,768); empty for none.
+
+    A role name says what a vehicle is for, and no other attribute of a vehicle is free: so a car that was made just
+    before its process was killed, and carries no sensor yet, can still be told from everybody else's.
+    """
+    bits = int.from_bytes(hashlib.sha256(tag.encode()).digest()[:2], "big")
+    return ",".join(str(bits >> shift & 31) for shift in (10, 5, 0)) if tag else ""
+
+
+def sweep(server: Server, tag: str, but: int = 0, role: str | None = None) -> None:
     """Destroys what a process that was killed left in the world.
 
     Args:
         server: Where.
-        tag: The role name of what it made.
+        tag: The role name of its sensors.
         but: Id of an actor that is to stay.
+        role: The role name of the vehicle that it made; None when it made none.
 
     Raises:
         ServerLostError: The server does not answer.
     """
     with server.asking("its actors"):
-        left = [actor for actor in server.world.get_actors() if actor.attributes.get("role_name") == tag]
+        actors = [actor for actor in server.world.get_actors() if actor.id != but]
+        left = [actor for actor in actors if actor.attributes.get("role_name") == tag]
+        if role is not None:
+            left += _vehicles_left(actors, left, role, tag)
     for actor in left:
-        if actor.id == but:
-            continue
         _log.warning("%s %d was left behind by the process before: it is destroyed", actor.type_id, actor.id)
         server.destroy(actor)
+
+
+def _vehicles_left(
+    actors: Sequence[carla.Actor], sensors: Sequence[carla.Actor], role: str, tag: str
+) -> list[carla.Actor]:
+    """The vehicles that carry our sensors, or would have."""
+    carriers = {sensor.parent.id for sensor in sensors if sensor.parent is not None}
+    ours = {"role_name": role, "color": _colour(tag)}
+    return [
+        actor
+        for actor in actors
+        if actor.type_id.startswith("vehicle.")
+        and (actor.id in carriers or all(actor.attributes.get(name) == value for name, value in ours.items()))
+    ]

@@ -10,7 +10,8 @@ from typing import Final, TypeVar
 
 from plugins.carla.attachment import Attachment
 from plugins.carla.options import CarlaOptions
-from plugins.carla.server import CarlaError, FormerSettings, ServerLostError, VehicleLostError, import_carla
+from plugins.carla.server import CarlaError, ServerLostError, VehicleLostError, import_carla
+from plugins.carla.traces import LAST_SECONDS, Traces
 from plugins.carla.versions import MISFIT_ADVICE, Versions, ask_versions
 from plugins.child import Turnstile
 from sim_bridge.frames import Frame
@@ -43,6 +44,7 @@ class CarlaSource(Turnstile):
         sessions: How many sessions were begun.
         malformed: Images that were left out because they were not what was asked for.
         incomplete: With ``tick``: ticks of which an image did not come in time.
+        dropped: Images that were pushed out by newer ones before anybody took them.
     """
 
     def __init__(
@@ -52,12 +54,13 @@ class CarlaSource(Turnstile):
         after: int | None = None,
     ) -> None:
         super().__init__()
-        self.sessions = self.malformed = self.incomplete = 0
+        self.sessions = self.malformed = self.incomplete = self.dropped = 0
         self._on_session, self._on_versions, self._after = on_session, on_versions, after
         self._closed = False
         self._busy = threading.Lock()
         """Held by the iteration between two frames."""
-        self._former: FormerSettings | None = None
+        self._traces = Traces()
+        self._stopped_at: float | None = None
         self._attachment: Attachment | None = None
         self._once = OncePerCause(_log)
 
@@ -78,6 +81,7 @@ class CarlaSource(Turnstile):
             self._begin()
         except CarlaError as error:
             if self._after is None:
+                self._end()
                 raise
             self._begin_again(error)
 
@@ -114,13 +118,17 @@ class CarlaSource(Turnstile):
     def stop(self) -> None:
         """Ends the iteration soon; may be called in a signal handler."""
         # A plain flag: a signal may come while this very thread holds a lock.
+        self._stopped_at = self._stopped_at or time.monotonic()
         self._closed = True
 
     def close(self) -> None:
-        """Ends the iteration and cleans up; where the iteration waits for the server, it waits with it."""
+        """Ends the iteration and cleans up; where the iteration waits for the server, it waits with it.
+
+        It ends at most about the time-out and :data:`~plugins.carla.traces.LAST_SECONDS` after :meth:`stop`.
+        """
         self.stop()
         with self._busy:
-            self._release()
+            self._end()
 
     @property
     def goes_on(self) -> bool:
@@ -151,7 +159,7 @@ class CarlaSource(Turnstile):
                 yield value
         finally:
             with self._busy:
-                self._release()
+                self._end()
 
     def _next(
         self, stream: Callable[[Attachment], Iterator[T]], made: Iterator[T] | None
@@ -172,7 +180,7 @@ class CarlaSource(Turnstile):
 
     def _begin(self) -> None:
         self._ask_versions()
-        attachment = Attachment(self._options, self._goes_on, self._former)
+        attachment = Attachment(self._options, self._goes_on, self._traces)
         self._attachment = attachment
         if self._options.actor is not None and self._after not in (None, attachment.server.episode):
             raise VehicleLostError(f"the CARLA server at {self._options.where} has another world, or is another one")
@@ -210,6 +218,14 @@ class CarlaSource(Turnstile):
     def _release(self) -> None:
         attachment, self._attachment = self._attachment, None
         if attachment is not None:
-            self._former = attachment.release()
+            attachment.release()
             self.malformed += attachment.malformed
             self.incomplete += attachment.incomplete
+            self.dropped += attachment.dropped
+
+    def _end(self) -> None:
+        """Cleans up for good."""
+        self._release()
+        if self._traces:
+            began = self._stopped_at or time.monotonic()
+            self._traces.clean(self._options, began + self._options.timeout + LAST_SECONDS)

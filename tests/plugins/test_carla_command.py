@@ -113,6 +113,24 @@ def test_lockstep_drives_the_world_and_loses_no_tick(
     assert (state["synchronous"], state["delta"], actors(fresh)) == (False, None, [])
 
 
+def test_lockstep_with_a_camera_that_is_always_two_ticks_late(fresh: CarlaServer, site: Path) -> None:
+    flags = ("--spawn", "--tick", "--mode", "lockstep", "--size", "128x64")
+    with bridge(fresh, site, *flags) as (run, address):
+        with photoreal(address) as subscriber:
+            frames = fresh_frames(subscriber)
+            next(frames)
+            sensor = next(actor.id for actor in fresh.sensors() if "semantic" in actor.type_id)
+            fresh.order("delay", sensor=sensor, ticks=2)
+            late = fresh.frame() + 1
+            seen = [frame for frame in islice(frames, 60) if frame.number > late]
+        code, said = run.interrupt()
+    assert code == 0, said
+    for frame in seen:
+        check(frame)
+    numbers = [frame.number for frame in seen]
+    assert len(numbers) > 40 and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
 def test_a_server_that_is_killed_and_started_again(site: Path) -> None:
     with (
         CarlaServer(rate=50) as mortal,

@@ -1,17 +1,24 @@
 """The CARLA source with the real client against the stand-in server: every frame is checked by what it shows."""
 
 import queue
+import re
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 
 import numpy as np
 import pytest
 
-from plugins.carla.attachment import Attachment, complete_pairs
+from plugins.carla.attachment import Attachment
+from plugins.carla.options import CarlaOptions
 from plugins.carla.poses import Placement
-from plugins.carla.server import CarlaError, Server, ServerLostError, VehicleLostError, Where
+from plugins.carla.rig import single_camera
+from plugins.carla.sensors import SensorSet
+from plugins.carla.server import CarlaError, Server, ServerLostError, VehicleLostError, Where, spawn_vehicle
 from plugins.carla.source import CarlaSource
+from plugins.carla.ticks import OpenPairs
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import Frame, Kind
 from sim_bridge.sources import Source
@@ -115,7 +122,8 @@ def test_three_cameras_and_all_kinds(fresh: CarlaServer) -> None:
                 assert frame.pixels.dtype == np.float32 and frame.pixels.shape == (64, frame.width)
         left = next(frame for frame in frames if frame.camera == "left")
         assert (left.width, left.fov) == (96, 70.0)
-        assert sorted(pair[0].camera for pair in complete_pairs(frames)) == ["front", "left", "right"]
+        (pairs,) = OpenPairs().add(frames)
+        assert sorted(pair[0].camera for pair in pairs) == ["front", "left", "right"]
 
 
 def test_following_looks_on(fresh: CarlaServer) -> None:
@@ -174,7 +182,7 @@ def test_images_of_a_wrong_length_are_left_out(count: int, fresh: CarlaServer) -
         fresh.order("miss_bytes", sensor=sensor_of(fresh, "rgb"), count=count)
         frames = next(ticks)
         assert [frame.kind for frame in frames] == [Kind.SEMANTIC]
-        assert complete_pairs(frames) == []
+        assert OpenPairs().add(frames) == []
     assert source.malformed == 1
 
 
@@ -183,10 +191,65 @@ def test_a_tick_that_lacks_an_image_does_not_hang(fresh: CarlaServer, caplog: py
         ticks = source.ticks()
         next(ticks)
         fresh.order("drop", sensor=sensor_of(fresh, "rgb"), count=1)
+        began = time.monotonic()
         assert [frame.kind for frame in next(ticks)] == [Kind.SEMANTIC]
+        assert time.monotonic() - began < 5  # and not the time-out of 20 s
         assert len(next(ticks)) == 2
     assert source.incomplete == 1
-    assert "of camera/rgb did not come within 2 s" in caplog.text
+    assert re.search(r"frame \d+ of camera/rgb had not come 1\S* s after its tick.* so far 1 of the ticks", caplog.text)
+
+
+def test_ticks_that_lack_an_image_are_counted_now_and_then(
+    fresh: CarlaServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plugins.carla.ticks.BETWEEN_SECONDS", 0.1)
+    with opened(fresh, tick=True) as source:
+        ticks = source.ticks()
+        next(ticks)
+        fresh.order("drop", sensor=sensor_of(fresh, "rgb"), count=3)
+        list(islice(ticks, 2))
+        monkeypatch.setattr("plugins.carla.attachment.COUNT_SECONDS", 0.0)
+        next(ticks)
+    assert re.findall(r"so far (\d) of the ticks", caplog.text) == ["1", "3"]
+
+
+def test_images_that_are_always_late_are_joined_all_the_same(fresh: CarlaServer) -> None:
+    with opened(fresh, tick=True, rig=WIDE_RIG) as source:
+        ticks = source.ticks()
+        first = next(ticks)[0].number
+        for actor in fresh.sensors()[3:]:  # among them both of one camera
+            fresh.order("delay", sensor=actor.id, ticks=2)
+        pairs, seen = OpenPairs(), []
+        for frames in islice(ticks, 40):
+            complete = pairs.add(frames)
+            seen += [(number, rgb.camera) for one in complete for rgb, _ in one for number in (rgb.number,)]
+            assert all(rgb.number == semantic.number for one in complete for rgb, semantic in one)
+    cameras = ("front", "left", "right")
+    expected = {(first + more, camera) for more in range(1, 39) for camera in cameras}
+    assert set(seen) >= expected and len(seen) == len(set(seen))
+
+
+@pytest.mark.parametrize("tick", [False, True])
+def test_a_world_that_is_not_rendered_is_named(
+    tick: bool, fresh: CarlaServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plugins.carla.attachment._TELL_SECONDS", 0.5)
+    world = connect(fresh).get_world()
+    settings = world.get_settings()
+    settings.no_rendering_mode = True
+    world.apply_settings(settings)
+    if tick:
+        with pytest.raises(CarlaError, match="is not rendered: no_rendering_mode is on"):
+            CarlaSource().open({"port": fresh.port, "spawn": True, "rig": RIG, "timeout": 20.0, "tick": True})
+        assert [actor.type_id for actor in fresh.actors()] == ["spectator"]
+        assert not fresh.order("state")["synchronous"]
+        return
+    with opened(fresh) as source:
+        assert "is not rendered: no_rendering_mode is on" in caplog.text
+        settings.no_rendering_mode = False
+        threading.Timer(3.0, world.apply_settings, (settings,)).start()
+        next(iter(source))
+    assert "its world is asynchronous: no_rendering_mode is on" in caplog.text
 
 
 def test_a_stream_that_is_cut_comes_back(fresh: CarlaServer) -> None:
@@ -268,6 +331,64 @@ def test_what_a_killed_process_left_is_destroyed(fresh: CarlaServer) -> None:
         left.close()
 
 
+def test_a_vehicle_that_is_made_has_the_role_that_maps_are_streamed_around(fresh: CarlaServer) -> None:
+    def roles() -> list[str]:
+        return [actor.attributes["role_name"] for actor in fresh.actors() if actor.type_id.startswith("vehicle.")]
+
+    with opened(fresh):
+        assert roles() == ["hero"]
+    with opened(fresh, role_name="ego"):
+        assert roles() == ["ego"]
+
+
+@pytest.mark.parametrize("sensors", [0, 1])
+def test_a_vehicle_of_a_killed_process_is_found_and_no_other(sensors: int, fresh: CarlaServer) -> None:
+    """It was killed before it had made its sensors, or all of them."""
+    world = connect(fresh).get_world()
+    hero = spawn_hero(world, place=7)
+    dead = Server(Where(port=fresh.port, timeout=20.0))
+    other = spawn_vehicle(dead, "hero", "sim-bridge-other")
+    left = spawn_vehicle(dead, "hero", "sim-bridge-one")
+    if sensors:
+        SensorSet(dead, left, CarlaOptions.checked({"rig": RIG}).rig, (Kind.RGB,), "sim-bridge-one")
+    with opened(fresh, tag="sim-bridge-one"):
+        ids = {actor.id for actor in fresh.actors()}
+        assert left.id not in ids and ids >= {hero.id, other.id}
+        assert len(fresh.sensors()) == 2
+    assert sorted(actor.id for actor in fresh.actors() if actor.type_id != "spectator") == [hero.id, other.id]
+    for actor in (hero, other):
+        actor.destroy()
+
+
+def test_a_vehicle_that_only_carried_our_sensors_stays(fresh: CarlaServer) -> None:
+    hero = spawn_hero(connect(fresh).get_world())
+    dead = Server(Where(port=fresh.port, timeout=20.0))
+    SensorSet(dead, hero, CarlaOptions.checked({"rig": RIG}).rig, (Kind.RGB,), "sim-bridge-one")
+    with opened(fresh, tag="sim-bridge-one", spawn=False):
+        assert {actor.parent for actor in fresh.sensors()} == {hero.id} and len(fresh.sensors()) == 2
+    assert [actor.id for actor in fresh.actors() if actor.type_id != "spectator"] == [hero.id]
+    hero.destroy()
+
+
+def test_two_runs_beside_each_other_leave_each_other_alone(
+    fresh: CarlaServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(fresh) as one, opened(fresh) as other:
+        assert len(fresh.sensors()) == 4
+        frames = [list(islice(iter(source), 20)) for source in (one, other)]
+        assert {one.sessions, other.sessions} == {1} and len(frames[0]) == len(frames[1]) == 20
+    assert "left behind" not in caplog.text and fresh.sensors() == []
+
+
+def test_a_vehicle_of_ours_that_is_destroyed_is_named(fresh: CarlaServer) -> None:
+    with opened(fresh, reconnect=False) as source:
+        frames = iter(source)
+        next(frames)
+        fresh.order("destroy", actor=next(actor.id for actor in fresh.actors() if "vehicle" in actor.type_id))
+        with pytest.raises(VehicleLostError, match="the vehicle that was made for the cameras or a sensor on it was"):
+            list(frames)
+
+
 def test_a_vehicle_that_is_not_there_is_named(fresh: CarlaServer) -> None:
     hero = spawn_hero(connect(fresh).get_world())
     with pytest.raises(VehicleLostError, match=rf"no vehicle with the role name 'ego' within 1 s.*{hero.id} \(hero\)"):
@@ -285,9 +406,7 @@ def test_a_server_that_does_not_answer_is_a_time_out_with_a_name(fresh: CarlaSer
         with pytest.raises(ServerLostError, match=r"did not answer within 2 s when it was asked for a tick"):
             next(ticks)
         fresh.order("hold_rpc", method="tick_cue", seconds=0)
-    # It was taken for lost, so its sensors stayed: the next process of the same name destroys them.
-    with opened(fresh, tick=True):
-        assert len(fresh.sensors()) == 2
+    assert fresh.sensors() == []
 
 
 def test_no_server_is_known_at_once(fresh: CarlaServer) -> None:
@@ -337,6 +456,97 @@ def test_it_is_a_source(fresh: CarlaServer) -> None:
         assert isinstance(source, Source)
         frame = next(iter(source))
     assert told == [(1, frame.session)]
+
+
+def test_a_refusal_that_takes_its_time_is_no_time_out(fresh: CarlaServer, caplog: pytest.LogCaptureFixture) -> None:
+    """A slow world answers from one tick to the next; what it refuses one by one goes in the end by a batch."""
+    with opened(fresh, tick=True) as source:
+        ticks = source.ticks()
+        next(ticks)
+        fresh.order("hold_rpc", method="destroy_actor", seconds=0.6)
+        fresh.order("refuse", method="destroy_actor")
+        try:
+            source.close()
+        finally:
+            fresh.order("refuse", method="")
+            fresh.order("hold_rpc", method="destroy_actor", seconds=0)
+    assert "stay in the world" not in caplog.text
+    assert not fresh.order("state")["synchronous"]
+    assert [actor.type_id for actor in fresh.actors()] == ["spectator"]
+
+
+def test_a_refusal_does_not_make_a_server_lost(fresh: CarlaServer) -> None:
+    with unticked(fresh) as (connection, _, vehicle):
+        connection.tick()
+        fresh.order("hold_rpc", method="destroy_actor", seconds=0.6)
+        fresh.order("refuse", method="destroy_actor")
+        assert not connection.destroy(connection.world.get_actor(vehicle))
+        assert not connection.lost
+        fresh.order("refuse", method="")
+        fresh.order("hold_rpc", method="destroy_actor", seconds=0)
+
+
+def test_edges_are_not_blurred(fresh: CarlaServer) -> None:
+    """CARLA's own default is 0.45."""
+    with opened(fresh):
+        blur = {actor.type_id: actor.attributes.get("motion_blur_intensity") for actor in fresh.sensors()}
+    assert blur == {"sensor.camera.rgb": "0.0", "sensor.camera.semantic_segmentation": None}
+
+
+def test_images_that_nobody_took_are_counted(fresh: CarlaServer) -> None:
+    with opened(fresh) as source:
+        frames = iter(source)
+        next(frames)
+        attachment = source.attachment
+        assert attachment is not None and attachment._sensors is not None
+        waiting = attachment._sensors.queue
+        wait_until(lambda: waiting.dropped >= 3, "images beyond what may wait")
+    assert source.dropped >= 3
+
+
+@contextmanager
+def unticked(server: CarlaServer) -> Iterator[tuple[Server, SensorSet, int]]:
+    """Sensors on a vehicle in a synchronous world that was not ticked since; and the vehicle's id."""
+    connection = Server(Where(port=server.port, timeout=20.0))
+    connection.drive(0.05)
+    vehicle = spawn_vehicle(connection, "hero", "tests")
+    rig = single_camera((128, 64), 90.0, Placement(x=1.5, z=2.4))
+    sensors = SensorSet(connection, vehicle, rig, (Kind.RGB, Kind.SEMANTIC), "tests")
+    try:
+        yield connection, sensors, vehicle.id
+    finally:
+        sensors.destroy()
+        connection.destroy(vehicle)
+        connection.restore()
+
+
+def test_sensors_are_alive_for_a_thread_that_looked_before_another(
+    fresh: CarlaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with unticked(fresh) as (connection, sensors, _):
+        look = sensors._present
+        others: list[bool] = []
+
+        def interrupted(numbers: Sequence[int]) -> set[int]:
+            found = look(numbers)
+            monkeypatch.setattr(sensors, "_present", look)
+            connection.tick()
+            others.append(sensors.alive)  # the other thread's turn, in the middle of ours
+            return found
+
+        monkeypatch.setattr(sensors, "_present", interrupted)
+        assert sensors.alive and others == [True]
+        assert len(look([actor.id for actor in fresh.sensors()])) == 2
+
+
+def test_what_is_destroyed_before_it_was_ever_looked_for_is_missed(fresh: CarlaServer) -> None:
+    with unticked(fresh) as (connection, sensors, vehicle):
+        number = connection.tick()
+        while sensors.queue.wait_for(sensors.keys, number, 0.2):  # streams open in the background
+            number = connection.tick()
+        fresh.order("destroy", actor=vehicle)
+        connection.tick()
+        assert not sensors.alive
 
 
 @pytest.mark.parametrize("wait", [False, True])

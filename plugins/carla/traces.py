@@ -1,0 +1,104 @@
+"""What we made and changed in a world, handed on from one connection to the next until it is undone."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+from typing import Final
+
+from plugins.carla.options import CarlaOptions
+from plugins.carla.server import CarlaError, ChangedPace, NoServerError, Pace, Server, sweep
+
+LAST_SECONDS: Final = 3.0
+"""How long the end may take beyond the time-out of the one answer that may be under way, for one last attempt to clean
+up; less than the parent of the client's process grants (:data:`plugins.kept.END_SECONDS`)."""
+_LEAST_SECONDS: Final = 0.2
+
+_log = logging.getLogger(__name__)
+
+
+class Traces:
+    """What we left in a world, as its server did not answer any more; false when there is nothing.
+
+    A server that hangs for longer than the time-out and then goes on still has all of it.
+    """
+
+    def __init__(self) -> None:
+        self._episode = 0
+        self._actors: frozenset[int] = frozenset()
+        self._changed: ChangedPace | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._actors) or self._changed is not None
+
+    def __str__(self) -> str:
+        actors = ", ".join(map(str, sorted(self._actors)))
+        left = [f"the actors {actors}"] if actors else []
+        return " and ".join([*left, "its synchronous mode"] if self._changed is not None else left)
+
+    def keep(self, server: Server) -> None:
+        """Takes over what a connection that ends could not undo."""
+        if server.made or server.changed is not None:
+            self._episode, self._actors, self._changed = server.episode, frozenset(server.made), server.changed
+            server.made, server.changed = set(), None
+
+    def hand_over(self, server: Server) -> None:
+        """Gives a new connection what it has to undo.
+
+        A map that was loaded meanwhile has none of our actors, but may have been told to keep our settings.
+
+        Raises:
+            ServerLostError: The server does not answer; nothing is handed over then.
+        """
+        if not self:
+            return
+        same = server.episode == self._episode
+        if self._changed is not None and (same or Pace.of(server.settings()) == self._changed.ours):
+            server.changed = self._changed
+        if same:
+            server.made |= self._actors
+        self._forget()
+
+    def clean(self, options: CarlaOptions, until: float) -> None:
+        """One last attempt to undo all, by a client of its own; a warning says what is left. Does not raise.
+
+        Args:
+            options: Which server, and the tag of what is ours.
+            until: When to give up, seconds of the monotonic clock.
+        """
+        reason = "the server refused"
+        try:
+            if self:
+                self._clean(options, until)
+        except NoServerError:
+            self._forget()  # gone with its server
+        except CarlaError as error:
+            reason = str(error)
+        if self:
+            _log.warning(
+                "%s stay in the world of %s, as the last attempt to clean up failed (%s): destroy such actors by id "
+                "and set synchronous_mode to False, or load the map anew",
+                *(str(self), options.where, reason),
+            )
+            self._forget()
+
+    def _forget(self) -> None:
+        self._episode, self._actors, self._changed = 0, frozenset(), None
+
+    def _clean(self, options: CarlaOptions, until: float) -> None:
+        server = Server(replace(options.where, timeout=_seconds_left(until)))
+        try:
+            self.hand_over(server)
+            server.client.set_timeout(_seconds_left(until))
+            server.destroy_made()
+            server.client.set_timeout(_seconds_left(until))
+            server.put_back()
+            server.client.set_timeout(_seconds_left(until))
+            sweep(server, options.tag, role=options.made_role)  # what was asked for, but whose id never came
+        finally:
+            self.keep(server)
+
+
+def _seconds_left(until: float) -> float:
+    return max(_LEAST_SECONDS, until - time.monotonic())
