@@ -144,8 +144,6 @@ class Attachment:
         self._sensors = self._spawned = None
         if sensors is not None:
             self.dropped += sensors.queue.dropped
-            if sensors.queue.dropped:
-                _log.warning("%d images came faster than they could be sent", sensors.queue.dropped)
             sensors.destroy()
         if spawned is not None:
             self.server.destroy(spawned)

@@ -135,7 +135,7 @@ class PhotorealCamera:
         atexit.register(self.destroy)  # a sensor that is left to the interpreter's end can abort the process there
         try:
             self._link.wait_until_ready(name, self._subscriber, timeout)
-            self._sensors = SensorSet(self._access, attach_to, rig, _KINDS, f"sim-bridge-{name}")
+            self._sensors = SensorSet(self._access, attach_to, rig, _KINDS, f"sim-bridge-camera-{name}")
             self._start(self._sensors)
         except BaseException:
             self.destroy()
