@@ -264,7 +264,8 @@ class PhotorealCamera:
             arrival = sensors.queue.get(_LOOK_SECONDS)
             if not (self._access.is_same_world() and sensors.alive):
                 # Sensors of another run of the server may have taken the place of ours.
-                self._once.warn("gone", f"camera {self.name!r} gets no more images: {_GONE}")
+                if not self._closed.is_set():  # it is not we who end them
+                    self._once.warn("gone", f"camera {self.name!r} gets no more images: {_GONE}")
                 continue
             if arrival is None:
                 continue
