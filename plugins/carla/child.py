@@ -123,7 +123,7 @@ def run(asked: Mapping[str, Any]) -> int:
         source.close()
         if source.malformed or source.incomplete or source.dropped:
             sys.stderr.write(
-                f"carla: {source.malformed} images were malformed, {source.dropped} came faster than they could be sent, "
+                f"carla: {source.malformed} images were malformed, {source.dropped} came too fast to be sent, "
                 f"{source.incomplete} ticks lacked an image\n"
             )
     return 0
