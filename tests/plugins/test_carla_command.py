@@ -313,7 +313,7 @@ def test_a_recording_that_ends_early_is_whole_and_says_why(end: str, site: Path,
         if end == "interrupted":
             assert actors(mortal) == [] and not mortal.order("state")["synchronous"]
     sentence = {
-        "server killed": "sim-bridge: the CARLA server at .* did not answer within 2 s when it was asked for a tick",
+        "server killed": "sim-bridge: the CARLA server at .* did not answer within 2 s when it was asked for",
         "client killed": r"sim-bridge: CARLA's client crashed \(SIGKILL\): see above",
         "interrupted": r"carla: wrote \d+ ticks of 1 camera to .*; 0 left out",
     }[end]
