@@ -196,7 +196,8 @@ class Attachment:
             frames: list[Frame] = []
             while (arrival := sensors.queue.get(0)) is not None:
                 frames += self._frames(sensors, arrival)
-            yield tuple(frames)
+            if frames or self._go_on():  # who ends it does not wait for a tick's images
+                yield tuple(frames)
 
     def _count_incomplete(self, number: int, missing: Sequence[SensorKey], seconds: float) -> None:
         self.incomplete += 1
