@@ -96,11 +96,11 @@ class Turnstile:
             self._steps += self._paused
             self._changed.notify_all()
 
-    def pass_one(self, go_on: Callable[[], bool]) -> bool:
-        """Waits until a tick may be made; False once ``go_on`` says so."""
+    def pass_one(self, go_on: Callable[[], bool], ready: Callable[[], bool] = lambda: True) -> bool:
+        """Waits until a tick may be made and ``ready`` says so, too; False once ``go_on`` says so."""
         with self._changed:
             while go_on():
-                if not self._paused or self._steps:
+                if (not self._paused or self._steps) and ready():
                     self._steps -= bool(self._steps)
                     return True
                 self._changed.wait(_LOOK_SECONDS)  # whoever ends it may not notify

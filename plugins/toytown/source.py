@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy.typing as npt
 
+from plugins.child import Turnstile
 from plugins.toytown.options import ToytownOptions
 from plugins.toytown.surfaces import TAXONOMY
 from sim_bridge.frames import Encoding, Frame, Kind
@@ -35,7 +35,7 @@ FIRST_PATIENCE_SECONDS: Final = 0.3
 """How long it waits as long as there was no answer at all: a bridge that begins needs a frame to begin with."""
 
 
-class ToytownSource:
+class ToytownSource(Turnstile):
     """Publishes the simulator tick by tick; see :class:`~sim_bridge.sources.Source`.
 
     Attributes:
@@ -44,12 +44,10 @@ class ToytownSource:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.session = uuid.uuid4().hex[:16]
         self.published = 0
         self._closed = False
-        self._changed = threading.Condition()
-        self._paused = False
-        self._steps = 0
         self._answered = -1
 
     def open(self, options: Mapping[str, object]) -> None:
@@ -95,20 +93,6 @@ class ToytownSource:
             yield tuple(frame for shot in shots for frame in self._frames(shot))
             self.published += 1
 
-    def pause(self) -> None:
-        """Stops the simulation before its next tick, until :meth:`resume`."""
-        self._set(paused=True)
-
-    def resume(self) -> None:
-        """Lets a paused simulation go on."""
-        self._set(paused=False)
-
-    def step(self) -> None:
-        """Lets a paused simulation make one more tick."""
-        with self._changed:
-            self._steps += self._paused
-            self._changed.notify_all()
-
     def answered(self, number: int) -> None:
         """Notes that who is fed is done with that tick and all before; with the option ``ahead`` the next may come."""
         with self._changed:
@@ -124,22 +108,12 @@ class ToytownSource:
     def _period(self) -> float:
         return 1 / self._options.rate if self._options.rate else 0.0
 
-    def _set(self, *, paused: bool) -> None:
-        with self._changed:
-            self._paused, self._steps = paused, 0
-            self._changed.notify_all()
-
     def _may_go_on(self, number: int) -> bool:
         """Waits while the simulation is paused, or a tick too far ahead; False when it was closed."""
         patience = time.monotonic() + (FIRST_PATIENCE_SECONDS if self._answered < 0 else PATIENCE_SECONDS)
-        with self._changed:
-            while not self._closed:
-                held = self._paused and not self._steps
-                if not held and (not self._is_too_early(number) or time.monotonic() > patience):
-                    break
-                self._changed.wait(_LOOK_SECONDS)  # close() may not notify
-            self._steps -= bool(self._steps)
-        return not self._closed
+        return self.pass_one(
+            lambda: not self._closed, lambda: not self._is_too_early(number) or time.monotonic() > patience
+        )
 
     def _is_too_early(self, number: int) -> bool:
         ahead, before = self._options.ahead, max(self._answered, self._options.first - 1)
