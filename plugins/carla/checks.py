@@ -19,8 +19,9 @@ from plugins.carla.images import BLUEPRINTS, bgra
 from plugins.carla.poses import Placement
 from plugins.carla.rig import single_camera
 from plugins.carla.sensors import SensorSet
-from plugins.carla.server import Server, Where, sweep
+from plugins.carla.server import Server, Where
 from plugins.carla.tags import taxonomy_for
+from plugins.carla.vehicles import sweep
 from plugins.carla.versions import MISFIT_ADVICE, Versions, ask_versions
 from plugins.child import ignore_interrupts, say
 from sim_bridge.doctor import Check

@@ -22,8 +22,9 @@ from plugins.carla.rig import (
     read_rig,
     single_camera,
 )
-from plugins.carla.server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_ROLE, DEFAULT_TIMEOUT, require_carla
+from plugins.carla.server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_TIMEOUT, require_carla
 from plugins.carla.tags import taxonomy_for
+from plugins.carla.vehicles import DEFAULT_ROLE
 from sim_bridge.errors import SimBridgeError, UsageError
 from sim_bridge.frames import Kind
 from sim_bridge.logs import configure_logging

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from plugins.carla.rig import DEFAULT_FOV, DEFAULT_PLACE, DEFAULT_SIZE, Rig, read_rig, single_camera
-from plugins.carla.server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_ROLE, DEFAULT_TIMEOUT, Target, Where
-from sim_bridge.errors import UsageError
+from plugins.carla.server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_TIMEOUT, Where
+from plugins.carla.vehicles import DEFAULT_ROLE, Target
+from plugins.checked_options import CheckedOptions, check_kinds
 from sim_bridge.frames import Kind
 
 EXTRA_KINDS: Final = (Kind.INSTANCE, Kind.DEPTH)
@@ -23,7 +24,7 @@ def unique_tag() -> str:
     return f"sim-bridge-{uuid.uuid4().hex[:8]}"
 
 
-class CarlaOptions(BaseModel):
+class CarlaOptions(CheckedOptions):
     """What the source can be told; unknown names are errors.
 
     Attributes:
@@ -43,8 +44,6 @@ class CarlaOptions(BaseModel):
         tag: Role name of the sensors; what a killed process of the same tag left is destroyed. Every run has another
             one unless it is told its own.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     host: Annotated[str, Field(min_length=1)] = DEFAULT_HOST
     port: Annotated[int, Field(ge=1, le=65534)] = DEFAULT_PORT
@@ -73,14 +72,8 @@ class CarlaOptions(BaseModel):
         Raises:
             UsageError: One is unknown or out of bounds.
         """
-        try:
-            made = cls.model_validate(dict(options))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            name = ".".join(str(part) for part in first["loc"]) or "options"
-            raise UsageError(f"the carla option {name!r} is {first['input']!r}: {first['msg'].lower()}") from error
-        if strange := [kind.value for kind in made.kinds if kind not in EXTRA_KINDS]:
-            raise UsageError(f"CARLA's cameras give no {', '.join(strange)}: choose from {', '.join(EXTRA_KINDS)}")
+        made = cls.checked_for("carla", options)
+        check_kinds("carla", made.kinds, EXTRA_KINDS)
         return made
 
     @property

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Final
 
 from plugins.carla.options import CarlaOptions
-from plugins.carla.server import CarlaError, ChangedPace, NoServerError, Pace, Server, sweep
+from plugins.carla.server import CarlaError, ChangedPace, NoServerError, Pace, Server
+from plugins.carla.vehicles import sweep
 
 LAST_SECONDS: Final = 3.0
 """How long the end may take beyond the time-out of the one answer that may be under way, for one last attempt to clean

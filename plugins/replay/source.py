@@ -12,10 +12,11 @@ from itertools import count
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from plugins.checked_options import CheckedOptions
 from plugins.replay.faults import Arrival
-from sim_bridge.errors import ImageError, LabelError, UsageError
+from sim_bridge.errors import ImageError, LabelError
 from sim_bridge.frames import Frame, Kind
 from sim_bridge.labels import Taxonomy
 from sim_bridge.recordings import RecordedFrame, Recording, open_recording
@@ -27,10 +28,8 @@ CACHE_BYTES: Final = 256 << 20
 DEFAULT_RATE: Final = 20.0
 
 
-class ReplayOptions(BaseModel):
+class ReplayOptions(CheckedOptions):
     """What a replay can be told; unknown names are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     folder: Path
     rgb: str | None = None
@@ -73,7 +72,7 @@ class ReplaySource:
             UsageError: An option is unknown or out of bounds, or the folder cannot be used.
             MissingExtraError: OpenCV is not installed.
         """
-        self._options = _checked(options)
+        self._options = ReplayOptions.checked_for("replay", options)
         recording = open_recording(
             self._options.folder,
             rgb=self._options.rgb,
@@ -160,15 +159,6 @@ class ReplaySource:
             self._cache[recorded.camera, recorded.number] = frames
             self._cached_bytes += capture.nbytes
         return frames
-
-
-def _checked(options: Mapping[str, object]) -> ReplayOptions:
-    try:
-        return ReplayOptions.model_validate(dict(options))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = first["loc"][0] if first["loc"] else "options"
-        raise UsageError(f"the replay option {name!r} is {first['input']!r}: {first['msg'].lower()}") from error
 
 
 def _by_tick(recording: Recording, cameras: tuple[str, ...]) -> list[list[RecordedFrame]]:

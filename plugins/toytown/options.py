@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from plugins.checked_options import CheckedOptions, check_kinds
 from plugins.toytown.cameras import Mount, parse_mount
 from plugins.toytown.presets import preset_named
 from plugins.toytown.raycast import Backend
@@ -21,7 +22,7 @@ EXTRA_KINDS: Final = (Kind.INSTANCE, Kind.DEPTH, Kind.FLOW)
 """What can be published beside RGB and semantic frames."""
 
 
-class ToytownOptions(BaseModel):
+class ToytownOptions(CheckedOptions):
     """What the source can be told; unknown names are errors.
 
     Attributes:
@@ -39,8 +40,6 @@ class ToytownOptions(BaseModel):
         kinds: Further kinds to publish.
         backend: What casts the rays.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     preset: str = "noon"
@@ -62,14 +61,8 @@ class ToytownOptions(BaseModel):
         Raises:
             UsageError: One is unknown or out of bounds.
         """
-        try:
-            made = cls.model_validate(dict(options))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            name = first["loc"][0] if first["loc"] else "options"
-            raise UsageError(f"the toytown option {name!r} is {first['input']!r}: {first['msg'].lower()}") from error
-        if strange := [kind.value for kind in made.kinds if kind not in EXTRA_KINDS]:
-            raise UsageError(f"toytown publishes no {', '.join(strange)}: choose from {', '.join(EXTRA_KINDS)}")
+        made = cls.checked_for("toytown", options)
+        check_kinds("toytown", made.kinds, EXTRA_KINDS)
         return made
 
     def setup(self) -> Setup:

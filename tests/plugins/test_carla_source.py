@@ -16,9 +16,10 @@ from plugins.carla.options import CarlaOptions
 from plugins.carla.poses import Placement
 from plugins.carla.rig import single_camera
 from plugins.carla.sensors import SensorSet
-from plugins.carla.server import CarlaError, Server, ServerLostError, VehicleLostError, Where, spawn_vehicle
+from plugins.carla.server import CarlaError, Server, ServerLostError, VehicleLostError, Where
 from plugins.carla.source import CarlaSource
 from plugins.carla.ticks import OpenPairs
+from plugins.carla.vehicles import spawn_vehicle
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import Frame, Kind
 from sim_bridge.sources import Source

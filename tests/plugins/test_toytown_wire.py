@@ -154,7 +154,7 @@ def test_goes_on_where_no_answer_comes(simulator: Simulator, monkeypatch: pytest
         ({"size": (8, 8)}, "the size 8x8 is out of bounds"),
         ({"cameras": ()}, "the cameras are none"),
         ({"cameras": ("front", "front")}, "each only once"),
-        ({"kinds": ("photoreal",)}, "publishes no photoreal"),
+        ({"kinds": ("photoreal",)}, "has no photoreal"),
         ({"rate": float("nan")}, "option 'rate'"),
         ({"seed": -1}, "option 'seed'"),
     ],
