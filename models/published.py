@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import importlib
+import logging
 import pickle
 import re
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 
 HASH_IN_NAME: Final = re.compile(r"-([a-f0-9]{8,64})\.")
 """torch hub's convention: ``vgg19-dcbb9e9d.pth`` begins its SHA-256 with ``dcbb9e9d``."""
+_log = logging.getLogger(__name__)
+
 _DAMAGED: Final = (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, TypeError)
 """What torch.load raises of a file that is cut off or no file of weights."""
 
@@ -46,7 +49,8 @@ def hub_file(url: str) -> Path:
 def load_published(url: str, path: Path | None, option: str) -> dict[str, Tensor]:
     """The state dict of a published network: from ``path``, or from torch hub's folder, fetched into it if need be.
 
-    A file whose name carries the beginning of its hash, as torch hub's do, is checked against it.
+    A file whose name carries the beginning of its hash, as torch hub's do, is checked against it; one of another name
+    is taken, with a warning where its hash is not that of the published one.
 
     Args:
         url: Address of the published file.
@@ -67,8 +71,7 @@ def load_published(url: str, path: Path | None, option: str) -> dict[str, Tensor
     except OSError as e:
         raise WeightsError(f"weights {file} cannot be read ({e}): make them readable, or fetch {url} again") from e
     except _DAMAGED as e:
-        cause = str(e).partition("\n")[0]
-        raise WeightsError(f"{file} is no file of weights ({cause}): fetch {url} again") from e
+        raise WeightsError(f"{file} is no file of weights, or is damaged: fetch {url} again") from e
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise WeightsError(f"{file} holds no state dict (names and tensors): fetch {url} again")
     return state
@@ -108,15 +111,19 @@ def _fetch(url: str, file: Path, option: str) -> None:
 
 
 def _check_hash(file: Path, url: str) -> None:
-    named = HASH_IN_NAME.search(file.name)
-    if named is None:
-        return
+    named, published = HASH_IN_NAME.search(file.name), HASH_IN_NAME.search(url)
     try:
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as e:
         raise WeightsError(f"weights {file} cannot be read ({e}): make them readable, or fetch {url} again") from e
-    if not digest.startswith(named.group(1)):
+    if named is None:
+        if published is not None and not digest.startswith(published.group(1)):
+            _log.warning(
+                "weights %s have SHA-256 %s..., the published ones %s: they are taken at your word",
+                file, digest[:8], published.group(1),
+            )  # fmt: skip
+    elif not digest.startswith(named.group(1)):
         raise WeightsError(
             f"weights {file} have SHA-256 {digest[:8]}..., their name says {named.group(1)}: the file is damaged or"
             f" another one, fetch {url} again"

@@ -14,7 +14,7 @@ from sim_bridge.errors import ImageError, LabelError, SizeMismatchError, UsageEr
 from sim_bridge.frames import ByteArray, Encoding, Frame, Kind
 from sim_bridge.images import read_image
 from sim_bridge.labels import Taxonomy, ids_from_image, taxonomy
-from sim_bridge.recordings import Folder, RecordedFrame, Recording
+from sim_bridge.recordings import DESCRIPTION, Folder, RecordedFrame, Recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,14 @@ def recording_taxonomy(recording: Recording, labels: str | None) -> Taxonomy:
     """
     name = labels or recording.info.taxonomy
     if name is None:
-        raise UsageError(f"the recording {recording.root} does not say what its label ids mean: give --labels NAME")
+        raise UsageError(
+            f"the recording {recording.root} does not say what its label ids mean: write its taxonomy into"
+            f' {DESCRIPTION}, like {{"taxonomy": "cityscapes"}}, or give --labels NAME where the command has it'
+        )
     try:
         return taxonomy(name)
     except LabelError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(f"the labels of the recording {recording.root}: {error}") from error
 
 
 def read_rgb(path: Path) -> ByteArray:

@@ -35,7 +35,7 @@ FULL: Final = "full"
 PHOTOGRAPHS: Final = "photographs"
 RESULTS: Final = "ablation.json"
 SHEET: Final = "ablation.png"
-COLUMNS: Final = ("judge_mean_iou", "judge_accuracy", "frechet", "sharpness", "pxy", "psnr", "ssim")
+COLUMNS: Final = ("judge_mean_iou", "judge_accuracy", "frechet", "sharpness", "chroma_detail", "pxy", "psnr", "ssim")
 """Scores of the table, of :class:`~trainers.evaluate.Evaluation`."""
 DEGRADED: Final = "degraded"
 """Scores with edges degraded as a render's could be, which is where DNED is needed: a mapping beside the others."""
@@ -113,7 +113,9 @@ def run_ablation(
     folder.mkdir(parents=True, exist_ok=True)
     for name, recipe in chosen.items():
         _keep_recipe(folder / f"{name}.yaml", recipe)
-    opened = None if judge is None else Judge.load(judge)  # before hours of training: it may be missing
+    first = next(iter(chosen.values()))
+    # Before hours of training: it may be missing.
+    opened = None if judge is None else Judge.load(judge, first.perceptual_bundle)
     _train_all(chosen, root, folder, together, threads)
     scores = _score_all(chosen, root, folder, opened, every)
     if (folder / RESULTS).is_file():  # of variants that were not asked for this time

@@ -18,6 +18,7 @@ from trainers.data import DataSet, in_threads
 from trainers.data_sets import open_data
 from trainers.problems import Problem
 from trainers.recipe import DataRecipe
+from trainers.sampling import too_small_to_train
 
 SPLITS: Final = ("train", "val")
 
@@ -100,7 +101,7 @@ def _read(data: DataSet, index: int, recipe: DataRecipe, split: str) -> _Reading
     if photograph is None:
         return _Reading(None, np.zeros(len(data.classes), np.int64), 0, problems)
     counts = np.bincount(photograph.labels.ravel(), minlength=len(data.classes))
-    too_small = _too_small_to_train if split == "train" else _too_small_to_validate
+    too_small = too_small_to_train if split == "train" else _too_small_to_validate
     if (problem := too_small(photograph.size, recipe, data.files_of(index)[0])) is not None:
         problems = (*problems, problem)
     return _Reading(photograph.size, counts, photograph.stray, problems)
@@ -117,17 +118,8 @@ def _too_small_to_validate(size: tuple[int, int], recipe: DataRecipe, file: Path
     return Problem(file, SizeMismatchError(sentence))
 
 
-def _too_small_to_train(size: tuple[int, int], recipe: DataRecipe, file: Path) -> Problem | None:
-    """A picture that a crop does not fit into; where pictures are resized the recipe itself was checked."""
-    factor = 1.0 if recipe.scale is None else recipe.scale[0]
-    width, height = (round(side * factor) for side in recipe.resize or size)
-    if width >= recipe.crop[0] and height >= recipe.crop[1]:
-        return None
-    sentence = (
-        f"{file} is {size[0]}x{size[1]}, smaller than data.crop {recipe.crop[0]}x{recipe.crop[1]}"
-        f"{'' if recipe.scale is None else f' at scale {factor}'}: lower data.crop, or set data.resize"
-    )
-    return Problem(file, SizeMismatchError(sentence))
+def _counted(problems: int) -> str:
+    return f"{problems} problem{'s' * (problems != 1)}"
 
 
 def describe(reports: Sequence[SplitReport]) -> str:
@@ -144,7 +136,7 @@ def describe(reports: Sequence[SplitReport]) -> str:
     for report in reports:
         lines += [
             "",
-            f"{report.split}: {len(report.problems)} problems" if report.problems else f"{report.split}: whole",
+            f"{report.split}: {_counted(len(report.problems))}" if report.problems else f"{report.split}: whole",
         ]
         lines += [f"  {problem.kind}: {problem.error}" for problem in report.problems]
     return "\n".join(lines)

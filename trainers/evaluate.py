@@ -14,7 +14,15 @@ from models.network import SFlowNetwork, edges_to_pixels, to_pixels
 from sim_bridge.frames import ByteArray
 from trainers.data import DataSet, Photograph, prepare
 from trainers.edge_augmentation import EdgeAugmentation, degrade
-from trainers.metrics import frechet_distance, grid_amplitude, mean_difference, psnr, relative_sharpness, ssim
+from trainers.metrics import (
+    frechet_distance,
+    grid_amplitude,
+    mean_difference,
+    psnr,
+    relative_chroma_detail,
+    relative_sharpness,
+    ssim,
+)
 from trainers.segmentation import Judge, deep_features, predict, score
 
 
@@ -28,6 +36,7 @@ class Evaluation:
         psnr: dB, mean of the pictures.
         ssim: Structural similarity, mean of the pictures.
         sharpness: Share of the photographs' (mean absolute Laplacian).
+        chroma_detail: Likewise of the chroma; what is above 1 is colour noise.
         pxy: Checkerboard amplitude of period 2, grey levels.
         photograph_pxy: The photographs' own.
         render_psnr: Of the untranslated renders; None where there are none.
@@ -49,6 +58,7 @@ class Evaluation:
     psnr: float
     ssim: float
     sharpness: float
+    chroma_detail: float
     pxy: float
     photograph_pxy: float
     render_psnr: float | None = None
@@ -155,6 +165,7 @@ def evaluate(
         psnr=_mean(psnr, generated, real),
         ssim=_mean(ssim, generated, real),
         sharpness=relative_sharpness(generated, real),
+        chroma_detail=relative_chroma_detail(generated, real),
         pxy=grid_amplitude(generated)[2],
         photograph_pxy=grid_amplitude(real)[2],
         render_psnr=None if renders is None else _mean(psnr, renders, real),

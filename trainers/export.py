@@ -18,7 +18,7 @@ from trainers.data_sets import open_data
 from trainers.evaluate import evaluate, generate, style_differences, validation_photographs
 from trainers.image import build_network
 from trainers.recipe import ImageRecipe, data_of_card, load_recipe
-from trainers.run_folder import RECIPE, RunFolder, without_place
+from trainers.run_folder import RECIPE, RunFolder, published, published_command
 from trainers.segmentation import Judge
 
 
@@ -59,28 +59,14 @@ def score_bundle(
         edges: ``render`` or ``photograph``: whose edges the network sees; None for those it was trained with.
 
     Raises:
-        UsageError: There are no renders in the kind of data it was trained with.
+        UsageError: There are no renders in the kind of data it was trained with, or the judge's features trained it.
     """
     bundle = load_bundle(name)
     trained = bundle.card.recipe.get("data", {})
     if edges == "render" and trained.get("kind") != "recordings":
         raise UsageError(f"--edges render needs recordings, and {name} was trained on photographs alone: leave it out")
     data = open_data(data_of_card(trained if edges is None else trained | {"edges": edges}, name), root, "val")
-    return score_network(bundle.sflow, data, _judge(judge), seeds, every)
-
-
-def _for_card(recipe: ImageRecipe) -> dict[str, Any]:
-    """The recipe for a bundle's card, which is published: of absolute paths no more than the name."""
-    plain: dict[str, Any] = _published(recipe.model_dump(mode="json"))
-    return plain
-
-
-def _published(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _published(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_published(v) for v in value]
-    return without_place(value) if isinstance(value, str) else value
+    return score_network(bundle.sflow, data, _judge(judge, bundle.card.recipe.get("perceptual_bundle")), seeds, every)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,22 +100,33 @@ class TrainedRun:
         return network.eval()
 
 
-def export_run(run: Path, root: Path, target: Path, judge: str | None, *, replace: bool = False) -> Card:
+def export_run(
+    run: Path, root: Path, target: Path, judge: str | None, *, replace: bool = False, every: int = 5
+) -> Card:
     """Writes the averaged network of a run as a bundle with its scores on the card.
 
     ``training.safetensors`` beside it holds generator and discriminator as they were trained, so that training goes
     on from it.
 
+    Args:
+        run: Its folder.
+        root: The data set's folder.
+        target: The folder of the bundle.
+        judge: Bundle of the segmenter that judges.
+        replace: Whether a bundle in ``target`` may be replaced.
+        every: Score every n-th validation photograph.
+
     Raises:
-        UsageError: The folder holds something (and ``replace`` was not given, or it is no bundle) or cannot be
-            written: found before anything is scored.
+        UsageError: The judge's features trained the network, or the folder holds something (and ``replace`` was not
+            given, or it is no bundle) or cannot be written: found before anything is scored.
     """
     trained = TrainedRun.load(run)
-    _make_target(target, replace)
     folder, recipe, state = trained.folder, trained.recipe, trained.state
     data, val = (open_data(recipe.data, root, split) for split in ("train", "val"))
+    judging = _judge(judge, recipe.perceptual_bundle)
     network = trained.network(data.classes)
-    metrics = score_network(network, val, _judge(judge), [0, 1, 2, 3, 4, 5], every=5)
+    _make_target(target, replace)
+    metrics = score_network(network, val, judging, [0, 1, 2, 3, 4, 5], every)
     card = Card(
         arch="sflow",
         args=network.args,
@@ -138,8 +135,8 @@ def export_run(run: Path, root: Path, target: Path, judge: str | None, *, replac
         edge=recipe.edge.as_dict(),
         ensemble=[round(v, 4) for v in network.dned.learned_weights().tolist()],
         data=data.description,
-        command="; ".join(folder.commands()),
-        recipe=_for_card(recipe),
+        command="; ".join(map(published_command, folder.commands())),
+        recipe=published(recipe),
         recipe_changes=folder.recipe_changes(),
         steps=int(state["step"]),
         metrics=metrics,
@@ -154,12 +151,12 @@ def export_run(run: Path, root: Path, target: Path, judge: str | None, *, replac
 
 def _make_target(target: Path, replace: bool) -> None:
     try:
-        if target.is_dir() and any(target.iterdir()):
+        target.mkdir(parents=True, exist_ok=True)  # first: NEW/../BUNDLE is a folder only when NEW is there
+        if any(target.iterdir()):
             if not (target / CARD).is_file():
                 raise UsageError(f"{target} is not empty and holds no bundle: give a new folder as --bundle")
             if not replace:
                 raise UsageError(f"{target} holds a bundle: give another --bundle, or --replace to replace it")
-        target.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=target).close()
     except OSError as e:
         raise UsageError(
@@ -167,5 +164,5 @@ def _make_target(target: Path, replace: bool) -> None:
         ) from e
 
 
-def _judge(name: str | None) -> Judge | None:
-    return None if name is None else Judge.load(name)
+def _judge(name: str | None, trained_by: str | None) -> Judge | None:
+    return None if name is None else Judge.load(name, trained_by)

@@ -23,12 +23,12 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.bundle import TRAINING, BundleNotFoundError, load_bundle, load_tensors, read_card
+from models.bundle import TRAINING, BundleNotFoundError, find_bundle, load_bundle, load_tensors, read_card
 from models.discriminator import build_discriminator
 from models.dned import fuse_sides
 from models.features import PIX2PIXHD_WEIGHTS, FeatureNetwork, VGG19Features
 from models.hints import draw_variations, vary_hints
-from models.losses import ADVERSARIAL, EdgeLoss, FeatureMatching, FusedEdgeLoss, Perceptual, Pixel, Tone
+from models.losses import ADVERSARIAL, Chroma, EdgeLoss, FeatureMatching, FusedEdgeLoss, Perceptual, Pixel, Tone
 from models.network import SFlowNetwork
 from models.published import WeightsError
 from models.style import draw_weights, style_offsets
@@ -89,6 +89,11 @@ def _perceptual_network(recipe: ImageRecipe) -> FeatureNetwork:
             f"recipe {recipe.name!r} weighs 'perceptual' but names no 'perceptual_bundle': {_train_features(recipe)}"
         )
     try:
+        if not read_card(find_bundle(recipe.perceptual_bundle)).steps:
+            raise UsageError(
+                f"perceptual_bundle of recipe {recipe.name!r} is {recipe.perceptual_bundle!r}, whose card says that it"
+                f" was trained for 0 steps: {_train_features(recipe)}"
+            )
         return load_segmenter(recipe.perceptual_bundle)
     except BundleNotFoundError as e:
         raise UsageError(
@@ -222,8 +227,9 @@ class ImageTrainer:
         self.collector = Collector()
         self.scores = Collector()
         """What sample sheets are scored; apart, for only the first process makes sheets."""
-        self.L_GAN, self.L_FM, self.L_pixel = ADVERSARIAL[recipe.adversarial](), FeatureMatching(), Pixel()
-        self.L_DNED, self.L_fused, self.L_tone = EdgeLoss(recipe.dned_side_weights), FusedEdgeLoss(), Tone()
+        self.L_GAN, self.L_FM = ADVERSARIAL[recipe.adversarial](), FeatureMatching()
+        self.L_DNED, self.L_fused = EdgeLoss(recipe.dned_side_weights), FusedEdgeLoss()
+        self.L_pixel, self.L_chroma, self.L_tone = Pixel(), Chroma(), Tone()
         self.L_percep = load_perceptual(recipe, self.device)
         self._stopping = False
 
@@ -468,8 +474,9 @@ class ImageTrainer:
         """The other terms of eq. 7; D's gradients are left in D."""
         w = stage.weights
         L_pixel, L_tone = self.L_pixel(drawn.x, drawn.fake), self.L_tone(drawn.x, drawn.fake)
-        self.collector.add(pixel=L_pixel, tone=L_tone)
-        total = w.pixel * L_pixel + w.tone * L_tone
+        L_chroma = self.L_chroma(drawn.x, drawn.fake)
+        self.collector.add(pixel=L_pixel, chroma=L_chroma, tone=L_tone)
+        total = w.pixel * L_pixel + w.chroma * L_chroma + w.tone * L_tone
         rows, columns = part.window
         s, x, e = part.batch.s[:, rows, columns], drawn.x[..., rows, columns], drawn.e[..., rows, columns]
         fake = drawn.fake[..., rows, columns].contiguous(memory_format=torch.channels_last)

@@ -16,6 +16,7 @@ from trainers.loading import load, open_samples
 from trainers.processes import Group
 from trainers.recipe import ImageRecipe
 from trainers.run_folder import RunFolder
+from trainers.sampling import refuse_small_pictures
 from trainers.sheets import SampleSheet
 
 _log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ def train_image(
     if start is not None:
         trainer.start_from(start)
     load(samples)
+    refuse_small_pictures(samples, recipe.data)
     sheet = None
     if group.is_first:
         sheet = SampleSheet(folder.samples, validation_photographs(val, max(1, len(val) // 5)), trainer.scores)

@@ -42,6 +42,17 @@ def relative_sharpness(generated: Sequence[ByteArray], photographs: Sequence[Byt
     return float(np.mean([sharpness(g) for g in generated]) / np.mean([sharpness(p) for p in photographs]))
 
 
+def chroma_detail(picture: ByteArray) -> float:
+    """Mean absolute 4-neighbour Laplacian of the picture's Cb and Cr (BT.601), grey levels."""
+    _, red, blue = cv2.split(cv2.cvtColor(picture, cv2.COLOR_RGB2YCrCb))
+    return float(np.mean([np.abs(cv2.Laplacian(chroma, cv2.CV_32F, ksize=1)).mean() for chroma in (red, blue)]))
+
+
+def relative_chroma_detail(generated: Sequence[ByteArray], photographs: Sequence[ByteArray]) -> float:
+    """Fine colour of the generated pictures as a share of the photographs'; what is above 1 is colour noise."""
+    return float(np.mean([chroma_detail(g) for g in generated]) / np.mean([chroma_detail(p) for p in photographs]))
+
+
 def grid_amplitude(pictures: Sequence[ByteArray]) -> tuple[float, float, float]:
     """Amplitude of a grid of period 2, grey levels: vertical stripes, horizontal stripes, checkerboard (px, py, pxy).
 

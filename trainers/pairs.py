@@ -60,10 +60,15 @@ def pair_up(images: Iterable[Path], labels: Iterable[Path], label_of: Callable[[
     pairs: list[tuple[Path, Path]] = []
     problems: list[Problem] = []
     left = {file.with_suffix(file.suffix.lower()): file for file in labels}
+    taken: dict[Path, Path] = {}
     for image in images:
         expected = label_of(image)
         if expected in left:
             pairs.append((image, left.pop(expected)))
+            taken[expected] = image
+        elif expected in taken:
+            sentence = f"{image} and {taken[expected]} are two pictures of the labels {expected}: take one away"
+            problems.append(Problem(image, MissingCounterpartError(sentence)))
         else:
             sentence = f"labels {expected} of the picture {image} are missing: complete the data set"
             problems.append(Problem(image, MissingCounterpartError(sentence)))

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
 from models.discriminator import STRIDE as JUDGE_STRIDE
 from models.discriminator import DiscriminatorSettings
@@ -93,7 +94,7 @@ class DataRecipe(_Section):
 
 
 class LossWeights(_Section):
-    """Factors of the objective, eq. 7; ``pixel``, ``tone`` and ``dned_fused`` are extensions."""
+    """Factors of the objective, eq. 7; ``pixel``, ``chroma``, ``tone`` and ``dned_fused`` are extensions."""
 
     gan: Weight = 0.0
     feature_matching: Weight = 0.0
@@ -104,6 +105,7 @@ class LossWeights(_Section):
     """lambda_3"""
     dned_fused: Weight = 0.0
     pixel: Weight = 0.0
+    chroma: Weight = 0.0
     tone: Weight = 0.0
 
 
@@ -320,6 +322,9 @@ _TRAINS: Final[Mapping[type[BaseModel], str]] = {
     SegmenterRecipe: "a segmenter (trainers/run.py segmenter)",
 }
 RecipeT = TypeVar("RecipeT", bound=BaseModel)
+_UNKNOWN: Final = ("extra_forbidden", "unexpected_keyword_argument")
+_MISTAKES: Final = 5
+"""How many mistakes of a recipe are told at once."""
 
 
 def find_recipe(name_or_path: str) -> Path:
@@ -387,7 +392,7 @@ def _validate(kind: type[RecipeT], path: Path, raw: dict[str, Any]) -> RecipeT:
     try:
         return kind.model_validate(raw)
     except ValidationError as e:
-        raise UsageError(f"recipe {path}: {_first_error(kind, e)}: mend it") from e
+        raise UsageError(f"recipe {path}: {_mistakes(kind, e)}: mend it") from e
 
 
 def data_of_card(raw: Mapping[str, Any], name: str) -> DataRecipe:
@@ -399,20 +404,26 @@ def data_of_card(raw: Mapping[str, Any], name: str) -> DataRecipe:
     try:
         return DataRecipe.model_validate(raw)
     except ValidationError as e:
-        raise UsageError(f"card of {name}: recipe.data: {_first_error(DataRecipe, e)}: update, or mend the card") from e
+        raise UsageError(f"card of {name}: recipe.data: {_mistakes(DataRecipe, e)}: update, or mend the card") from e
 
 
-def _first_error(kind: type[BaseModel], error: ValidationError) -> str:
-    """Where the first thing is that is wrong, what it is, and how many there are."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]) or "recipe"
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        near = difflib.get_close_matches(str(first["loc"][-1]), _keys(kind), 1)
+def _mistakes(kind: type[BaseModel], error: ValidationError) -> str:
+    """Where something is wrong, and what it is; of many the first ones, unknown keys before all, and how many more."""
+    found = sorted(error.errors(), key=lambda mistake: mistake["type"] not in _UNKNOWN)
+    named = [_mistake(kind, mistake) for mistake in found[:_MISTAKES]]
+    more = len(found) - len(named)
+    return "; ".join([*named, f"and {more} more"] if more else named)
+
+
+def _mistake(kind: type[BaseModel], found: ErrorDetails) -> str:
+    where = ".".join(str(part) for part in found["loc"]) or "recipe"
+    message = found["msg"].removeprefix("Value error, ")
+    if found["type"] in _UNKNOWN:
+        near = difflib.get_close_matches(str(found["loc"][-1]), _keys(kind), 1)
         message = f"unknown key{f', did you mean {near[0]}' if near else ', leave it out'}"
-    elif first["type"] not in ("missing", "value_error") and first["loc"]:
-        message += f", not {first['input']!r}"
-    return f"{where}: {message} ({error.error_count()} in all)"
+    elif found["type"] not in ("missing", "value_error") and found["loc"]:
+        message += f", not {found['input']!r}"
+    return f"{where}: {message}"
 
 
 def _keys(kind: type[BaseModel]) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -52,16 +53,19 @@ class Recordings(DataSet):
         self._renders = renders
         frames: list[tuple[RecordedFrame, LabelMap]] = []
         licences = set()
+        attempt = Attempts()
         held = {folder.name for side in ("train", "val") for folder in _recordings(root / side, ())}
         refuse_unknown_names("exclude", exclude, held, root)
         for folder in _recordings(root / split, exclude):
-            recording = Recording.open(folder)
-            table = LabelMap.build(recording_taxonomy(recording, None), self.classes)
-            licences.add(recording.info.licence or "unknown")
-            frames += [(frame, table) for camera in recording.cameras() for frame in recording.frames(camera)]
+            opened = attempt(folder / DESCRIPTION, partial(self._open, folder))
+            if opened is not None:
+                recording, table = opened
+                licences.add(recording.info.licence or "unknown")
+                frames += [(frame, table) for camera in recording.cameras() for frame in recording.frames(camera)]
         found, frames = len(frames), take_share(frames, share)
-        self.problems = tuple(_listing_problems(root / split, [frame for frame, _ in frames], renders))
-        if not frames:
+        listing = _listing_problems(root / split, [frame for frame, _ in frames], renders)
+        self.problems = (*attempt.problems, *listing)
+        if not frames and not attempt.problems:
             nothing = f"{root / split} holds no recording with frames: {_HINT}"
             self.problems = (Problem(root / split, nothing_left(root / split, found, share, nothing)),)
         if strict:
@@ -73,6 +77,10 @@ class Recordings(DataSet):
         self.licence = " AND ".join(sorted(licences))
         self.credit = f"recordings in {root.name}"
         self.description = f"recordings {root.name}/{split}, {share} frames, {self._target} images"
+
+    def _open(self, folder: Path) -> tuple[Recording, LabelMap]:
+        recording = Recording.open(folder)
+        return recording, LabelMap.build(recording_taxonomy(recording, None), self.classes)
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -107,8 +115,10 @@ def _listing_problems(folder: Path, frames: list[RecordedFrame], renders: bool) 
     for frame in frames:
         for needed in (Folder.RGB, Folder.SEMANTIC):
             if needed not in frame.files:
+                alone = needed is Folder.RGB and Folder.PHOTO in frame.files
+                advice = "photographs that have no renders go into rgb/" if alone else "record it"
                 sentence = (
-                    f"frame {frame.number} of camera {frame.camera!r} in {folder} has no {needed} image: record it"
+                    f"frame {frame.number} of camera {frame.camera!r} in {folder} has no {needed} image: {advice}"
                 )
                 problems.append(Problem(folder, MissingCounterpartError(sentence)))
     photos = sum(Folder.PHOTO in frame.files for frame in frames)

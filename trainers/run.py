@@ -20,7 +20,7 @@ from models.bundle import BundleError, find_bundle
 from sim_bridge.errors import SimBridgeError, UsageError
 from trainers.processes import joined, launched
 from trainers.recipe import ImageRecipe, SegmenterRecipe, dump_recipe, load_any_recipe, load_recipe
-from trainers.run_folder import RunFolder, without_place
+from trainers.run_folder import RunFolder
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -65,9 +65,8 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved reci
 
 
 def _command() -> str:
-    """The command for a bundle's card, which is published: of absolute paths no more than the name."""
-    words = ["=".join(without_place(part) for part in word.split("=", 1)) for word in sys.argv[1:]]
-    return shlex.join(["python", "trainers/run.py", *words])
+    """The command as it was typed, for the run's history."""
+    return shlex.join(["python", "trainers/run.py", *sys.argv[1:]])
 
 
 def _parse_seeds(text: str) -> list[int]:
@@ -119,7 +118,8 @@ def segmenter(
     with folder.locked():
         bundle = train_segmenter(resolved, data, folder, _command(), recipe_changed=recipe_changed)
     if bundle is not None:
-        print(f"{bundle.path}: {bundle.card.metrics}")
+        print(json.dumps(bundle.card.metrics, indent=2), flush=True)
+        logging.info("the bundle is in %s", bundle.path)
 
 
 @app.command()
@@ -166,15 +166,17 @@ def export(
     root: DataRoot,
     bundle: BundleOut,
     judge: Judge = None,
+    every: Every = 5,
     replace: Replace = False,
     threads: Threads = 0,
 ) -> None:
-    """Write a run's averaged network as a bundle, scored on the validation photographs."""
+    """Write a run's averaged network as a bundle, scored on validation photographs; prints the scores as JSON."""
     from trainers.export import export_run
 
     _set_threads(threads)
-    card = export_run(run, root, bundle, judge, replace=replace)
-    print(json.dumps(card.metrics, indent=2))
+    card = export_run(run, root, bundle, judge, replace=replace, every=every)
+    print(json.dumps(card.metrics, indent=2), flush=True)
+    logging.info("step %d is in the bundle %s: use it by sim-bridge --bundle %s", card.steps, bundle, bundle)
 
 
 @app.command()

@@ -6,7 +6,9 @@ import fcntl
 import logging
 import os
 import pickle
+import shlex
 import socket
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,10 +34,30 @@ def without_place(text: str) -> str:
     return Path(text).name if Path(text).is_absolute() else text
 
 
+def published_command(line: str) -> str:
+    """A command line as a bundle's card tells it: of absolute paths no more than the name."""
+    return shlex.join("=".join(map(without_place, word.split("=", 1))) for word in shlex.split(line))
+
+
+def published(recipe: BaseModel) -> dict[str, Any]:
+    """A recipe as a bundle's card tells it: of absolute paths no more than the name."""
+    plain: dict[str, Any] = _without_places(recipe.model_dump(mode="json"))
+    return plain
+
+
+def _without_places(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_places(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_without_places(v) for v in value]
+    return without_place(value) if isinstance(value, str) else value
+
+
 def first_reason(error: Exception) -> str:
-    """The first thing that an error of many lines names; torch puts a heading above its list."""
+    """The first thing that an error of many lines names, shortened; torch puts a heading above its list."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return (lines[1] if lines[0].endswith(":") and len(lines) > 1 else lines[0]).rstrip(".")
+    first = lines[1] if lines[0].endswith(":") and len(lines) > 1 else lines[0]
+    return textwrap.shorten(first.rstrip("."), 120, placeholder=" ...")
 
 
 def _disk_reason(error: BaseException) -> str:
@@ -87,15 +109,16 @@ class RunFolder:
             raise UsageError(
                 f"run {self.path} has no {CHECKPOINT}, there is nothing to go on with: train it first, without --resume"
             )
-        if not self.resume and self.path.is_dir() and any(file.name != LOCK for file in self.path.iterdir()):
+        if self.resume:
+            return
+        self.path.mkdir(parents=True, exist_ok=True)  # first: NEW/../RUN is a folder only when NEW is there
+        if any(file.name != LOCK for file in self.path.iterdir()):
             way = (
                 "give another --run, or --resume to go on with it"
                 if self.checkpoint.is_file()
                 else f"it has no {CHECKPOINT}, so it goes on elsewhere or ended before its first; remove it if it ended"
             )
             raise UsageError(f"run folder {self.path} is not empty: {way}")
-        if not self.resume:
-            self.path.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -172,13 +195,15 @@ class RunFolder:
         if trainer.step > recipe.steps:
             raise UsageError(
                 f"run {self.path} is at step {trainer.step}, and recipe {recipe.name!r} ends at step {recipe.steps}:"
-                " give its stages more steps"
+                " give it more steps"
             )
         if trainer.step == recipe.steps and self.writes:
             _log.info(
-                "run %s is finished, at step %d of %d: to train on, give a stage more steps and --recipe-changed",
+                "run %s is finished, at step %d of %d: to train on, give the recipe more steps and --recipe-changed",
                 self.path, trainer.step, recipe.steps,
             )  # fmt: skip
+        if trainer.step < recipe.steps and self.writes:
+            _log.info("run %s goes on at step %d of %d", self.path, trainer.step, recipe.steps)
         return trainer.step < recipe.steps
 
     def _refuse_other_data(self, state: dict[str, Any]) -> None:
@@ -242,7 +267,7 @@ class RunFolder:
         return sorted(int(p.stem.rpartition("-")[2]) for p in self.path.glob("recipe-until-*.yaml"))
 
     def save_command(self, command: str) -> None:
-        """Adds a command line to the run's history; the bundle's card tells it."""
+        """Adds a command line, as it was typed, to the run's history."""
         if not self.writes:
             return
         with (self.path / "commands.txt").open("a", encoding="utf-8") as file:
@@ -284,7 +309,7 @@ class RunFolder:
             state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as e:
             raise UsageError(
-                f"checkpoint {self.checkpoint} cannot be read ({first_reason(e)}): restore it from a copy, or train"
-                " anew"
+                f"checkpoint {self.checkpoint} cannot be read, it ends early or is damaged: restore it from a copy, or"
+                " train anew"
             ) from e
         return state

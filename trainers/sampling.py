@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,11 +16,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sim_bridge.errors import UsageError
+from sim_bridge.errors import SizeMismatchError, UsageError
 from sim_bridge.frames import ByteArray
 from trainers.data import Sample
 from trainers.edge_augmentation import Degradation, apply_degradation, draw_degradation
-from trainers.loading import Croppable, Unprepared
+from trainers.loading import Croppable, Held, Unprepared
+from trainers.problems import Problem
 from trainers.processes import own_share
 from trainers.recipe import DataRecipe, ImageRecipe
 
@@ -99,6 +101,39 @@ def draw_place(shape: tuple[int, ...], data: DataRecipe, rng: np.random.Generato
         return Place(scale, top, left, flip, None)
     gain = rng.uniform(1 - data.colour.gain, 1 + data.colour.gain, 3)
     return Place(scale, top, left, flip, (gain, float(rng.uniform(-data.colour.shift, data.colour.shift))))
+
+
+def too_small_to_train(size: tuple[int, int], data: DataRecipe, file: Path) -> Problem | None:
+    """A picture of that width and height that a crop does not fit into; of a ``resize`` the recipe itself was checked.
+
+    Args:
+        size: Width and height of the file's picture.
+        data: How crops are cut.
+        file: Its name.
+    """
+    factor = 1.0 if data.scale is None else data.scale[0]
+    width, height = (round(side * factor) for side in data.resize or size)
+    if width >= data.crop[0] and height >= data.crop[1]:
+        return None
+    sentence = (
+        f"{file} is {size[0]}x{size[1]}, smaller than data.crop {data.crop[0]}x{data.crop[1]}"
+        f"{'' if data.scale is None else f' at scale {factor}'}: lower data.crop, or set data.resize"
+    )
+    return Problem(file, SizeMismatchError(sentence))
+
+
+def refuse_small_pictures(samples: Sequence[Croppable], data: DataRecipe) -> None:
+    """Looks whether a crop fits into every sample that is held; what is streamed is met when it is drawn.
+
+    Raises:
+        SizeMismatchError: It does not fit into one, whose file is named.
+    """
+    if not isinstance(samples, Held) or data.resize is not None:
+        return
+    for index, sample in enumerate(samples.load()):
+        height, width = sample.labels.shape
+        if (problem := too_small_to_train((width, height), data, samples.data.files_of(index)[0])) is not None:
+            raise problem.error
 
 
 def coloured(rgb: ByteArray, colour: Colour | None) -> ByteArray | npt.NDArray[np.float32]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from models.bundle import load_bundle
+from models.bundle import BundleError, find_bundle, load_bundle, read_card
 from models.segmenter import Segmenter
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import ByteArray
@@ -103,6 +103,14 @@ def deep_features(network: Segmenter, pictures: Sequence[ByteArray]) -> npt.NDAr
     return np.concatenate(out)
 
 
+def _weights_of(name: str) -> str | None:
+    """The hash of a bundle's weights; None where there is no such bundle."""
+    try:
+        return read_card(find_bundle(name)).sha256
+    except BundleError:
+        return None
+
+
 class Judge(NamedTuple):
     """A segmenter that scores pictures, and the names of its classes."""
 
@@ -110,12 +118,21 @@ class Judge(NamedTuple):
     classes: tuple[str, ...]
 
     @classmethod
-    def load(cls, name: str) -> Judge:
+    def load(cls, name: str, trained_by: str | None = None) -> Judge:
         """The judge of a bundle.
 
+        Args:
+            name: The bundle.
+            trained_by: The one whose features trained what is judged; where it is not there any more, nothing is said.
+
         Raises:
-            UsageError: The bundle holds another kind of network.
+            UsageError: The bundle holds another kind of network, or the two are one.
         """
+        if trained_by is not None and _weights_of(name) == _weights_of(trained_by) is not None:
+            raise UsageError(
+                f"--judge {name} is the network whose features trained what it is to judge, and so would flatter it:"
+                " give another"
+            )
         return cls(load_segmenter(name), tuple(load_bundle(name).card.classes))
 
     @property

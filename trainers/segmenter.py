@@ -23,7 +23,7 @@ from trainers.device import pick_device
 from trainers.guard import ADVICE, bad_weight
 from trainers.recipe import ColourAugmentation, SegmenterRecipe
 from trainers.report import Collector, Progress, TrainingError, check_finite
-from trainers.run_folder import RunFolder
+from trainers.run_folder import RunFolder, published, published_command
 from trainers.sampling import coloured, draw_place
 from trainers.segmentation import IGNORE_RULE, predict, score
 
@@ -155,7 +155,8 @@ def train_segmenter(
         _log.warning("stopped and saved at step %d: go on with --resume", trainer.step)
         return None
     network = trainer.network.eval().cpu()
-    card = _card(recipe, network, data, _metrics(network, photographs, val), "; ".join(folder.commands()))
+    history = "; ".join(map(published_command, folder.commands()))
+    card = _card(recipe, network, data, _metrics(network, photographs, val), history)
     return Bundle(bundle, save_bundle(bundle, network, card), network)
 
 
@@ -180,6 +181,7 @@ def _card(recipe: SegmenterRecipe, network: Segmenter, data: DataSet, metrics: d
         size=list(recipe.data.crop),
         data=data.description + (f"; backbone trained on ImageNet, {backbone}" if backbone else ""),
         command=command,
+        recipe=published(recipe),
         steps=recipe.steps,
         metrics=metrics,
         licence_weights=data.licence,

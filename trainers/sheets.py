@@ -46,5 +46,6 @@ class SampleSheet:
         write_png(path, np.ascontiguousarray(np.vstack(padded)[..., ::-1]))
         if self._collector is not None:
             result = evaluate(self._photographs, learned, 0, None, ())
-            self._collector.add(val_sharpness=result.sharpness, val_pxy=result.pxy, val_psnr=result.psnr)
+            self._collector.add(val_sharpness=result.sharpness, val_chroma_detail=result.chroma_detail)
+            self._collector.add(val_pxy=result.pxy, val_psnr=result.psnr)
         return path

@@ -73,9 +73,10 @@ def caster_factory(backend: Backend = Backend.EMBREEX) -> CasterFactory:
         extra = "open3d" if backend is Backend.OPEN3D else "toytown"
         raise MissingExtraError(backend.value, extra, "toytown") from error
     except (ImportError, OSError) as error:
+        other = next(b for b in Backend if b is not backend)
         raise UsageError(
             f"the package {backend.value} cannot be loaded ({error}): install the system library it names, "
-            f"or take --backend {Backend.EMBREEX}"
+            f"or take --backend {other}"
         ) from error
     return _Open3dCaster if backend is Backend.OPEN3D else _EmbreexCaster
 

@@ -67,6 +67,13 @@ def test_a_file_under_the_published_name_must_have_the_published_hash(hub: Path)
         VGG19Features(hub / "vgg19-dcbb9e9d.pth")
 
 
+def test_a_copy_of_another_name_that_is_not_the_published_file_is_told(
+    weights: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    VGG19Features(weights)
+    assert "the published ones dcbb9e9d: they are taken at your word" in caplog.text
+
+
 def test_files_are_fetched_once_and_checked(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from urllib.request import urlopen
 

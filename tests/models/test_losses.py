@@ -6,12 +6,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from models.dned import DNED
 from models.features import PIX2PIXHD_WEIGHTS, FeatureNetwork
 from models.losses import (
     ADVERSARIAL,
+    Chroma,
     EdgeLoss,
     FeatureMatching,
     FusedEdgeLoss,
@@ -146,6 +148,18 @@ def test_tone_loss_sees_light_and_not_texture() -> None:
     texture = (1 - 2 * (torch.arange(32) % 2)).float().expand(1, 3, 32, 32) * 0.5
     assert Tone()(x, texture).item() == pytest.approx(0)
     assert Tone()(x, texture + 0.25).item() == pytest.approx(0.25)
+
+
+def test_chroma_loss_sees_colour_and_not_light() -> None:
+    x = torch.zeros(1, 3, 4, 4)
+    assert Chroma()(x, x + 0.5).item() == pytest.approx(0, abs=1e-7)
+    red = x.clone()
+    red[:, 0] = 1  # of BT.601: Cb = -0.168736, Cr = 0.5
+    assert Chroma()(x, red).item() == pytest.approx((0.168736 + 0.5) / 2, rel=1e-5)
+    noise = 1 - 2 * (torch.arange(4) % 2).float().expand(1, 4, 4)
+    x[:, 0] = noise  # which no block mean sees
+    assert Tone()(F.pad(x, (0, 12, 0, 12)), torch.zeros(1, 3, 16, 16)).item() == pytest.approx(0, abs=1e-7)
+    assert Chroma()(x, torch.zeros_like(x)).item() > 0.3
 
 
 def test_perceptual_loss_is_zero_only_for_equal_pictures_and_trains_only_the_picture() -> None:

@@ -25,7 +25,7 @@ def features(tmp_path: Path) -> Path:
     network = UNetSegmenter(len(CAMVID_CLASSES), 4).eval()
     card = Card(
         arch="unet-segmenter", args=network.args, classes=list(CAMVID_CLASSES), size=[32, 32], data="none",
-        command="none", steps=0, licence_weights="CC0-1.0", licence_data="none",
+        command="none", steps=1, licence_weights="CC0-1.0", licence_data="none",
     )  # fmt: skip
     save_bundle(tmp_path / "features", network, card)
     return tmp_path / "features"

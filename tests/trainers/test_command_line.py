@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"betas": [2, 3]}, "betas.0: Input should be less than 1, not 2 (2 in all)"),
+        ({"betas": [2, 3]}, "betas.0: Input should be less than 1, not 2; betas.1: Input should be less than 1, not 3"),
         ({"seed": -1}, "seed: Input should be greater than or equal to 0, not -1"),
         ({"judge_crop": [0, 0]}, "judge_crop.0: Input should be greater than 0, not 0"),
         ({"judge_crop": [-48, 16]}, "judge_crop.0: Input should be greater than 0, not -48"),
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
         ({"edge_augmentation": {"speck_sizes": []}}, "speck_sizes: Tuple should have at least 1 item"),
         ({"edge_augmentation": {"speck_sizes": [0]}}, "speck_sizes.0: Input should be greater than 0, not 0"),
         ({"edge_augmentation": {"holes": 1.5}}, "holes: Input should be less than or equal to 1, not 1.5"),
-        ({"bacth": 2}, "bacth: unknown key, did you mean batch (1 in all)"),
+        ({"bacth": 2}, "bacth: unknown key, did you mean batch: mend it"),
         ({"data": {"crop": [64, 32], "worker": 2}}, "data.worker: unknown key, did you mean workers"),
         ({"discriminator": {"widht": 2}}, "discriminator.widht: unknown key, did you mean width"),
         ({"xyzzy": 2}, "xyzzy: unknown key, leave it out"),
@@ -94,7 +94,7 @@ def test_a_card_with_keys_of_another_version_is_a_sentence(
     card.recipe["data"]["nonsense"] = 1
     save_bundle(tmp_path / "bundle", load_bundle("camvid-lite").network, card)
     common = ["--bundle", tmp_path / "bundle", "--root", camvid]
-    expected = f"card of {tmp_path / 'bundle'}: recipe.data: nonsense: unknown key, leave it out (1 in all): update"
+    expected = f"card of {tmp_path / 'bundle'}: recipe.data: nonsense: unknown key, leave it out: update"
     assert command_line("evaluate", *common).sentence.startswith(expected)
     renders = ["--rgb", "train/*.png", "--semantic", "trainannot/*.png", "--labels", "camvid"]
     assert command_line("edges", camvid, *renders, *common).sentence.startswith(expected)
@@ -118,6 +118,39 @@ def test_an_export_overwrites_nothing_unasked_and_looks_before_it_scores(
     assert f"{recipe} cannot be written (" in command_line(*common, recipe).sentence
     assert "cannot be written (Not a directory)" in command_line(*common, recipe / "bundle").sentence
     monkeypatch.undo()
+
+
+def test_features_that_trained_do_not_judge(
+    recipe: Path, camvid: Path, features: Path, tmp_path: Path, command_line: CommandLine
+) -> None:
+    trainer(recipe, camvid, tmp_path / "run").train()
+    target = tmp_path / "bundle"
+    common = ["export", "--run", tmp_path / "run", "--root", camvid, "--bundle", target]
+    assert "is the network whose features trained" in command_line(*common, "--judge", features).sentence
+    assert not target.exists()
+    assert command_line(*common, "--judge", "camvid-judge").code == 0
+    evaluate = ["evaluate", "--bundle", target, "--root", camvid, "--judge"]
+    card = json.loads((target / CARD).read_text())
+    card["recipe"]["perceptual_bundle"] = str(features)  # of absolute paths a card keeps the name alone
+    (target / CARD).write_text(json.dumps(card))
+    assert "is the network whose features trained" in command_line(*evaluate, features).sentence
+    ablation = ["ablation", "--recipe", recipe, "--root", camvid, "--run", tmp_path / "a", "--judge", features]
+    assert "is the network whose features trained" in command_line(*ablation).sentence
+
+
+def test_features_that_were_not_trained_train_nothing(
+    recipe: Path, camvid: Path, features: Path, tmp_path: Path, command_line: CommandLine
+) -> None:
+    card = json.loads((features / CARD).read_text())
+    (features / CARD).write_text(json.dumps(card | {"steps": 0}))
+    common = ["image", "--recipe", recipe, "--root", camvid, "--run", tmp_path / "run"]
+    assert "whose card says that it was trained for 0 steps" in command_line(*common).sentence
+
+
+def test_all_mistakes_of_a_recipe_are_told_unknown_keys_first(recipe: Path) -> None:
+    wrong = {"batch": 0, "stages": [], "seed": -1, "bacth": 2, "clip": -1, "ema": 2, "betas": [2, 3]}
+    with pytest.raises(UsageError, match=r"bacth: unknown key.*; betas\.0: .*; and \d more: mend it"):
+        load_recipe(ImageRecipe, str(changed_recipe(recipe, wrong)))
 
 
 def test_an_export_replaces_when_told_so(recipe: Path, camvid: Path, tmp_path: Path, command_line: CommandLine) -> None:

@@ -18,6 +18,7 @@ from models.bundle import load_bundle
 from models.edges import LaplacianEdges
 from models.network import SFlowNetwork
 from sim_bridge.errors import UsageError
+from tests.trainers.command_line import CommandLine
 from tests.trainers.recipes import changed_recipe
 from trainers.board import Board
 from trainers.camvid import CamVid
@@ -27,7 +28,7 @@ from trainers.image import ImageTrainer
 from trainers.recipe import ImageRecipe, SegmenterRecipe, Stage, load_recipe
 from trainers.report import TrainingError
 from trainers.run import _command as run_command
-from trainers.run_folder import RunFolder
+from trainers.run_folder import RunFolder, published_command
 from trainers.sheets import SampleSheet
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +77,21 @@ def test_pictures_train_dned_in_phase_3_only(
     drawn.fake.square().mean().backward()
     gradients = [p.grad for p in run.network.dned.stages.parameters()]
     assert any(g is not None and bool(g.abs().sum() > 0) for g in gradients) is reaches_dned
+
+
+def test_the_generator_and_d_see_the_laplacians_edges_in_phase_1_and_dneds_after_it(
+    recipe: Path, camvid: Path, tmp_path: Path
+) -> None:
+    run = trainer(recipe, camvid, tmp_path / "run")
+    part = run._draw_parts()[0]
+    seen: list[torch.Tensor] = []
+    run.network.generator.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[1]))
+    first, second, third = (run._render(part, stage) for stage in run.recipe.stages)
+    assert torch.equal(first.e, part.batch.e)
+    assert all(torch.equal(shown, drawn.e) for shown, drawn in zip(seen, (first, second, third), strict=True))
+    assert set(first.e.unique().tolist()) <= {0.0, 1.0}  # edges there are or are not; DNED is never sure
+    for drawn in (second, third):
+        assert bool((drawn.e > 0).all()) and bool((drawn.e < 1).all())
 
 
 @pytest.mark.parametrize("hints", [None, {"classes": ["car", "road"], "jitter": 0.2, "dropout": 0.3}])
@@ -173,7 +189,7 @@ def test_a_run_that_ended_before_its_first_checkpoint_says_so(recipe: Path, camv
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04"])
 def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(content)
-    with pytest.raises(UsageError, match=r"checkpoint.pt cannot be read \(.*\): restore it from a copy, or train anew"):
+    with pytest.raises(UsageError, match=r"checkpoint.pt cannot be read, it ends early or is damaged: restore it"):
         RunFolder(tmp_path, resume=True).load()
 
 
@@ -196,14 +212,16 @@ def test_a_recipe_of_the_other_kind_is_named(recipe: Path) -> None:
 
 
 def test_a_wrong_value_is_named(recipe: Path) -> None:
-    with pytest.raises(UsageError, match=r"tiny.yaml: batch: Input should be greater than 0, not -3 \(1 in all\)"):
+    with pytest.raises(UsageError, match=r"tiny.yaml: batch: Input should be greater than 0, not -3: mend"):
         load_recipe(ImageRecipe, str(recipe), {"batch": -3})
 
 
-def test_published_commands_tell_no_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_published_commands_tell_no_folders_and_the_runs_own_history_does(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["run.py", "image", "--root=/home/me/camvid", "--run", "/home/me/runs/a b", "--recipe=camvid_lite"]
     monkeypatch.setattr(sys, "argv", words)
-    assert run_command() == "python trainers/run.py image --root=camvid --run 'a b' --recipe=camvid_lite"
+    typed = "python trainers/run.py image --root=/home/me/camvid --run '/home/me/runs/a b' --recipe=camvid_lite"
+    assert run_command() == typed
+    assert published_command(typed) == "python trainers/run.py image --root=camvid --run 'a b' --recipe=camvid_lite"
 
 
 def test_options_that_would_have_no_effect_are_refused(recipe: Path, camvid: Path, tmp_path: Path) -> None:
@@ -252,11 +270,23 @@ def test_a_run_goes_on_with_another_recipe_only_when_told_so(recipe: Path, camvi
 
 def test_the_recipe_is_saved_before_the_first_step(recipe: Path, camvid: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    wide = yaml.safe_load(recipe.read_text()) | {"data": {"crop": [640, 32]}}  # wider than the pictures: step 1 fails
+    # Wider than the pictures, which are not looked at before step 1.
+    wide = yaml.safe_load(recipe.read_text()) | {"data": {"crop": [640, 32], "memory": "stream"}}
     recipe.write_text(yaml.safe_dump(wide))
     failed = run_cli("image", "--recipe", str(recipe), "--root", str(camvid), "--run", str(run))
     assert failed.returncode != 0 and not (run / "stats.jsonl").exists() and not (run / "checkpoint.pt").exists()
     assert load_recipe(ImageRecipe, str(run / "recipe.yaml")).data.crop == (640, 32)
+
+
+def test_a_picture_in_memory_that_is_too_small_is_named_and_the_run_can_be_begun_again(
+    recipe: Path, camvid: Path, tmp_path: Path, command_line: CommandLine
+) -> None:
+    run, good = tmp_path / "run", recipe.read_text()
+    recipe.write_text(yaml.safe_dump(yaml.safe_load(good) | {"data": {"crop": [640, 32]}}))
+    common = ["image", "--recipe", recipe, "--root", camvid, "--run", run]
+    assert "0001A_0000.png is 96x64, smaller than data.crop 640x32: lower" in command_line(*common).sentence
+    recipe.write_text(good)
+    assert command_line(*common).code == 0
 
 
 def test_reports_tell_rates_and_memory(recipe: Path, camvid: Path, tmp_path: Path) -> None:

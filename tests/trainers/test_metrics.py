@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from models.segmenter import PyramidSegmenter
-from trainers.metrics import frechet_distance, grid_amplitude, mean_difference, psnr, relative_sharpness, ssim
+from trainers.metrics import (
+    frechet_distance,
+    grid_amplitude,
+    mean_difference,
+    psnr,
+    relative_chroma_detail,
+    relative_sharpness,
+    ssim,
+)
 from trainers.segmentation import deep_features, score
 
 FLAT = np.full((64, 64, 3), 100, np.uint8)
@@ -37,6 +45,15 @@ def test_ssim_by_hand() -> None:
     assert ssim(FLAT, FLAT + 50) == pytest.approx((2 * 100 * 150 + c1) / (100**2 + 150**2 + c1))
     inverted = (255 - noise).astype(np.uint8)
     assert ssim(noise, inverted) < -0.8
+
+
+def test_chroma_detail_is_of_colour_noise_and_of_no_grey_texture() -> None:
+    rng = np.random.default_rng(0)
+    grey = np.repeat(rng.integers(60, 200, (32, 32, 1)), 3, axis=2).astype(np.uint8)
+    coloured = np.clip(grey + rng.integers(-20, 20, grey.shape), 0, 255).astype(np.uint8)
+    assert relative_chroma_detail([coloured], [coloured]) == 1
+    assert relative_chroma_detail([grey], [coloured]) < 0.1
+    assert relative_chroma_detail([coloured, grey], [coloured, coloured]) == pytest.approx(0.5, abs=0.05)
 
 
 def test_relative_sharpness_of_a_blurred_picture_is_below_one() -> None:

@@ -61,7 +61,7 @@ def test_every_extension_is_off(name: str) -> None:
     for stage in recipe.stages:
         weighed = {k for k, v in stage.weights.model_dump().items() if v}
         assert weighed == PAPER_TERMS, stage.name
-    assert set(LossWeights.model_fields) - PAPER_TERMS == {"dned_fused", "pixel", "tone"}
+    assert set(LossWeights.model_fields) - PAPER_TERMS == {"dned_fused", "pixel", "chroma", "tone"}
 
 
 @pytest.mark.parametrize("name", PAPER)

@@ -41,7 +41,7 @@ def assert_same_training(one: Path, other: Path, start: dict[str, torch.Tensor])
     way = sum(float((a[k] - start[k]).abs().sum()) for k in a)
     apart = sum(float((a[k] - b[k]).abs().sum()) for k in a)
     assert way > 0 and apart < 0.01 * way
-    losses = ("dned", "fused", "pixel", "tone", "perceptual", "d", "g", "fm")
+    losses = ("dned", "fused", "pixel", "chroma", "tone", "perceptual", "d", "g", "fm")
     for x, y in zip(rows(one), rows(other), strict=True):
         assert x.keys() == y.keys()
         assert {k: x[k] for k in losses if k in x} == pytest.approx({k: y[k] for k in losses if k in y}, rel=1e-3)

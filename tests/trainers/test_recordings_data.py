@@ -21,23 +21,32 @@ from trainers.run_folder import RunFolder
 from trainers.sampling import Sampler
 from trainers.segmenter import train_segmenter
 
-ROAD, CAR, ROAD_LINE, BRIDGE = 7, 26, 34, 15  # toytown's ids
+TOYTOWN = ROAD, CAR, ROAD_LINE, BRIDGE = 7, 26, 34, 15
+"""Its class ids."""
 WIDTH, HEIGHT = 96, 64
 
 
-def record(root: Path, frames: int = 3, *, photo: bool = True, taxonomy: str = "toytown") -> Path:
+def record(
+    root: Path,
+    frames: int = 3,
+    *,
+    photo: bool = True,
+    taxonomy: str = "toytown",
+    ids: tuple[int, int, int, int] = TOYTOWN,
+) -> Path:
     """A grey CG scene with a car, and its photograph, which has a texture of its own."""
     rng = np.random.default_rng(1)
+    road, car, road_line, bridge = ids
     folders = [Folder.RGB, Folder.SEMANTIC, *([Folder.PHOTO] if photo else [])]
     with RecordingWriter(root, RecordingInfo(taxonomy=taxonomy, licence="CC0-1.0")) as writer:
         for number in range(frames):
-            ids = np.full((HEIGHT, WIDTH), ROAD, np.uint8)
-            ids[20:40, 10 + number : 40 + number] = CAR
-            ids[50:54] = ROAD_LINE
-            ids[:2] = BRIDGE
+            labels = np.full((HEIGHT, WIDTH), road, np.uint8)
+            labels[20:40, 10 + number : 40 + number] = car
+            labels[50:54] = road_line
+            labels[:2] = bridge
             rgb = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
-            rgb[ids == CAR] = (10, 20, 200)
-            images = {Folder.RGB: rgb, Folder.SEMANTIC: ids}
+            rgb[labels == car] = (10, 20, 200)
+            images = {Folder.RGB: rgb, Folder.SEMANTIC: labels}
             images[Folder.PHOTO] = (rgb + rng.integers(0, 40, rgb.shape)).astype(np.uint8)
             files = {f: writer.write_image("camera", f, number, images[f]) for f in folders}
             writer.add(RecordedFrame("camera", number, number / 10, None, files))
@@ -109,6 +118,34 @@ def test_what_is_missing_or_wrong_is_named(root: Path) -> None:
     write_png(root / "val" / "semantic" / "000000.png", np.full((HEIGHT, WIDTH), 99, np.uint8))
     with pytest.raises(LabelError, match=r"000000\.png: .*99"):
         list(Recordings(root, "val"))
+
+
+def test_recordings_that_do_not_say_what_their_ids_mean_are_problems_beside_the_others(root: Path) -> None:
+    (root / "train" / "north" / "recording.json").write_text("{}")
+    (root / "train" / "south" / "photo" / "000000.png").write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"north does not say what its label ids mean: write its taxonomy into rec"):
+        Recordings(root, "train")
+    lenient = Recordings(root, "train", strict=False)
+    assert [p.file.parent.name for p in lenient.problems] == ["north"] and len(lenient) == 2
+    (root / "train" / "north" / "recording.json").write_text('{"taxonomy": "mytown"}')
+    with pytest.raises(UsageError, match=r"the labels of the recording .*north: the taxonomy 'mytown' is unknown"):
+        Recordings(root, "train")
+    (root / "train" / "north" / "recording.json").write_text("{")
+    assert "is broken" in str(Recordings(root, "train", strict=False).problems[0].error)
+
+
+def test_photographs_without_renders_belong_into_rgb(root: Path) -> None:
+    (root / "val" / "rgb" / "000000.png").unlink()
+    (root / "val" / "manifest.jsonl").unlink()
+    with pytest.raises(UsageError, match="has no rgb image: photographs that have no renders go into rgb/"):
+        Recordings(root, "val")
+
+
+def test_captures_of_carla_train_by_their_own_labels(tmp_path: Path) -> None:
+    record(tmp_path / "train", photo=False, taxonomy="carla-0.9.14", ids=(1, 14, 24, 26))
+    photograph = Recordings(tmp_path, "train")[0]
+    for (row, column), name in {(45, 5): "road", (30, 20): "car", (51, 5): "road line"}.items():
+        assert photograph.labels[row, column] == STREET_CLASSES.index(name)
 
 
 def test_photographs_for_some_frames_only_are_refused(tmp_path: Path) -> None:

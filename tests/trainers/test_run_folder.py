@@ -57,13 +57,19 @@ def test_a_finished_run_says_so_and_one_past_the_recipes_end_too(
     assert f"run {run} is finished, at step 6 of 6" in caplog.text
     shorter = with_steps(recipe, 1, 1, 1)
     past = command_line(*common, "--recipe", shorter, "--resume", "--recipe-changed").sentence
-    assert past == f"run {run} is at step 6, and recipe 'tiny' ends at step 3: give its stages more steps"
+    assert past == f"run {run} is at step 6, and recipe 'tiny' ends at step 3: give it more steps"
     assert {file.name: file.read_bytes() for file in run.iterdir() if file.is_file()} == written
     # A key that export alone reads may be changed after the end, and the history says so.
     reach = with_steps(recipe, style_reach=[0.5] * 5)
     assert command_line(*common, "--recipe", reach, "--resume", "--recipe-changed").code == 0
     assert load_recipe(ImageRecipe, str(run / "recipe.yaml")).style_reach == (0.5,) * 5
     assert (run / "commands.txt").read_text().count("\n") == 2
+
+
+def test_a_run_is_not_begun_anew_by_way_of_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "run", resume=False).save_command("image")
+    with pytest.raises(UsageError, match="is not empty"):
+        RunFolder(tmp_path / "new" / ".." / "run", resume=False)
 
 
 def test_a_run_goes_on_with_its_own_data_alone(
