@@ -19,6 +19,7 @@ from models.layers import (
     BilinearDoubling,
     Conv,
     ConvReLU,
+    HalfChroma,
     LabelEmbedding,
     chain,
     concatenate,
@@ -124,9 +125,19 @@ class Generator(nn.Module):
         tier: Sizes.
         style_input: Numbers of a style vector beside labels and edge map; 0, the paper's, for none.
         hints: Whether colour hints come beside them, see :mod:`models.hints`.
+        half_chroma: Whether pictures have colour at half the resolution of light.
     """
 
-    def __init__(self, classes: int, planes: int, tier: Tier, style_input: int = 0, *, hints: bool = False) -> None:
+    def __init__(
+        self,
+        classes: int,
+        planes: int,
+        tier: Tier,
+        style_input: int = 0,
+        *,
+        hints: bool = False,
+        half_chroma: bool = False,
+    ) -> None:
         super().__init__()
         c2, c4, c8, c16 = tier.widths
         fine = planes + 1
@@ -147,6 +158,7 @@ class Generator(nn.Module):
         self.head = ConvReLU(c2, TAIL)
         self.enlarge = BilinearDoubling(TAIL)
         self.tail = nn.Sequential(ConvReLU(TAIL + fine, TAIL, padding=0), Conv(TAIL, 3, padding=0))
+        self.half_chroma = HalfChroma() if half_chroma else nn.Identity()
         self.style_projection = nn.Linear(style_input, tier.label_width, bias=False) if style_input else None
         if self.style_projection is not None:
             nn.init.zeros_(self.style_projection.weight)
@@ -193,4 +205,5 @@ class Generator(nn.Module):
             assert hints is not None
             x = x + F.interpolate(self.hint_up(hints.to(x.dtype)), scale_factor=HINT_STRIDE // 2, mode="nearest")
         x = self.out2(x)
-        return torch.tanh(self.tail(concatenate([self.enlarge(self.head(x), MARGIN), fine])))
+        image: Tensor = self.half_chroma(torch.tanh(self.tail(concatenate([self.enlarge(self.head(x), MARGIN), fine]))))
+        return image

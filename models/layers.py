@@ -130,6 +130,31 @@ def double(x: Tensor) -> Tensor:
     return x
 
 
+LUMA: Final = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in the luma of BT.601, which JPEG and most video have."""
+
+
+class HalfChroma(nn.Module):
+    """Colour at half the resolution of light, as JPEG and video keep it (4:2:0): no colour noise finer than that."""
+
+    luma: Tensor
+    chroma: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        luma = torch.tensor(LUMA)
+        self.register_buffer("luma", luma[None, :, None, None], persistent=False)
+        difference = torch.eye(3) - luma  # of each channel and the luma
+        self.register_buffer("chroma", difference[..., None, None].expand(3, 3, 2, 2) / 4, persistent=False)
+        self.enlarge = BilinearDoubling(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps RGB ``(N, 3, H, W)`` in -1..1, H and W even, to the same."""
+        light = F.conv2d(x, self.luma.to(x.dtype))
+        colour: Tensor = self.enlarge(F.conv2d(x, self.chroma.to(x.dtype), stride=2), 0)
+        return (light + colour).clamp(-1, 1)
+
+
 class BilinearDoubling(nn.Module):
     """Bilinear enlargement by two as a transposed convolution with fixed weights; fast for many channels."""
 

@@ -6,7 +6,6 @@ Each loss is a small callable that owns its constants.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +13,7 @@ from torch import Tensor
 
 from models.dned import SIDES, enlarge_side
 from models.features import FeatureNetwork
-
-_LUMA: Final = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in the luma of BT.601."""
+from models.layers import LUMA
 
 
 class LeastSquaresGAN:
@@ -180,9 +177,9 @@ class Chroma:
     def __call__(self, x: Tensor, fake: Tensor) -> Tensor:
         """Mean absolute difference of Cb and Cr, on the scale of the pictures, which are in -1..1."""
         difference = (x - fake).float()
-        luma = (difference * difference.new_tensor(_LUMA)[:, None, None]).sum(1)
-        blue = (difference[:, 2] - luma) / (2 * (1 - _LUMA[2]))
-        red = (difference[:, 0] - luma) / (2 * (1 - _LUMA[0]))
+        luma = (difference * difference.new_tensor(LUMA)[:, None, None]).sum(1)
+        blue = (difference[:, 2] - luma) / (2 * (1 - LUMA[2]))
+        red = (difference[:, 0] - luma) / (2 * (1 - LUMA[0]))
         return (blue.abs().mean() + red.abs().mean()) / 2
 
 

@@ -43,6 +43,7 @@ class SFlowNetwork(nn.Module):
         hint_classes: Ids of the classes that give colour hints (:mod:`models.hints`); empty, the paper's, for none.
         uses_dned: Show the generator DNED's ensemble; otherwise E(x) itself, as in phase 1 (an ablation of the paper's
             network).
+        half_chroma: Make pictures with colour at half the resolution of light (an extension).
 
     Raises:
         ValueError: Unknown tier, a reach for another number of axes, or hints of classes that there are not.
@@ -60,6 +61,7 @@ class SFlowNetwork(nn.Module):
         style_reach: Sequence[float] = (),
         hint_classes: Sequence[int] = (),
         uses_dned: bool = True,
+        half_chroma: bool = False,
     ) -> None:
         super().__init__()
         if tier not in TIERS:
@@ -77,6 +79,7 @@ class SFlowNetwork(nn.Module):
             "style_reach": list(style_reach),
             "hint_classes": list(hint_classes),
             "uses_dned": uses_dned,
+            "half_chroma": half_chroma,
         }
         self.uses_dned = uses_dned
         self.style_spread = float(style_spread)
@@ -85,7 +88,12 @@ class SFlowNetwork(nn.Module):
         self.operator = LaplacianEdges(edge)
         self.dned = DNED(edge.planes, sizes.edge_widths, sizes.edge_depth)
         self.generator = Generator(
-            classes, edge.planes, sizes, SIDES if style_input else 0, hints=len(hint_classes) > 0
+            classes,
+            edge.planes,
+            sizes,
+            SIDES if style_input else 0,
+            hints=len(hint_classes) > 0,
+            half_chroma=half_chroma,
         )
         hinted = torch.zeros(classes, dtype=torch.bool)
         hinted[list(hint_classes)] = True

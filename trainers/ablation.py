@@ -1,6 +1,7 @@
 """Ablations: what each part of a recipe is worth, by training without it from the same start.
 
-Every variant is a training of its own, with the same seed: the same first weights, crops and styles in the same order.
+Every variant is a training of its own, with the same seed: the same first weights, crops and styles in the same order
+(but where another edge operator gives the first layers another shape: these begin with other weights).
 ``other_seed`` is the whole recipe with another seed: a difference that is not larger than this one is chance.
 """
 

@@ -144,6 +144,7 @@ def build_network(recipe: ImageRecipe, classes: Sequence[str], style_reach: Sequ
         style_reach,
         hint_classes,
         recipe.uses_dned,
+        recipe.half_chroma,
     )
 
 

@@ -157,6 +157,8 @@ class ImageRecipe(_Section):
     style_relight: bool = False
     """Re-light the target by the drawn ensemble weights, so that style seeds differ in light (an extension)."""
     hints: HintsRecipe | None = None
+    half_chroma: bool = False
+    """Pictures have colour at half the resolution of light, as in JPEG and video (an extension)."""
     edge: EdgeSettings = EdgeSettings()
     edge_augmentation: EdgeAugmentation | None = None
     adversarial: Literal["lsgan", "vanilla", "hinge"] = "lsgan"

@@ -67,6 +67,7 @@ class Synthia(PairedImages):
         views: tuple[str, ...] = (FRONT_VIEW,),
         strict: bool = True,
     ) -> None:
+        root = root.resolve()  # a download's name may be asked for, and that of "." is empty
         held = {p.root.name: p for p in _packages(root, views)}
         refuse_unknown_names("exclude", exclude, held, root)
         packages = [p for name, p in held.items() if name not in exclude]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from models.dned import DNED, SIDES, enlarge_side, fuse_sides
 from models.edges import EdgeSettings
 from models.generator import TIERS
-from models.layers import BilinearDoubling, double, extend, space_to_depth_ids, unshuffle
+from models.layers import LUMA, BilinearDoubling, HalfChroma, double, extend, space_to_depth_ids, unshuffle
 from models.network import SFlowNetwork, edges_to_pixels, pad_to_stride, to_pixels
 from models.style import draw_weights, ensemble_weights, style_offsets
 
@@ -215,3 +215,27 @@ def test_unknown_tier_is_refused() -> None:
     with pytest.raises(ValueError, match="'huge', known are lite, base, full"):
         SFlowNetwork("huge", 12, EDGE)
     assert set(TIERS) == {"lite", "base", "full"}
+
+
+def test_half_chroma_keeps_light_and_even_colours_and_takes_colour_noise_away() -> None:
+    torch.manual_seed(0)
+    x = torch.rand(2, 3, 16, 24) - 0.5  # far from what would be clipped
+    light = torch.tensor(LUMA)[:, None, None]
+    out = HalfChroma()(x)
+    torch.testing.assert_close((out * light).sum(1), (x * light).sum(1), atol=1e-5, rtol=0)
+    even = torch.tensor([0.5, -0.2, 0.1])[:, None, None].expand(1, 3, 16, 24)
+    torch.testing.assert_close(HalfChroma()(even), even, atol=1e-6, rtol=0)
+    squares = (1 - 2 * (torch.arange(24) % 2)) * (1 - 2 * (torch.arange(16) % 2))[:, None]
+    noise = even / 2 + torch.tensor([0.3, 0, -0.3 * LUMA[0] / LUMA[2]])[:, None, None] * squares  # of one light
+    torch.testing.assert_close(HalfChroma()(noise), even / 2, atol=1e-5, rtol=0)
+
+
+def test_a_network_of_half_chroma_is_told_by_its_arguments_and_has_the_same_weights() -> None:
+    torch.manual_seed(0)
+    whole, half = SFlowNetwork("lite", 12, EDGE), SFlowNetwork("lite", 12, EDGE, half_chroma=True)
+    half.load_state_dict(whole.state_dict())
+    assert half.args == whole.args | {"half_chroma": True}
+    labels, edges = torch.zeros(1, 32, 64, dtype=torch.uint8), (torch.rand(1, 2, 32, 64) > 0.8).float()
+    with torch.no_grad():
+        expected = HalfChroma()(whole(labels, edges).image)
+        torch.testing.assert_close(half(labels, edges).image, expected)

@@ -1,11 +1,13 @@
 """What a user can get wrong on the command line or in a recipe is one sentence that says so."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pydantic import BaseModel
 
 from models.bundle import CARD, load_bundle, save_bundle
 from models.segmenter import UNetSegmenter
@@ -16,7 +18,7 @@ from tests.trainers.test_image import trainer
 from trainers.camvid import CamVid
 from trainers.evaluate import evaluate
 from trainers.processes import _why_lost
-from trainers.recipe import ImageRecipe, load_recipe
+from trainers.recipe import ImageRecipe, SegmenterRecipe, _keys, load_recipe
 from trainers.run_folder import RunFolder
 from trainers.segmentation import Judge
 
@@ -145,6 +147,13 @@ def test_features_that_were_not_trained_train_nothing(
     (features / CARD).write_text(json.dumps(card | {"steps": 0}))
     common = ["image", "--recipe", recipe, "--root", camvid, "--run", tmp_path / "run"]
     assert "whose card says that it was trained for 0 steps" in command_line(*common).sentence
+
+
+@pytest.mark.parametrize("kind", [ImageRecipe, SegmenterRecipe])
+def test_the_reference_of_recipes_has_every_key(kind: type[BaseModel]) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    named = {name.rpartition(".")[2] for name in re.findall(r"`([a-z0-9_.]+)`", text)}
+    assert _keys(kind) <= named
 
 
 def test_all_mistakes_of_a_recipe_are_told_unknown_keys_first(recipe: Path) -> None:
