@@ -117,10 +117,9 @@ def _listing_problems(folder: Path, frames: list[RecordedFrame], renders: bool) 
             if needed not in frame.files:
                 alone = needed is Folder.RGB and Folder.PHOTO in frame.files
                 advice = "photographs that have no renders go into rgb/" if alone else "record it"
-                sentence = (
-                    f"frame {frame.number} of camera {frame.camera!r} in {folder} has no {needed} image: {advice}"
-                )
-                problems.append(Problem(folder, MissingCounterpartError(sentence)))
+                held = next(iter(frame.files.values()), folder)
+                sentence = f"{held} of camera {frame.camera!r} has no {needed} image beside it: {advice}"
+                problems.append(Problem(held, MissingCounterpartError(sentence)))
     photos = sum(Folder.PHOTO in frame.files for frame in frames)
     if photos not in (0, len(frames)):
         sentence = f"{photos} of {len(frames)} frames in {folder} have a photo: record it for all or for none"

@@ -137,7 +137,7 @@ def test_recordings_that_do_not_say_what_their_ids_mean_are_problems_beside_the_
 def test_photographs_without_renders_belong_into_rgb(root: Path) -> None:
     (root / "val" / "rgb" / "000000.png").unlink()
     (root / "val" / "manifest.jsonl").unlink()
-    with pytest.raises(UsageError, match="has no rgb image: photographs that have no renders go into rgb/"):
+    with pytest.raises(UsageError, match="has no rgb image beside it: photographs that have no renders go into rgb"):
         Recordings(root, "val")
 
 
