@@ -31,6 +31,8 @@ from trainers.image import ImageTrainer
 from trainers.recipe import ImageRecipe, load_recipe
 from trainers.run_folder import RunFolder
 
+WAIT_SHARE = 0.05
+"""Largest share of a step that a promised case may stand waiting."""
 MARGIN = 1.25
 """Sides of a made-up photograph over those of its crops."""
 
@@ -130,8 +132,14 @@ def measure_apart(case: Case, steps: int, threads: int) -> dict[str, object]:
 
 
 def broken_limits(results: list[dict[str, object]]) -> list[str]:
-    """A sentence for every case that takes more memory than it may."""
-    return [
+    """A sentence for every case that takes more memory than it may, or waits longer for its samples."""
+    waiting = [
+        f"training {r['case']} waited {100 * float(str(r['wait_share'])):.1f} % of the time for its samples, promised"
+        f" is at most {100 * WAIT_SHARE:g} %"
+        for r in results
+        if str(r["case"]) in MEMORY_GB and float(str(r["wait_share"])) > WAIT_SHARE
+    ]
+    return waiting + [
         f"training {r['case']} took {r['memory_gb']} GB, promised is at most {MEMORY_GB[str(r['case'])]:g} GB"
         for r in results
         if float(str(r["memory_gb"])) > MEMORY_GB.get(str(r["case"]), float("inf"))

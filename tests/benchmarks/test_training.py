@@ -1,4 +1,4 @@
-"""The benchmark of training measures a real step in a process of its own, and says when memory is above its limit."""
+"""The benchmark of training measures a real step in a process of its own, and says what is above its limit."""
 
 from __future__ import annotations
 
@@ -33,11 +33,15 @@ def test_a_case_is_measured(training: ModuleType) -> None:
     assert "lite:128x64:1" in training.as_row(figures) and training.broken_limits([figures]) == []
 
 
-def test_too_much_memory_is_named(training: ModuleType) -> None:
-    assert training.broken_limits([{"case": "lite:512x256:4", "memory_gb": 8.0}]) == []
-    assert training.broken_limits(
-        [{"case": "lite:512x256:4", "memory_gb": 8.01}, {"case": "x", "memory_gb": 99.0}]
-    ) == ["training lite:512x256:4 took 8.01 GB, promised is at most 8 GB"]
+def test_too_much_memory_and_waiting_are_named(training: ModuleType) -> None:
+    fine = {"case": "lite:512x256:4", "memory_gb": 8.0, "wait_share": 0.05}
+    assert training.broken_limits([fine, {"case": "x", "memory_gb": 99.0, "wait_share": 0.9}]) == []
+    assert training.broken_limits([fine | {"memory_gb": 8.01}]) == [
+        "training lite:512x256:4 took 8.01 GB, promised is at most 8 GB"
+    ]
+    assert training.broken_limits([fine | {"wait_share": 0.061}]) == [
+        "training lite:512x256:4 waited 6.1 % of the time for its samples, promised is at most 5 %"
+    ]
 
 
 def test_the_cases_that_are_promised_are_measured(training: ModuleType) -> None:
