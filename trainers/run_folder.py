@@ -307,7 +307,9 @@ class RunFolder:
         """
         try:
             state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as e:
+        except PermissionError as e:
+            raise UsageError(f"checkpoint {self.checkpoint} cannot be read ({e.strerror}): mind its rights") from e
+        except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as e:  # OSError: of a zip's end
             raise UsageError(
                 f"checkpoint {self.checkpoint} cannot be read, it ends early or is damaged: restore it from a copy, or"
                 " train anew"
