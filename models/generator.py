@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from models.hints import CHANNELS as HINT_CHANNELS
 from models.hints import STRIDE as HINT_STRIDE
+from models.hints import add_hues
 from models.layers import (
     BilinearDoubling,
     Conv,
@@ -126,6 +127,7 @@ class Generator(nn.Module):
         style_input: Numbers of a style vector beside labels and edge map; 0, the paper's, for none.
         hints: Whether colour hints come beside them, see :mod:`models.hints`.
         half_chroma: Whether pictures have colour at half the resolution of light.
+        keep_hues: Whether the hints' chroma is added to the picture.
     """
 
     def __init__(
@@ -137,8 +139,10 @@ class Generator(nn.Module):
         *,
         hints: bool = False,
         half_chroma: bool = False,
+        keep_hues: bool = False,
     ) -> None:
         super().__init__()
+        self.keep_hues = keep_hues
         c2, c4, c8, c16 = tier.widths
         fine = planes + 1
         self.embed = LabelEmbedding(classes, LABEL_DIM)
@@ -206,4 +210,4 @@ class Generator(nn.Module):
             x = x + F.interpolate(self.hint_up(hints.to(x.dtype)), scale_factor=HINT_STRIDE // 2, mode="nearest")
         x = self.out2(x)
         image: Tensor = self.half_chroma(torch.tanh(self.tail(concatenate([self.enlarge(self.head(x), MARGIN), fine]))))
-        return image
+        return add_hues(image, hints) if self.keep_hues and hints is not None else image

@@ -3,15 +3,22 @@
 Labels and edges say that there is a car, not that it is red: the paper's generator paints every car as cars mostly are.
 A hint is the mean colour of blocks of the picture, only of classes for which it is wanted. So vehicles keep their
 paint, and what shall look as photographs do (roads, sky) is left to the generator.
+
+A generator that learns colours from photographs of a few streets knows no others: what is green on the screen and
+brown in all photographs turns brown. It can be spared learning them: the hints' chroma is added to its picture, so that
+it learns the difference alone. Then hues are the simulator's, and their saturation is limited to the photographs'.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from models.layers import LUMA, RGB_TO_CHROMA
 
 STRIDE: Final = 8
 """Side of a block, pixels."""
@@ -19,22 +26,89 @@ CHANNELS: Final = 4
 """Red, green, blue, and the share of the block that they are the mean of."""
 
 
-def colour_hints(rgb: Tensor, labels: Tensor, hinted: Tensor) -> Tensor:
+LIMIT_SHARE: Final = 0.995
+"""Share of the photographs' blocks whose chroma is no larger than a class's limit: cars of any paint, and no lamp."""
+FEWEST: Final = 50
+"""A class of fewer blocks has the limit of all classes together."""
+
+
+def colour_hints(rgb: Tensor, labels: Tensor, hinted: Tensor, limits: Tensor | None = None) -> Tensor:
     """Block means of a picture over the pixels of hinted classes.
 
     Args:
         rgb: ``(N, 3, H, W)`` in -1..1; H and W multiples of :data:`STRIDE`.
         labels: uint8 ``(N, H, W)`` class ids.
         hinted: bool ``(classes,)``, the classes that give hints.
+        limits: Largest chroma of each class ``(classes,)``, see :func:`chroma_limits`, which hints come near and never
+            reach; None for none.
 
     Returns:
         ``(N, 4, H / 8, W / 8)``: mean red, green, blue in -1..1 (0 where no pixel gives a hint), and the share of
         pixels that do, 0..1.
     """
     mask = hinted.to(rgb.dtype)[labels.int()][:, None]
-    pooled = F.avg_pool2d(torch.cat([rgb * mask, mask], 1), STRIDE)
-    share = pooled[:, 3:]
-    return torch.cat([pooled[:, :3] / share.clamp_min(1 / STRIDE**2), share], 1)
+    planes = [rgb * mask, mask]
+    if limits is not None:
+        planes.append(mask * limits.to(rgb.dtype)[labels.int()][:, None])
+    pooled = F.avg_pool2d(torch.cat(planes, 1), STRIDE)
+    share = pooled[:, 3:4]
+    means = pooled / share.clamp_min(1 / STRIDE**2)
+    colour = means[:, :3] if limits is None else _limit_chroma(means[:, :3], means[:, 4:])
+    return torch.cat([colour, share], 1)
+
+
+def _limit_chroma(rgb: Tensor, limits: Tensor) -> Tensor:
+    """Colours ``(N, 3, h, w)`` of the same luma and hue, their chroma bent below ``(N, 1, h, w)``."""
+    luma = _luma(rgb)
+    excess = _chroma(rgb) / limits.clamp_min(1e-3)
+    # tanh(r) / r: 1 for what is far below the limit.
+    return luma + (rgb - luma) * torch.tanh(excess) / excess.clamp_min(1e-3)
+
+
+def _luma(rgb: Tensor) -> Tensor:
+    luma: Tensor = (rgb * rgb.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
+    return luma
+
+
+def _chroma(rgb: Tensor) -> Tensor:
+    """Length of (Cb, Cr), ``(N, 1, h, w)``."""
+    length: Tensor = torch.einsum("kc,nchw->nkhw", rgb.new_tensor(RGB_TO_CHROMA), rgb).norm(dim=1, keepdim=True)
+    return length
+
+
+def chroma_limits(pictures: Iterable[tuple[Tensor, Tensor]], classes: int) -> Tensor:
+    """How colourful photographs are, class by class: what all blocks but the most colourful 0.5 % stay below.
+
+    Args:
+        pictures: uint8 ``(H, W, 3)`` and the labels uint8 ``(H, W)``, each.
+        classes: How many classes there are.
+
+    Returns:
+        float32 ``(classes,)``, the length of (Cb, Cr) where red, green and blue are in -1..1.
+    """
+    found: list[list[Tensor]] = [[] for _ in range(classes)]
+    for rgb, labels in pictures:
+        chroma = _chroma(F.avg_pool2d(rgb.permute(2, 0, 1)[None].float() / 127.5 - 1, STRIDE)).flatten()
+        blocks = labels[None, None].float()
+        highest, lowest = F.max_pool2d(blocks, STRIDE), -F.max_pool2d(-blocks, STRIDE)
+        of_one_class = torch.where(highest == lowest, highest, -1.0).flatten()
+        for i in range(classes):
+            found[i].append(chroma[of_one_class == i])
+    by_class = [torch.cat(blocks) if blocks else torch.zeros(0) for blocks in found]
+    whole = torch.cat(by_class)
+    rare = _limit(whole) if len(whole) else 0.0
+    return torch.tensor([_limit(chroma) if len(chroma) >= FEWEST else rare for chroma in by_class])
+
+
+def _limit(chroma: Tensor) -> float:
+    return float(chroma.sort().values[int(LIMIT_SHARE * (len(chroma) - 1))])
+
+
+def add_hues(image: Tensor, hints: Tensor) -> Tensor:
+    """A picture ``(N, 3, H, W)`` in -1..1 and the chroma of its hints ``(N, 4, H / 8, W / 8)``, the same shape."""
+    rgb, share = hints[:, :3], hints[:, 3:]
+    chroma = ((rgb - _luma(rgb)) * share).to(image.dtype)
+    return (image + F.interpolate(chroma, scale_factor=STRIDE, mode="bilinear", align_corners=False)).clamp(-1, 1)
 
 
 def draw_variations(count: int, jitter: float, dropout: float, generator: torch.Generator) -> Tensor:

@@ -132,6 +132,11 @@ def double(x: Tensor) -> Tensor:
 
 LUMA: Final = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in the luma of BT.601, which JPEG and most video have."""
+RGB_TO_CHROMA: Final = (
+    (-LUMA[0] / (2 - 2 * LUMA[2]), -LUMA[1] / (2 - 2 * LUMA[2]), 0.5),
+    (0.5, -LUMA[1] / (2 - 2 * LUMA[0]), -LUMA[2] / (2 - 2 * LUMA[0])),
+)
+"""Red, green and blue to Cb and Cr of BT.601."""
 
 
 class HalfChroma(nn.Module):

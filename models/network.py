@@ -44,12 +44,15 @@ class SFlowNetwork(nn.Module):
         uses_dned: Show the generator DNED's ensemble; otherwise E(x) itself, as in phase 1 (an ablation of the paper's
             network).
         half_chroma: Make pictures with colour at half the resolution of light (an extension).
+        keep_hues: Add the hints' chroma, limited to the photographs', to the picture (an extension).
 
     Raises:
         ValueError: Unknown tier, a reach for another number of axes, or hints of classes that there are not.
     """
 
     hinted: Tensor
+    chroma_limits: Tensor | None
+    """Largest chroma of each class in the photographs ``(classes,)``; 0 until training measured it."""
 
     def __init__(
         self,
@@ -62,6 +65,7 @@ class SFlowNetwork(nn.Module):
         hint_classes: Sequence[int] = (),
         uses_dned: bool = True,
         half_chroma: bool = False,
+        keep_hues: bool = False,
     ) -> None:
         super().__init__()
         if tier not in TIERS:
@@ -80,6 +84,7 @@ class SFlowNetwork(nn.Module):
             "hint_classes": list(hint_classes),
             "uses_dned": uses_dned,
             "half_chroma": half_chroma,
+            "keep_hues": keep_hues,
         }
         self.uses_dned = uses_dned
         self.style_spread = float(style_spread)
@@ -94,10 +99,12 @@ class SFlowNetwork(nn.Module):
             SIDES if style_input else 0,
             hints=len(hint_classes) > 0,
             half_chroma=half_chroma,
+            keep_hues=keep_hues,
         )
         hinted = torch.zeros(classes, dtype=torch.bool)
         hinted[list(hint_classes)] = True
         self.register_buffer("hinted", hinted, persistent=False)
+        self.register_buffer("chroma_limits", torch.zeros(classes) if keep_hues else None)
 
     @property
     def takes_hints(self) -> bool:
@@ -145,7 +152,7 @@ class SFlowNetwork(nn.Module):
         """
         if not self.takes_hints:
             return None
-        return colour_hints(rgb, labels, self.hinted)
+        return colour_hints(rgb, labels, self.hinted, self.chroma_limits)
 
     def style_vector(self, weights: Tensor | None) -> Tensor | None:
         """What the generator is told of ensemble weights ``(N, 6)``, in units of the spread; None for the learned."""

@@ -27,7 +27,7 @@ from models.bundle import TRAINING, BundleNotFoundError, find_bundle, load_bundl
 from models.discriminator import build_discriminator
 from models.dned import fuse_sides
 from models.features import PIX2PIXHD_WEIGHTS, FeatureNetwork, VGG19Features
-from models.hints import draw_variations, vary_hints
+from models.hints import chroma_limits, draw_variations, vary_hints
 from models.losses import ADVERSARIAL, Chroma, EdgeLoss, FeatureMatching, FusedEdgeLoss, Perceptual, Pixel, Tone
 from models.network import SFlowNetwork
 from models.published import WeightsError
@@ -51,6 +51,8 @@ from trainers.streaming import make_sampler
 
 _log = logging.getLogger(__name__)
 
+MEASURED: Final = 200
+"""Of about how many photographs the chroma is measured."""
 SAME: Final = 1e-6
 """Processes have the same weights when their norms differ by no larger share."""
 
@@ -145,6 +147,7 @@ def build_network(recipe: ImageRecipe, classes: Sequence[str], style_reach: Sequ
         hint_classes,
         recipe.uses_dned,
         recipe.half_chroma,
+        recipe.hints is not None and recipe.hints.keep_hues,
     )
 
 
@@ -205,7 +208,7 @@ class ImageTrainer:
         group: Group | None = None,
     ) -> None:
         torch.manual_seed(recipe.seed)
-        self.recipe, self.classes, self.folder = recipe, tuple(classes), folder
+        self.recipe, self.samples, self.classes, self.folder = recipe, samples, tuple(classes), folder
         self.group = Group() if group is None else group
         if recipe.batch % self.group.size:
             raise UsageError(
@@ -309,6 +312,7 @@ class ImageTrainer:
             LostProcessError: Another process failed.
         """
         recipe, stopping, progress = self.recipe, self.group.any(self._stopping), self._progress(board)
+        self._measure_chroma()
         with on_signals(self.stop), closing(self.sampler):
             while self.step < recipe.steps and not stopping:
                 stage = recipe.stage_at(self.step)
@@ -326,6 +330,18 @@ class ImageTrainer:
                 if save or self.step % recipe.report_every == 0:
                     self._report(stage, progress)
         return self.step >= recipe.steps
+
+    def _measure_chroma(self) -> None:
+        """Lets hints be no more colourful than the photographs; once, the checkpoint keeps it."""
+        limits = self.network.chroma_limits
+        if limits is None or limits.any():
+            return
+        chosen = (self.samples[i] for i in range(0, len(self.samples), max(1, len(self.samples) // MEASURED)))
+        whole = (sample.crop(0, 0, *sample.labels.shape, flip=False) for sample in chosen)
+        pictures = ((torch.from_numpy(s.rgb), torch.from_numpy(s.labels)) for s in whole)
+        limits.copy_(chroma_limits(pictures, len(self.classes)))
+        assert self.average.chroma_limits is not None
+        self.average.chroma_limits.copy_(limits)
 
     def train_step(self, stage: Stage) -> None:
         """One step of G, DNED and D.

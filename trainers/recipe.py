@@ -133,6 +133,9 @@ class HintsRecipe(_Section):
     """Spread of brightness and saturation of the hints: renders have other colours than the photographs trained on."""
     dropout: Share = 0.1
     """Share of the samples without hints."""
+    keep_hues: bool = False
+    """Add the hints' chroma, limited to what photographs have of each class, to the picture: the generator learns the
+    rest, and need not have seen a hue to keep it."""
 
     @field_validator("classes")
     @classmethod

@@ -16,6 +16,7 @@ import yaml
 
 from models.bundle import load_bundle
 from models.edges import LaplacianEdges
+from models.hints import chroma_limits
 from models.network import SFlowNetwork
 from sim_bridge.errors import UsageError
 from tests.trainers.command_line import CommandLine
@@ -94,7 +95,9 @@ def test_the_generator_and_d_see_the_laplacians_edges_in_phase_1_and_dneds_after
         assert bool((drawn.e > 0).all()) and bool((drawn.e < 1).all())
 
 
-@pytest.mark.parametrize("hints", [None, {"classes": ["car", "road"], "jitter": 0.2, "dropout": 0.3}])
+@pytest.mark.parametrize(
+    "hints", [None, {"classes": ["car", "road"], "jitter": 0.2, "dropout": 0.3, "keep_hues": True}]
+)
 def test_interrupted_and_uninterrupted_runs_give_the_same_weights(
     recipe: Path, camvid: Path, tmp_path: Path, hints: dict[str, Any] | None
 ) -> None:
@@ -112,6 +115,21 @@ def test_interrupted_and_uninterrupted_runs_give_the_same_weights(
         assert all(torch.equal(expected[k], found[k]) for k in expected), name
     rows = [json.loads(line) for line in (tmp_path / "parts" / "stats.jsonl").read_text().splitlines()]
     assert [r["step"] for r in rows] == [1, 2, 3, 4, 5, 6]
+
+
+def test_the_photographs_chroma_is_measured_once_and_kept(recipe: Path, camvid: Path, tmp_path: Path) -> None:
+    hints = {"classes": "all", "keep_hues": True}
+    run = trainer(recipe, camvid, tmp_path / "run", hints=hints)
+    photographs = CamVid(camvid, "train")
+    pictures = ((torch.from_numpy(p.rgb), torch.from_numpy(p.labels)) for p in photographs[:])
+    expected = chroma_limits(pictures, len(photographs.classes))
+    assert expected.all()
+    run.train()
+    for network in (run.network, run.average):
+        assert network.chroma_limits is not None and torch.equal(network.chroma_limits, expected)
+    run.network.chroma_limits.mul_(2)
+    run._measure_chroma()
+    assert torch.equal(run.network.chroma_limits, expected * 2)
 
 
 def stop_at_step(run: ImageTrainer, step: int) -> None:

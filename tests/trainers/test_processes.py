@@ -17,7 +17,7 @@ from trainers.processes import Group
 ROOT = Path(__file__).parents[2]
 MEANS: dict[str, Any] = {
     "perceptual_normalise": False,
-    "hints": {"classes": "all", "jitter": 0.2, "dropout": 0.3},
+    "hints": {"classes": "all", "jitter": 0.2, "dropout": 0.3, "keep_hues": True},
 }
 """Leaves only losses that are means over samples; the division by a batch's own feature size is not. With hints, whose
 variations are drawn, too."""
