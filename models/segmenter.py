@@ -42,8 +42,9 @@ class Segmenter(FeatureNetwork):
         self.args: dict[str, Any] = {"classes": classes, "width": width}
 
     def as_input(self, rgb: Tensor) -> Tensor:
-        """RGB uint8 ``(N, H, W, 3)`` as the network takes it: ``(N, 3, H, W)`` in -1..1, of its type."""
-        x = rgb.permute(0, 3, 1, 2).to(next(self.parameters()).dtype).div(127.5).sub(1)
+        """RGB uint8 ``(N, H, W, 3)`` as the network takes it: ``(N, 3, H, W)`` in -1..1, of its type, where it is."""
+        first = next(self.parameters())
+        x = rgb.to(first.device).permute(0, 3, 1, 2).to(first.dtype).div(127.5).sub(1)
         return x.contiguous(memory_format=torch.channels_last)
 
     @torch.inference_mode()

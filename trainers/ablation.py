@@ -23,6 +23,7 @@ from sim_bridge.sheet import SheetRow, contact_sheet, write_sheet
 from sim_bridge.sheet_rows import spread_evenly
 from sim_bridge.signals import on_signals
 from trainers.data_sets import open_data
+from trainers.device import pick_device
 from trainers.edge_augmentation import EdgeAugmentation
 from trainers.evaluate import evaluate, generate, validation_photographs
 from trainers.export import TrainedRun
@@ -47,7 +48,7 @@ _SHEET_ROWS: Final = 4
 def variants(recipe: ImageRecipe, steps: int) -> dict[str, ImageRecipe]:
     """The recipe, shortened, and what it becomes without each of its parts; parts that it has not are left out.
 
-    Beside these: edges of one sign instead of two, edges of a second, coarser scale, and another seed.
+    First the paper's parts, then what goes beyond it; and edges of a second, coarser scale, and another seed.
 
     Args:
         recipe: The whole.
@@ -64,6 +65,7 @@ def variants(recipe: ImageRecipe, steps: int) -> dict[str, ImageRecipe]:
         "no_feature_matching": _with_stages(full, [_without(s, "feature_matching") for s in full.stages]),
         "no_perceptual": _with_stages(full, [_without(s, "perceptual") for s in full.stages]),
         "no_phase_2": _with_stages(full, _without_phase_2(full.stages)),
+        **_without_extensions(full),
         "one_edge_sign": full.model_copy(update={"edge": replace(full.edge, signed=False)}),
         "two_edge_scales": full.model_copy(update={"edge": _with_coarse_edges(full.edge)}),
         "other_seed": full.model_copy(update={"seed": full.seed + 1}),
@@ -167,6 +169,20 @@ def _shortened(stages: Sequence[Stage], steps: int) -> list[Stage]:
     return out
 
 
+def _without_extensions(full: ImageRecipe) -> dict[str, ImageRecipe]:
+    """What goes beyond the paper, each left out alone."""
+    without: dict[str, dict[str, Any]] = {
+        "no_edge_augmentation": {"edge_augmentation": None},
+        "no_road_lines": {"data": full.data.model_copy(update={"road_lines": False})},
+        "no_hints": {"hints": None},
+        "d_sees_no_edges": {"discriminator": replace(full.discriminator, sees_edges=False)},
+        "whole_chroma": {"half_chroma": False},
+    }
+    if full.hints is not None:
+        without["no_kept_hues"] = {"hints": full.hints.model_copy(update={"keep_hues": False})}
+    return {name: full.model_copy(update=changes) for name, changes in without.items()}
+
+
 def _with_coarse_edges(edge: EdgeSettings) -> EdgeSettings:
     return replace(edge, coarse_blur=edge.coarse_blur or 2.5 * edge.blur)
 
@@ -263,12 +279,13 @@ def _score_all(
     chosen: Mapping[str, ImageRecipe], root: Path, folder: Path, judge: Judge | None, every: int
 ) -> dict[str, dict[str, Any]]:
     first = next(iter(chosen.values()))
-    data = open_data(first.data, root, "val")  # a variant's recipe is of the same data
-    photographs = validation_photographs(data, every)
-    rows = [SheetRow(p.name, {PHOTOGRAPHS: p.rgb}) for p in photographs]
+    rows: list[SheetRow] = []
     scores: dict[str, dict[str, Any]] = {}
-    for name in chosen:
-        network = TrainedRun.load(folder / name).network(data.classes)
+    for name, recipe in chosen.items():
+        data = open_data(recipe.data, root, "val")  # the same pictures for all, but perhaps without a class
+        photographs = validation_photographs(data, every)
+        rows = rows or [SheetRow(p.name, {PHOTOGRAPHS: p.rgb}) for p in photographs]
+        network = TrainedRun.load(folder / name).network(data.classes).to(pick_device())
         pictures = generate(network, photographs)
         scores[name] = evaluate(photographs, pictures, 0, judge, data.classes).rounded()
         harder = generate(network, photographs, degradation=first.edge_augmentation or EdgeAugmentation())

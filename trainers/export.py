@@ -15,6 +15,7 @@ from models.network import SFlowNetwork
 from sim_bridge.errors import UsageError
 from trainers.data import DataSet
 from trainers.data_sets import open_data
+from trainers.device import pick_device
 from trainers.evaluate import evaluate, generate, style_differences, validation_photographs
 from trainers.image import build_network
 from trainers.recipe import ImageRecipe, data_of_card, load_recipe
@@ -66,7 +67,8 @@ def score_bundle(
     if edges == "render" and trained.get("kind") != "recordings":
         raise UsageError(f"--edges render needs recordings, and {name} was trained on photographs alone: leave it out")
     data = open_data(data_of_card(trained if edges is None else trained | {"edges": edges}, name), root, "val")
-    return score_network(bundle.sflow, data, _judge(judge, bundle.card.recipe.get("perceptual_bundle")), seeds, every)
+    network = bundle.sflow.to(pick_device())
+    return score_network(network, data, _judge(judge, bundle.card.recipe.get("perceptual_bundle")), seeds, every)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,8 @@ def export_run(
     judging = _judge(judge, recipe.perceptual_bundle)
     network = trained.network(data.classes)
     _make_target(target, replace)
-    metrics = score_network(network, val, judging, [0, 1, 2, 3, 4, 5], every)
+    metrics = score_network(network.to(pick_device()), val, judging, [0, 1, 2, 3, 4, 5], every)
+    network.cpu()
     card = Card(
         arch="sflow",
         args=network.args,

@@ -261,6 +261,22 @@ def check(recipe: Recipe, root: DataRoot, threads: Readers = 0, as_json: AsJson 
         raise typer.Exit(1)
 
 
+@data_app.command("edges")
+def data_edges(
+    recipe: Recipe,
+    root: DataRoot,
+    density: Annotated[float, typer.Option(min=0.001, max=0.9, help="Share of the pixels that shall be edges.")] = 0.2,
+    photographs: Annotated[int, typer.Option(min=1, help="How many training photographs are measured.")] = 50,
+) -> None:
+    """Find the edge threshold that makes a share of a data set's pixels edges; prints JSON."""
+    from trainers.data_sets import open_data
+    from trainers.edge_threshold import calibrate
+
+    resolved = load_recipe(ImageRecipe, recipe)
+    data = open_data(resolved.data, root, "train")
+    print(json.dumps(calibrate(data, resolved.edge, density, photographs).rounded(), indent=2))
+
+
 def main() -> None:
     """Entry point: one sentence for a user's mistake, exit code 2."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")

@@ -17,6 +17,7 @@ from sim_bridge.errors import UsageError
 from sim_bridge.frames import ByteArray
 from sim_bridge.labels import LabelMap, Taxonomy
 from trainers.data import VOID
+from trainers.device import pick_device
 
 IGNORE_RULE: Final = (
     "pixels labelled {void!r} count nowhere; {void!r} predicted elsewhere is wrong; one confusion matrix for all"
@@ -79,7 +80,7 @@ def predict(network: Segmenter, pictures: Sequence[ByteArray]) -> list[ByteArray
     out = []
     for rgb in pictures:
         h, w = (side // 16 * 16 for side in rgb.shape[:2])
-        out.append(network.predict(torch.from_numpy(np.ascontiguousarray(rgb[:h, :w]))[None])[0].numpy())
+        out.append(network.predict(torch.from_numpy(np.ascontiguousarray(rgb[:h, :w]))[None])[0].cpu().numpy())
     return out
 
 
@@ -99,7 +100,7 @@ def deep_features(network: Segmenter, pictures: Sequence[ByteArray]) -> npt.NDAr
         h, w = (side // CELL * CELL for side in rgb.shape[:2])
         deepest = network.features(network.as_input(torch.from_numpy(np.ascontiguousarray(rgb[:h, :w]))[None]))[-1]
         cells = F.adaptive_avg_pool2d(deepest, (h // CELL, w // CELL))[0]
-        out.append(cells.flatten(1).T.numpy())
+        out.append(cells.flatten(1).T.cpu().numpy())
     return np.concatenate(out)
 
 
@@ -133,7 +134,7 @@ class Judge(NamedTuple):
                 f"--judge {name} is the network whose features trained what it is to judge, and so would flatter it:"
                 " give another"
             )
-        return cls(load_segmenter(name), tuple(load_bundle(name).card.classes))
+        return cls(load_segmenter(name).to(pick_device()), tuple(load_bundle(name).card.classes))
 
     @property
     def void(self) -> int:

@@ -83,8 +83,11 @@ def training_input(root: Path, edge: EdgeSettings) -> tuple[Any, Any, Any]:
 
 
 def hinting(edge: EdgeSettings) -> SFlowNetwork:
-    """A network that takes colour hints of two of the classes."""
-    return SFlowNetwork("lite", len(CAMVID_CLASSES), edge, hint_classes=(1, 8)).eval()
+    """A network that takes colour hints of two of the classes, no more colourful than photographs are."""
+    network = SFlowNetwork("lite", len(CAMVID_CLASSES), edge, hint_classes=(1, 8), keep_hues=True).eval()
+    assert network.chroma_limits is not None
+    network.chroma_limits.fill_(0.25)  # a number that every type has
+    return network
 
 
 def bridge_input(

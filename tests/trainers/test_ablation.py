@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sim_bridge.errors import UsageError
+from tests.trainers.recipes import changed_recipe
 from tests.trainers.test_image import ROOT, run_cli
 from trainers.ablation import FULL, PHOTOGRAPHS, choose, table, variants
 from trainers.export import TrainedRun
@@ -18,7 +19,8 @@ from trainers.recipe import ImageRecipe, load_recipe
 def test_each_variant_lacks_its_part_and_nothing_else(recipe: Path) -> None:
     known = variants(load_recipe(ImageRecipe, str(recipe)), 6)
     assert list(known) == [
-        *(FULL, "no_dned", "no_feature_matching", "no_perceptual", "no_phase_2", "one_edge_sign", "other_seed"),
+        *(FULL, "no_dned", "no_feature_matching", "no_perceptual", "no_phase_2"),
+        *("no_edge_augmentation", "d_sees_no_edges", "one_edge_sign", "other_seed"),
     ]
     full = known[FULL]
     assert all(v.steps == full.steps == 6 for v in known.values())
@@ -47,6 +49,25 @@ def test_edges_of_one_sign_and_of_two_scales_are_variants_of_the_shipped_recipe(
         assert other.model_copy(update={"edge": full.edge}) == full
 
 
+def test_what_goes_beyond_the_paper_is_left_out_one_by_one() -> None:
+    whole = load_recipe(ImageRecipe, "camvid_lite", {"half_chroma": True})
+    assert whole.hints is not None
+    whole = whole.model_copy(update={"hints": whole.hints.model_copy(update={"keep_hues": True})})
+    known = variants(whole, 3000)
+    full = known[FULL]
+    assert known["no_edge_augmentation"].edge_augmentation is None and known["no_hints"].hints is None
+    assert not known["no_road_lines"].data.road_lines and not known["whole_chroma"].half_chroma
+    assert not known["d_sees_no_edges"].discriminator.sees_edges
+    kept = known["no_kept_hues"].hints
+    assert kept is not None and kept.model_copy(update={"keep_hues": True}) == full.hints
+    for name, part in (
+        *(("no_edge_augmentation", "edge_augmentation"), ("no_road_lines", "data"), ("no_hints", "hints")),
+        *(("no_kept_hues", "hints"), ("d_sees_no_edges", "discriminator"), ("whole_chroma", "half_chroma")),
+    ):
+        assert known[name].model_copy(update={part: getattr(full, part)}) == full, name
+        assert ImageRecipe.model_validate(known[name].model_dump(mode="json")) == known[name], name
+
+
 @pytest.mark.parametrize("steps", [3, 4, 5, 7, 1000])
 def test_shortened_stages_have_a_step_each_and_the_steps_asked_for(recipe: Path, steps: int) -> None:
     full = variants(load_recipe(ImageRecipe, str(recipe)), steps)[FULL]
@@ -57,7 +78,9 @@ def test_shortened_stages_have_a_step_each_and_the_steps_asked_for(recipe: Path,
 def test_parts_that_a_recipe_has_not_are_left_out(recipe: Path) -> None:
     whole = load_recipe(ImageRecipe, str(recipe))
     plain = whole.model_copy(update={"stages": whole.stages[:1]})
-    assert list(variants(plain, 2)) == [FULL, "no_dned", "one_edge_sign", "other_seed"]
+    assert list(variants(plain, 2)) == [
+        *(FULL, "no_dned", "no_edge_augmentation", "d_sees_no_edges", "one_edge_sign", "other_seed"),
+    ]
 
 
 def test_wrong_wishes_are_named(recipe: Path) -> None:
@@ -69,12 +92,13 @@ def test_wrong_wishes_are_named(recipe: Path) -> None:
 
 
 def test_variants_are_trained_scored_and_tabled(recipe: Path, camvid: Path, tmp_path: Path) -> None:
+    recipe = changed_recipe(recipe, {"data": {"crop": [64, 32], "road_lines": True}})
     options = ["--recipe", str(recipe), "--root", str(camvid), "--run", str(tmp_path / "runs"), "--steps", "3"]
-    options += ["--only", "full,no_dned", "--together", "2", "--threads", "1"]
+    options += ["--only", "full,no_dned,no_road_lines", "--together", "2", "--threads", "1"]
     done = run_cli("ablation", *options)
     assert done.returncode == 0, done.stderr
     scores = json.loads((tmp_path / "runs" / "ablation.json").read_text())
-    assert list(scores) == [FULL, "no_dned", PHOTOGRAPHS]
+    assert list(scores) == [FULL, "no_dned", "no_road_lines", PHOTOGRAPHS]  # the last knows a class less
     assert done.stdout.strip() == table(scores)
     assert "judge" not in table(scores)  # there was none
     assert scores[FULL]["degraded"]["psnr"] != scores[FULL]["psnr"]
