@@ -73,10 +73,10 @@ class LabelEmbedding(nn.Module):
 
 
 def label_boundary(ids: Tensor) -> Tensor:
-    """Where a class ends.
+    """Where a class ends, or a thing.
 
     Args:
-        ids: uint8 ``(N, H, W)``.
+        ids: Whole numbers ``(N, H, W)``: of classes, or of instances.
 
     Returns:
         bool ``(N, H, W)``: the pixel differs from its left or upper neighbour.

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from sim_bridge.errors import ImageError, LabelError, MissingExtraError, SizeMismatchError
 from sim_bridge.frames import Encoding, Frame, PixelArray
@@ -22,6 +24,8 @@ try:
     import cv2
 except ImportError as error:
     raise MissingExtraError("opencv-python-headless", "engine", "preparing frames for a network") from error
+
+Integer = TypeVar("Integer", np.uint8, np.uint16)
 
 JPEG_QUALITY = 95
 """Quality of photoreal frames that leave as JPEG; at 95 the coding error stays below what the eye sees at 1:1."""
@@ -78,10 +82,15 @@ def fit_labels(ids: ByteArray, size: tuple[int, int] | None) -> ByteArray:
     Returns:
         uint8 ``(height, width)``; ``ids`` itself when it already has that size.
     """
+    return fit_ids(ids, size)
+
+
+def fit_ids(ids: npt.NDArray[Integer], size: tuple[int, int] | None) -> npt.NDArray[Integer]:
+    """As :func:`fit_labels`, of 8 or 16 bits."""
     height, width = ids.shape
     if size is None or size == (width, height):
         return ids
-    return _bytes(cv2.resize(ids, size, interpolation=cv2.INTER_NEAREST_EXACT))
+    return np.asarray(cv2.resize(ids, size, interpolation=cv2.INTER_NEAREST_EXACT), ids.dtype)
 
 
 def fit_pair(rgb: ByteArray, ids: ByteArray, size: tuple[int, int] | None) -> tuple[ByteArray, ByteArray]:

@@ -10,11 +10,12 @@ from sim_bridge.errors import UsageError
 from sim_bridge.frames import ByteArray
 from sim_bridge.labels import LabelMap, taxonomy
 from trainers.pairs import PairedImages, list_images, pair_up, refuse_unknown_names
+from trainers.problems import MissingCounterpartError, Problem
 
 CITYSCAPES_CLASSES: Final = tuple(name for _, name in sorted(taxonomy("cityscapes-train").ids.items()))
 """The 19 train classes, in the order of their train ids, and ``unlabeled``."""
 
-PICTURE, LABELS = "_leftImg8bit", "_gtFine_labelIds"
+PICTURE, LABELS, INSTANCES = "_leftImg8bit", "_gtFine_labelIds", "_gtFine_instanceIds"
 
 
 class Cityscapes(PairedImages):
@@ -32,11 +33,12 @@ class Cityscapes(PairedImages):
         split: ``train`` or ``val``.
         exclude: Cities left out.
         share: Every sample, or only the ``odd`` or ``even`` ones.
+        instances: Read ``..._gtFine_instanceIds.png``, too (16 bits; what is no thing has its class' id).
         strict: Raise problems of the listing.
 
     Raises:
-        UsageError: The folder is missing or empty, a photograph or its labels are missing, or there is no city to
-            exclude.
+        UsageError: The folder is missing or empty, a photograph, its labels or instances are missing, or there is no
+            city to exclude.
     """
 
     classes = CITYSCAPES_CLASSES
@@ -44,8 +46,16 @@ class Cityscapes(PairedImages):
     credit = "Cityscapes, Cordts et al., non-commercial"
 
     def __init__(
-        self, root: Path, split: str, exclude: tuple[str, ...] = (), share: str = "all", *, strict: bool = True
+        self,
+        root: Path,
+        split: str,
+        exclude: tuple[str, ...] = (),
+        share: str = "all",
+        *,
+        instances: bool = False,
+        strict: bool = True,
     ) -> None:
+        self._instances = instances
         self._frames = root / "leftImg8bit_sequence" / split
         photographs, annotations = root / "leftImg8bit" / split, root / "gtFine" / split
 
@@ -59,6 +69,10 @@ class Cityscapes(PairedImages):
         held = {city.name for city in (root / "leftImg8bit").glob("*/*") if city.is_dir()}
         refuse_unknown_names("exclude", exclude, held, root)
         listing = pair_up(files(photographs, PICTURE), files(annotations, LABELS), label_of)
+        missing = [file for _, labels in listing.pairs if (file := self.instances_of(labels)) and not file.is_file()]
+        for file in missing:
+            sentence = f"instance ids {file} are missing: unpack gtFine whole, or set discriminator.sees_instance_edges"
+            listing.problems.append(Problem(file, MissingCounterpartError(f"{sentence} to false")))
         self._map = LabelMap.build(taxonomy("cityscapes"), self.classes)
         self.description = f"Cityscapes {split}, {share} frames, without {', '.join(exclude) or 'none'}"
         hint = "give --root the folder that holds leftImg8bit/ and gtFine/"
@@ -67,6 +81,10 @@ class Cityscapes(PairedImages):
     def name_of(self, image: Path) -> str:
         """``CITY_SEQ_FRAME``."""
         return image.stem.removesuffix(PICTURE)
+
+    def instances_of(self, labels: Path) -> Path | None:
+        """Beside the labels."""
+        return labels.with_name(labels.name.replace(LABELS, INSTANCES)) if self._instances else None
 
     def label_map(self, labels: Path) -> LabelMap:
         """Cityscapes' labelIds."""

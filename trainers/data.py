@@ -22,13 +22,16 @@ from models.dned import STRIDE
 from models.edges import LaplacianEdges
 from sim_bridge.errors import SizeMismatchError
 from sim_bridge.frames import ByteArray
-from sim_bridge.preprocess import fit_labels, fit_rgb
+from sim_bridge.preprocess import Integer, fit_ids, fit_labels, fit_rgb
 from trainers.problems import Problem
 
 T = TypeVar("T")
 
 VOID = "unlabeled"
 """The class that counts in no score, and in no segmenter's loss; a generator learns to paint it like any other."""
+
+
+InstanceIds = npt.NDArray[np.uint16]
 
 
 class Photograph(NamedTuple):
@@ -40,6 +43,8 @@ class Photograph(NamedTuple):
         labels: uint8 ``(H, W)``, ids into the data set's classes.
         render: uint8 ``(H, W, 3)``, a simulator's picture of the same scene; None where there is none.
         stray: Pixels (at most 0.1 %) whose id is outside the taxonomy; they are void.
+        instances: uint16 ``(H, W)``: pixels of one thing have one number, and its neighbours another; None where nobody
+            asked for them.
     """
 
     name: str
@@ -47,6 +52,7 @@ class Photograph(NamedTuple):
     labels: ByteArray
     render: ByteArray | None = None
     stray: int = 0
+    instances: InstanceIds | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -75,23 +81,31 @@ class Photograph(NamedTuple):
     def cut(self, top: int, left: int, height: int, width: int) -> Photograph:
         """A window of it; what lies outside is left out."""
 
-        def window(picture: ByteArray) -> ByteArray:
+        def window(picture: npt.NDArray[Integer]) -> npt.NDArray[Integer]:
             return np.ascontiguousarray(picture[top : top + height, left : left + width])
 
-        return self._each(window, window)
+        render, instances = self.render, self.instances
+        return self._replace(
+            rgb=window(self.rgb),
+            labels=window(self.labels),
+            render=None if render is None else window(render),
+            instances=None if instances is None else window(instances),
+        )
 
     def resized(self, size: tuple[int, int]) -> Photograph:
         """At ``(width, height)``, by the very functions of the live bridge: pictures by area, labels to the nearest."""
-        return self._each(lambda picture: fit_rgb(picture, size), lambda ids: fit_labels(ids, size))
+        render, instances = self.render, self.instances
+        return self._replace(
+            rgb=fit_rgb(self.rgb, size),
+            labels=fit_labels(self.labels, size),
+            render=None if render is None else fit_rgb(render, size),
+            instances=None if instances is None else fit_ids(instances, size),
+        )
 
     def scaled(self, factor: float) -> Photograph:
         """Resized by a factor; itself by a factor of 1."""
         width, height = (round(side * factor) for side in self.size)
         return self.resized((width, height))
-
-    def _each(self, picture: Callable[[ByteArray], ByteArray], ids: Callable[[ByteArray], ByteArray]) -> Photograph:
-        render = None if self.render is None else picture(self.render)
-        return self._replace(rgb=picture(self.rgb), labels=ids(self.labels), render=render)
 
 
 class Inspection(NamedTuple):
@@ -216,6 +230,7 @@ class Sample(NamedTuple):
         shown: What DNED is shown undegraded, bool ``(P, H, W)``: E(x), or the render's map.
         strength: float16 ``(S, H, W)`` of what is shown, see :func:`edge_strength`.
         seen: uint8 ``(H, W, 3)``, the picture that is shown: ``rgb``, or the render. Colour hints are taken from it.
+        instances: uint16 ``(H, W)``, see :class:`Photograph`.
     """
 
     rgb: ByteArray
@@ -224,6 +239,7 @@ class Sample(NamedTuple):
     shown: npt.NDArray[np.bool_]
     strength: npt.NDArray[np.float16]
     seen: ByteArray
+    instances: InstanceIds | None = None
 
     def crop(self, top: int, left: int, height: int, width: int, *, flip: bool) -> Sample:
         """A window of it, mirrored left to right if asked."""
@@ -242,6 +258,9 @@ class Sample(NamedTuple):
                 rgb[:, ::-1], labels[:, ::-1], edges[:, :, ::-1], shown[:, :, ::-1], strength[:, :, ::-1], seen[:, ::-1]
             )  # fmt: skip
         made = Sample(*cut)
+        if self.instances is not None:
+            instances = self.instances[rows, columns]
+            made = made._replace(instances=instances[:, ::-1] if flip else instances)
         # Without a render both are one picture: who converts it does so once.
         return made._replace(seen=made.rgb) if self.seen is self.rgb else made
 
@@ -252,7 +271,7 @@ def prepare(photograph: Photograph, operator: LaplacianEdges) -> Sample:
     seen = torch.from_numpy(photograph.seen)[None]
     shown = edges if photograph.render is None else operator(seen)[0].numpy()
     strength = edge_strength(operator, seen)[0].numpy()
-    return Sample(photograph.rgb, photograph.labels, edges, shown, strength, photograph.seen)
+    return Sample(photograph.rgb, photograph.labels, edges, shown, strength, photograph.seen, photograph.instances)
 
 
 def in_threads(step: Callable[[int], T], count: int, threads: int) -> list[T]:

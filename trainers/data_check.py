@@ -63,13 +63,14 @@ class SplitReport:
         }
 
 
-def check_data(recipe: DataRecipe, root: Path, threads: int = 0) -> list[SplitReport]:
+def check_data(recipe: DataRecipe, root: Path, threads: int = 0, *, instances: bool = False) -> list[SplitReport]:
     """Reads every file of both splits.
 
     Args:
         recipe: Which data, and how crops are cut of them.
         root: Their folder.
         threads: How many read; 0 for as many as there are cores, at most 8.
+        instances: Read instance ids, too, of what trains.
 
     Raises:
         UsageError: The folder is not there, or names in the recipe are not in it.
@@ -77,12 +78,12 @@ def check_data(recipe: DataRecipe, root: Path, threads: int = 0) -> list[SplitRe
     if not root.is_dir():
         raise UsageError(f"--root {root} is no folder: give the data set's")
     threads = threads or min(8, os.cpu_count() or 1)
-    return [_check_split(recipe, root, split, threads) for split in SPLITS]
+    return [_check_split(recipe, root, split, threads, instances and split == "train") for split in SPLITS]
 
 
-def _check_split(recipe: DataRecipe, root: Path, split: str, threads: int) -> SplitReport:
+def _check_split(recipe: DataRecipe, root: Path, split: str, threads: int, instances: bool) -> SplitReport:
     # At the files' own size: the labels are resized only when they are known to be labels.
-    data = open_data(recipe.model_copy(update={"resize": None}), root, split, strict=False)
+    data = open_data(recipe.model_copy(update={"resize": None}), root, split, instances=instances, strict=False)
     readings = in_threads(lambda index: _read(data, index, recipe, split), len(data), threads)
     counts = sum((r.counts for r in readings), np.zeros(len(data.classes), np.int64))
     shares = counts / max(1, int(counts.sum()))

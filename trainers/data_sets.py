@@ -34,30 +34,31 @@ class Resized(DataSet):
         return Inspection(None if photograph is None else photograph.resized(self._size), problems)
 
 
-def open_data(recipe: DataRecipe, root: Path, split: str, *, strict: bool = True) -> DataSet:
+def open_data(recipe: DataRecipe, root: Path, split: str, *, instances: bool = False, strict: bool = True) -> DataSet:
     """Opens a split; of the validation split the whole, whatever share of the frames trains.
 
     Args:
         recipe: Which data.
         root: Their folder.
         split: ``train`` or ``val``.
+        instances: Read instance ids, too, of Cityscapes.
         strict: Raise what is wrong with the listing of the files, instead of keeping it in ``problems``.
 
     Raises:
         UsageError: The folder does not hold what the recipe says.
     """
-    data = _open(recipe, root, split, strict)
+    data = _open(recipe, root, split, instances, strict)
     return data if recipe.resize is None else Resized(data, recipe.resize)
 
 
-def _open(recipe: DataRecipe, root: Path, split: str, strict: bool) -> DataSet:
+def _open(recipe: DataRecipe, root: Path, split: str, instances: bool, strict: bool) -> DataSet:
     share, exclude = (recipe.share, recipe.exclude) if split == "train" else ("all", ())
     match recipe.kind:
         case "recordings":
             renders = recipe.edges == "render"
             return Recordings(root, split, renders=renders, exclude=exclude, share=share, strict=strict)
         case "cityscapes":
-            return Cityscapes(root, split, exclude, share, strict=strict)
+            return Cityscapes(root, split, exclude, share, instances=instances, strict=strict)
         case "synthia":
             return Synthia(
                 root,

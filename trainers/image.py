@@ -401,7 +401,7 @@ class ImageTrainer:
             for part in parts:
                 drawn = self._render(part, stage)
                 if stage.weights.gan:
-                    self.discriminator(part.batch.s, drawn.fake, drawn.e if self.discriminator.planes else None)
+                    self.discriminator(part.batch.s, drawn.fake, self._condition(drawn.e, part.batch.borders))
 
         losses = self.collector.latest(len(parts))
         loss = first_bad_value(losses)
@@ -503,16 +503,22 @@ class ImageTrainer:
             self.collector.add(perceptual=L_percep)
             total = total + w.perceptual * L_percep
         if w.gan:
-            total = total + self._adversarial_terms(stage, s, x, fake, e)
+            condition = self._condition(e, part.batch.borders[..., rows, columns])
+            total = total + self._adversarial_terms(stage, s, x, fake, condition)
         return total
 
-    def _adversarial_terms(self, stage: Stage, s: Tensor, x: Tensor, fake: Tensor, e: Tensor) -> Tensor:
-        """L_GAN and lambda_1 L_FM for G, summed over D_1..D_k; runs D's backward pass on the way (eq. 1, 3, 5, 7).
+    def _condition(self, e: Tensor, borders: Tensor) -> Tensor | None:
+        """What D sees beside labels and picture, where the recipe says so; None for the paper's D(s, x).
 
-        A discriminator that sees ``e``, the map that G saw, tells crisp edges from smeared ones.
+        The map that G saw, by which it tells crisp edges from smeared ones, and where instances end.
         """
+        settings = self.recipe.discriminator
+        seen = [e] * settings.sees_edges + [borders] * settings.sees_instance_edges
+        return torch.cat(seen, 1) if seen else None
+
+    def _adversarial_terms(self, stage: Stage, s: Tensor, x: Tensor, fake: Tensor, condition: Tensor | None) -> Tensor:
+        """L_GAN and lambda_1 L_FM for G, summed over D_1..D_k; runs D's backward pass on the way (eq. 1, 3, 5, 7)."""
         D = self.discriminator
-        condition = e if D.planes else None
         with self._autocast():
             on_real, on_fake = D(s, x, condition), D(s, fake.detach(), condition)
         pairs = zip(on_real, on_fake, strict=True)

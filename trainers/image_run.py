@@ -51,7 +51,8 @@ def train_image(
     Raises:
         SimBridgeError: The run cannot be begun or gone on with, or the training cannot go on.
     """
-    data, val = (open_data(recipe.data, root, split) for split in ("train", "val"))
+    data = open_data(recipe.data, root, "train", instances=recipe.discriminator.sees_instance_edges)
+    val = open_data(recipe.data, root, "val")
     samples = open_samples(data, LaplacianEdges(recipe.edge), recipe.data)
     # What fails at once comes before the photographs, which take minutes to read.
     trainer = ImageTrainer(recipe, samples, data.classes, folder, group)

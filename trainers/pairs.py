@@ -7,10 +7,13 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import numpy as np
+
 from sim_bridge.captures import read_ids, read_rgb
-from sim_bridge.errors import ForeignIdsError, LabelError, UsageError
+from sim_bridge.errors import ForeignIdsError, ImageError, LabelError, UsageError
+from sim_bridge.images import read_image
 from sim_bridge.labels import LabelMap, MappedLabels
-from trainers.data import DataSet, Inspection, Photograph, take_share
+from trainers.data import DataSet, Inspection, InstanceIds, Photograph, take_share
 from trainers.problems import Attempts, EmptySplitError, MissingCounterpartError, Problem
 
 PICTURES: Final = frozenset({".png", ".jpg", ".jpeg"})
@@ -116,6 +119,10 @@ class PairedImages(DataSet):
     def label_map(self, labels: Path) -> LabelMap:
         """What the ids of a label file mean, in the data set's classes."""
 
+    def instances_of(self, labels: Path) -> Path | None:
+        """The file of instance ids beside a label file; None where there is none, or nobody asked for it."""
+        return None
+
     def inspect(self, index: int) -> Inspection:
         """Reads one sample; see :meth:`DataSet.inspect`."""
         image, labels = self.files[index]
@@ -123,9 +130,13 @@ class PairedImages(DataSet):
         rgb = attempt(image, lambda: read_rgb(image))
         mapped = attempt(labels, lambda: read_labels(labels, self.label_map(labels)))
         attempt.same_size(labels, None if mapped is None else mapped.labels, image, rgb)
+        file, instances = self.instances_of(labels), None
+        if file is not None:
+            instances = attempt(file, lambda: read_instances(file))
+            attempt.same_size(file, instances, image, rgb)
         if rgb is None or mapped is None or attempt.problems:
             return Inspection(None, tuple(attempt.problems))
-        return Inspection(Photograph(self.name_of(image), rgb, mapped.labels, stray=mapped.stray), ())
+        return Inspection(Photograph(self.name_of(image), rgb, mapped.labels, None, mapped.stray, instances), ())
 
 
 def nothing_left(folder: Path, found: int, share: str, nothing: str) -> EmptySplitError:
@@ -133,6 +144,20 @@ def nothing_left(folder: Path, found: int, share: str, nothing: str) -> EmptySpl
     if not found:
         return EmptySplitError(nothing)
     return EmptySplitError(f"data.share is {share!r}, which is none of the {found} samples of {folder}: set it to all")
+
+
+def read_instances(file: Path) -> InstanceIds:
+    """Reads instance ids, one number a pixel, of 8 or 16 bits.
+
+    Raises:
+        ImageError: It cannot be decoded, or has several channels.
+    """
+    stored = read_image(file, full_range=True)
+    if stored.ndim != 2:
+        raise ImageError(
+            f"{file} has {stored.shape[2]} channels, but instance ids are one number a pixel: unpack the file again"
+        )
+    return stored.astype(np.uint16)
 
 
 def read_labels(file: Path, table: LabelMap) -> MappedLabels:

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from sim_bridge.errors import ImageError, LabelError, SimBridgeError, SizeMismatchError, UsageError
-from sim_bridge.frames import ByteArray
 
 T = TypeVar("T")
+Picture = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 
 class MissingCounterpartError(UsageError):
@@ -60,7 +63,7 @@ class Attempts:
             self.problems.append(Problem(file, error))
             return None
 
-    def same_size(self, file: Path, picture: ByteArray | None, other: Path, second: ByteArray | None) -> None:
+    def same_size(self, file: Path, picture: Picture | None, other: Path, second: Picture | None) -> None:
         """Notes a problem where both were read and differ in size."""
         if picture is None or second is None or picture.shape[:2] == second.shape[:2]:
             return

@@ -215,10 +215,10 @@ class ImageRecipe(_Section):
     @model_validator(mode="after")
     def _networks_fit(self) -> Self:
         """No network without its weights or its input, and no key that has no effect."""
-        if self.discriminator.sees_instance_edges:
+        if self.discriminator.sees_instance_edges and self.data.kind != "cityscapes":
             raise ValueError(
-                f"discriminator.sees_instance_edges needs instance ids, and data of kind {self.data.kind!r} give"
-                " training none: leave it out"
+                f"discriminator.sees_instance_edges needs instance ids, which cityscapes has and {self.data.kind} has"
+                " not: leave it out"
             )
         if self.perceptual == "vgg19" and self.perceptual_bundle is not None:
             raise ValueError(

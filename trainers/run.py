@@ -254,7 +254,9 @@ def check(recipe: Recipe, root: DataRoot, threads: Readers = 0, as_json: AsJson 
     """Read all of a data set and name all that is wrong; exit code 1 if anything is."""
     from trainers.data_check import check_data, describe
 
-    reports = check_data(load_any_recipe(recipe).data, root, threads)
+    resolved = load_any_recipe(recipe)
+    instances = isinstance(resolved, ImageRecipe) and resolved.discriminator.sees_instance_edges
+    reports = check_data(resolved.data, root, threads, instances=instances)
     splits = {report.split: report.as_dict() for report in reports}
     print(json.dumps({"splits": splits}, indent=2) if as_json else describe(reports))
     if any(report.problems for report in reports):

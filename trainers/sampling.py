@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models.layers import label_boundary
 from sim_bridge.errors import SizeMismatchError, UsageError
 from sim_bridge.frames import ByteArray
 from trainers.data import Sample
@@ -35,6 +36,7 @@ class Batch(NamedTuple):
         e: E(x), ``(N, P, H, W)``, 0 or 1.
         e_degraded: The map DNED is shown, likewise.
         seen: The pictures that colour hints are taken from, as ``x``.
+        borders: Where instances end, ``(N, 1, H, W)``, 0 or 1; ``(N, 0, H, W)`` where nobody asked for instances.
     """
 
     x: Tensor
@@ -42,6 +44,7 @@ class Batch(NamedTuple):
     e: Tensor
     e_degraded: Tensor
     seen: Tensor
+    borders: Tensor
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device, pictures channels-last."""
@@ -166,7 +169,15 @@ def make_batch(
         torch.from_numpy(np.stack([c.edges for c in crops])).float(),
         torch.from_numpy(np.stack(shown)).float(),
         seen,
+        _borders(crops),
     )
+
+
+def _borders(crops: Sequence[Sample]) -> Tensor:
+    instances = [crop.instances for crop in crops if crop.instances is not None]
+    if not instances:
+        return torch.zeros(len(crops), 0, *crops[0].labels.shape)
+    return label_boundary(torch.from_numpy(np.stack(instances).astype(np.int32)))[:, None].float()
 
 
 def _as_tensor(pictures: Sequence[ByteArray | npt.NDArray[np.float32]]) -> Tensor:

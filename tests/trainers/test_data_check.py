@@ -13,6 +13,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from tests.trainers.recipes import changed_recipe
 from tests.trainers.test_data_sets import SAMPLES, link, needs_cityscapes
 from tests.trainers.test_recordings_data import record
 from tests.trainers.trees import draw_cityscapes, draw_random_views
@@ -76,6 +77,22 @@ def test_every_kind_of_problem_is_found_at_once(tmp_path: Path) -> None:
         ("size mismatch", "ulm_000002_000019_leftImg8bit.png"),
     ]
     assert [kind for kind, _ in found["val"]] == ["empty split", *["missing counterpart"] * 3]
+
+
+def test_instances_are_checked_where_the_discriminator_sees_them(tmp_path: Path, recipe: Path) -> None:
+    root = draw_cityscapes(tmp_path / "cityscapes")
+    (root / "gtFine" / "train" / "ulm" / "ulm_000001_000019_gtFine_instanceIds.png").unlink()
+    (root / "gtFine" / "train" / "ulm" / "ulm_000002_000019_gtFine_instanceIds.png").write_bytes(b"no picture")
+    assert problems(CITYSCAPES, root) == {"train": [], "val": []}
+    data = {"kind": "cityscapes", "crop": [64, 32]}
+    seeing = changed_recipe(recipe, {"data": data, "discriminator": {"width": 8, "sees_instance_edges": True}})
+    code, text = check(seeing, root, "--json")
+    found = json.loads(text)["splits"]["train"]["problems"]
+    assert code == 1 and [(p["kind"], Path(p["file"]).name) for p in found] == [
+        ("missing counterpart", "ulm_000001_000019_gtFine_instanceIds.png"),
+        ("unreadable file", "ulm_000001_000019_gtFine_instanceIds.png"),
+        ("unreadable file", "ulm_000002_000019_gtFine_instanceIds.png"),
+    ]
 
 
 def test_the_summary_counts_pictures_sizes_and_classes(tmp_path: Path) -> None:

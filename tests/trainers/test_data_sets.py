@@ -89,6 +89,38 @@ def test_wrong_files_of_cityscapes_are_named(cityscapes: Path) -> None:
     assert [p.file for p in data.inspect(0).problems] == [image, labels]
 
 
+def test_instances_are_read_where_they_are_asked_for(cityscapes: Path) -> None:
+    recipe = DataRecipe(kind="cityscapes", resize=(96, 48), crop=(64, 32))
+    assert open_data(recipe, cityscapes, "train")[0].instances is None
+    (whole, *_), (small, *_) = (
+        Cityscapes(cityscapes, "train", instances=True), open_data(recipe, cityscapes, "train", instances=True)
+    )  # fmt: skip
+    assert whole.instances is not None and small.instances is not None and small.instances.shape == (48, 96)
+    assert set(np.unique(whole.instances)) == {7, 9, 11, 23, 26000, 26001} == set(np.unique(small.instances))
+    car = whole.labels == whole.labels[whole.instances == 26000][0]
+    np.testing.assert_array_equal(car, whole.instances >= 26000)
+    cut = whole.cut(36, 12, 8, 10)
+    assert cut.instances is not None and cut.instances.shape == (8, 10)
+    np.testing.assert_array_equal(np.unique(cut.instances[:, :8]), 26000)
+    assert (cut.instances[:, 8:] == 26001).all()
+
+
+def test_wrong_and_missing_instances_are_named(cityscapes: Path) -> None:
+    data = Cityscapes(cityscapes, "train", instances=True)
+    file = data.instances_of(data.files[0][1])
+    assert file is not None
+    cv2.imwrite(str(file), np.zeros((64, 128, 3), np.uint8))
+    with pytest.raises(ImageError, match=r"instanceIds\.png has 3 channels, but instance ids are one number a pixel"):
+        data.read(0)
+    cv2.imwrite(str(file), np.zeros((32, 128), np.uint16))
+    with pytest.raises(SizeMismatchError, match=r"instanceIds\.png is 128x32 and .*leftImg8bit\.png is 128x64"):
+        data.read(0)
+    file.unlink()
+    assert len(Cityscapes(cityscapes, "train")) == 6
+    with pytest.raises(MissingCounterpartError, match=r"000000_000019_gtFine_instanceIds\.png are missing: unpack"):
+        Cityscapes(cityscapes, "train", instances=True)
+
+
 def test_neighbours_are_the_video_frames_around_a_label(cityscapes: Path) -> None:
     folder = cityscapes / "leftImg8bit_sequence" / "train" / "ulm"
     folder.mkdir(parents=True)
@@ -324,6 +356,17 @@ def test_real_cityscapes_is_read(real_cityscapes: Path) -> None:
     assert shares[data.void] < 0.2 and 20 < data[0].rgb.mean() < 200
     with pytest.raises(EmptySplitError, match="val holds no photographs with labels"):
         open_data(recipe, real_cityscapes, "val")
+
+
+@needs_cityscapes
+def test_real_instances_lie_within_their_classes(real_cityscapes: Path) -> None:
+    data = Cityscapes(real_cityscapes, "train", instances=True)
+    for photograph in data:
+        assert photograph.instances is not None
+        things = photograph.instances[photograph.instances >= 1000]
+        assert len(np.unique(things)) > 5
+        cars = photograph.labels[photograph.instances // 1000 == 26]
+        assert cars.size and set(np.unique(cars)) == {data.classes.index("car")}
 
 
 @needs_cityscapes

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,19 @@ import yaml
 from models.bundle import load_bundle
 from models.edges import LaplacianEdges
 from models.hints import chroma_limits
+from models.layers import label_boundary
 from models.network import SFlowNetwork
 from sim_bridge.errors import UsageError
 from tests.trainers.command_line import CommandLine
 from tests.trainers.recipes import changed_recipe
+from tests.trainers.trees import draw_cityscapes
 from trainers.board import Board
 from trainers.camvid import CamVid
 from trainers.data import load_all
+from trainers.data_sets import open_data
 from trainers.export import export_run
 from trainers.image import ImageTrainer
+from trainers.loading import open_samples
 from trainers.recipe import ImageRecipe, SegmenterRecipe, Stage, load_recipe
 from trainers.report import TrainingError
 from trainers.run import _command as run_command
@@ -115,6 +120,32 @@ def test_interrupted_and_uninterrupted_runs_give_the_same_weights(
         assert all(torch.equal(expected[k], found[k]) for k in expected), name
     rows = [json.loads(line) for line in (tmp_path / "parts" / "stats.jsonl").read_text().splitlines()]
     assert [r["step"] for r in rows] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("data", [{}, {"memory": "stream", "workers": 1}, {"scale": [0.9, 1.1]}])
+def test_the_discriminator_sees_where_instances_end(recipe: Path, tmp_path: Path, data: dict[str, Any]) -> None:
+    root = draw_cityscapes(tmp_path / "cityscapes")
+    discriminator = {"width": 8, "sees_edges": True, "sees_instance_edges": True}
+    content = {"data": {"kind": "cityscapes", "crop": [64, 32], **data}, "discriminator": discriminator}
+    seeing = changed_recipe(recipe, {**content, "judge_crop": [64, 32]})
+    resolved = load_recipe(ImageRecipe, str(seeing))
+    opened = open_data(resolved.data, root, "train", instances=True)
+    samples = open_samples(opened, LaplacianEdges(resolved.edge), resolved.data)
+    run = ImageTrainer(resolved, samples, opened.classes, RunFolder(tmp_path / "run", resume=False))
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    run.discriminator.register_forward_pre_hook(lambda _, arguments: seen.append((arguments[0], arguments[2])))
+    with closing(run.sampler):
+        for _ in range(4):
+            run.train_step(run.recipe.stages[-1])
+    labels, planes = (torch.cat(tensors) for tensors in zip(*seen, strict=True))
+    assert planes.shape[1] == 3, "two of a signed edge map, one of borders"
+    borders = planes[:, 2] == 1
+    assert set(planes[:, 2].unique().tolist()) == {0.0, 1.0}
+    classes_end = label_boundary(labels)
+    assert borders[classes_end].all()
+    # Within a class: one car behind the other, and parking, which is road as well.
+    within = labels[borders & ~classes_end].unique().tolist()
+    assert within == sorted(opened.classes.index(name) for name in ("road", "car"))
 
 
 def test_the_photographs_chroma_is_measured_once_and_kept(recipe: Path, camvid: Path, tmp_path: Path) -> None:
@@ -467,7 +498,10 @@ def test_a_run_begun_before_a_key_existed_goes_on(recipe: Path, camvid: Path, tm
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"discriminator": {"sees_instance_edges": True}}, "needs instance ids, and data of kind 'camvid' give"),
+        (
+            {"discriminator": {"sees_instance_edges": True}},
+            "needs instance ids, which cityscapes has and camvid has not",
+        ),
         ({"discriminator": {"scales": 3}}, "has one scale"),
         ({"discriminator": {"heads": 3}}, "discriminator.heads"),
         ({"perceptual": "vgg19"}, "perceptual is vgg19 and perceptual_bundle is"),

@@ -36,7 +36,10 @@ def draw_cityscapes(root: Path, size: tuple[int, int] = (128, 64)) -> Path:
             picture, ids = scene(sequence, CITYSCAPES_IDS, size)
             cv2.imwrite(str(photographs / f"{name}_leftImg8bit.png"), picture)
             cv2.imwrite(str(labels / f"{name}_gtFine_labelIds.png"), ids)
-            cv2.imwrite(str(labels / f"{name}_gtFine_instanceIds.png"), ids.astype(np.uint16) * 1000)
+            things = ids.astype(np.uint16)
+            cars = things == CITYSCAPES_IDS["car"]
+            things[cars] = 26000 + (np.nonzero(cars)[1] >= 20 + sequence)  # one behind the other
+            cv2.imwrite(str(labels / f"{name}_gtFine_instanceIds.png"), things)
     return root
 
 
