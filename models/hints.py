@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.layers import LUMA, RGB_TO_CHROMA
+from models.layers import chroma_of, luma_of
 
 STRIDE: Final = 8
 """Side of a block, pixels."""
@@ -59,21 +59,15 @@ def colour_hints(rgb: Tensor, labels: Tensor, hinted: Tensor, limits: Tensor | N
 
 def _limit_chroma(rgb: Tensor, limits: Tensor) -> Tensor:
     """Colours ``(N, 3, h, w)`` of the same luma and hue, their chroma bent below ``(N, 1, h, w)``."""
-    luma = _luma(rgb)
+    luma = luma_of(rgb)
     excess = _chroma(rgb) / limits.clamp_min(1e-3)
     # tanh(r) / r: 1 for what is far below the limit.
     return luma + (rgb - luma) * torch.tanh(excess) / excess.clamp_min(1e-3)
 
 
-def _luma(rgb: Tensor) -> Tensor:
-    luma: Tensor = (rgb * rgb.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
-    return luma
-
-
 def _chroma(rgb: Tensor) -> Tensor:
     """Length of (Cb, Cr), ``(N, 1, h, w)``."""
-    length: Tensor = torch.einsum("kc,nchw->nkhw", rgb.new_tensor(RGB_TO_CHROMA), rgb).norm(dim=1, keepdim=True)
-    return length
+    return torch.hypot(*chroma_of(rgb))
 
 
 def chroma_limits(pictures: Iterable[tuple[Tensor, Tensor]], classes: int) -> Tensor:
@@ -107,7 +101,7 @@ def _limit(chroma: Tensor) -> float:
 def add_hues(image: Tensor, hints: Tensor) -> Tensor:
     """A picture ``(N, 3, H, W)`` in -1..1 and the chroma of its hints ``(N, 4, H / 8, W / 8)``, the same shape."""
     rgb, share = hints[:, :3], hints[:, 3:]
-    chroma = ((rgb - _luma(rgb)) * share).to(image.dtype)
+    chroma = ((rgb - luma_of(rgb)) * share).to(image.dtype)
     return (image + F.interpolate(chroma, scale_factor=STRIDE, mode="bilinear", align_corners=False)).clamp(-1, 1)
 
 

@@ -132,11 +132,21 @@ def double(x: Tensor) -> Tensor:
 
 LUMA: Final = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in the luma of BT.601, which JPEG and most video have."""
-RGB_TO_CHROMA: Final = (
-    (-LUMA[0] / (2 - 2 * LUMA[2]), -LUMA[1] / (2 - 2 * LUMA[2]), 0.5),
-    (0.5, -LUMA[1] / (2 - 2 * LUMA[0]), -LUMA[2] / (2 - 2 * LUMA[0])),
-)
-"""Red, green and blue to Cb and Cr of BT.601."""
+
+
+def luma_of(rgb: Tensor) -> Tensor:
+    """Luma ``(N, 1, H, W)`` of RGB ``(N, 3, H, W)``, of the same scale.
+
+    Channel by channel: a constant tensor would be copied to the GPU, which a CUDA graph cannot capture, and a matrix
+    product would be taken in bf16 where training is.
+    """
+    return LUMA[0] * rgb[:, 0:1] + LUMA[1] * rgb[:, 1:2] + LUMA[2] * rgb[:, 2:3]
+
+
+def chroma_of(rgb: Tensor) -> tuple[Tensor, Tensor]:
+    """Cb and Cr of BT.601, ``(N, 1, H, W)`` each, of RGB ``(N, 3, H, W)``; half the scale of its channels."""
+    luma = luma_of(rgb)
+    return (rgb[:, 2:3] - luma) / (2 * (1 - LUMA[2])), (rgb[:, 0:1] - luma) / (2 * (1 - LUMA[0]))
 
 
 class HalfChroma(nn.Module):

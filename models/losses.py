@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.dned import SIDES, enlarge_side
 from models.features import FeatureNetwork
-from models.layers import LUMA
+from models.layers import chroma_of
 
 
 class LeastSquaresGAN:
@@ -176,10 +176,7 @@ class Chroma:
 
     def __call__(self, x: Tensor, fake: Tensor) -> Tensor:
         """Mean absolute difference of Cb and Cr, on the scale of the pictures, which are in -1..1."""
-        difference = (x - fake).float()
-        luma = (difference * difference.new_tensor(LUMA)[:, None, None]).sum(1)
-        blue = (difference[:, 2] - luma) / (2 * (1 - LUMA[2]))
-        red = (difference[:, 0] - luma) / (2 * (1 - LUMA[0]))
+        blue, red = chroma_of((x - fake).float())
         return (blue.abs().mean() + red.abs().mean()) / 2
 
 

@@ -1,7 +1,7 @@
 """Ablations: what each part of a recipe is worth, by training without it from the same start.
 
-Every variant is a training of its own, with the same seed: the same first weights, crops and styles in the same order
-(but where another edge operator gives the first layers another shape: these begin with other weights).
+Every variant is a training of its own, with the same seed. A part that only weighs in the losses leaves first weights,
+crops and styles what they are; one that changes a network's shape or what is drawn does not (docs/training.md).
 ``other_seed`` is the whole recipe with another seed: a difference that is not larger than this one is chance.
 """
 
@@ -22,12 +22,14 @@ from sim_bridge.errors import SimBridgeError, UsageError
 from sim_bridge.sheet import SheetRow, contact_sheet, write_sheet
 from sim_bridge.sheet_rows import spread_evenly
 from sim_bridge.signals import on_signals
+from trainers.camvid import ROAD_LINE
+from trainers.data import DataSet, Photograph
 from trainers.data_sets import open_data
 from trainers.device import pick_device
 from trainers.edge_augmentation import EdgeAugmentation
 from trainers.evaluate import evaluate, generate, validation_photographs
 from trainers.export import TrainedRun
-from trainers.recipe import ImageRecipe, LossWeights, Stage, dump_recipe, load_recipe
+from trainers.recipe import DataRecipe, ImageRecipe, LossWeights, Stage, dump_recipe, load_recipe
 from trainers.run_folder import CHECKPOINT, RunFolder
 from trainers.segmentation import Judge
 
@@ -180,6 +182,9 @@ def _without_extensions(full: ImageRecipe) -> dict[str, ImageRecipe]:
     }
     if full.hints is not None:
         without["no_kept_hues"] = {"hints": full.hints.model_copy(update={"keep_hues": False})}
+        if full.data.road_lines and full.hints.classes != "all":
+            kept = tuple(name for name in full.hints.classes if name != ROAD_LINE)
+            without["no_road_lines"]["hints"] = full.hints.model_copy(update={"classes": kept}) if kept else None
     return {name: full.model_copy(update=changes) for name, changes in without.items()}
 
 
@@ -281,9 +286,12 @@ def _score_all(
     first = next(iter(chosen.values()))
     rows: list[SheetRow] = []
     scores: dict[str, dict[str, Any]] = {}
+    sets: dict[DataRecipe, tuple[DataSet, list[Photograph]]] = {}
     for name, recipe in chosen.items():
-        data = open_data(recipe.data, root, "val")  # the same pictures for all, but perhaps without a class
-        photographs = validation_photographs(data, every)
+        if recipe.data not in sets:  # the same pictures for all, but perhaps without a class
+            opened = open_data(recipe.data, root, "val")
+            sets[recipe.data] = opened, validation_photographs(opened, every)
+        data, photographs = sets[recipe.data]
         rows = rows or [SheetRow(p.name, {PHOTOGRAPHS: p.rgb}) for p in photographs]
         network = TrainedRun.load(folder / name).network(data.classes).to(pick_device())
         pictures = generate(network, photographs)

@@ -14,7 +14,8 @@ CAMVID_CLASSES: Final = (
     "sky", "building", "pole", "road", "sidewalk", "vegetation", "traffic sign", "fence", "car", "person", "bicyclist",
     "unlabeled",
 )  # fmt: skip
-WITH_ROAD_LINES: Final = (*CAMVID_CLASSES[:-1], "road line", CAMVID_CLASSES[-1])
+ROAD_LINE: Final = "road line"
+WITH_ROAD_LINES: Final = (*CAMVID_CLASSES[:-1], ROAD_LINE, CAMVID_CLASSES[-1])
 DRIVES: Final = frozenset({"0001TP", "0006R0", "0016E5", "Seq05VD"})
 """All that were published. Recipes may exclude any of them, also of a copy that holds only some."""
 
@@ -68,7 +69,7 @@ class CamVid(PairedImages):
         found = super().inspect(index)
         if found.photograph is None or not self._road_lines:
             return found
-        road, line = self.classes.index("road"), self.classes.index("road line")
+        road, line = self.classes.index("road"), self.classes.index(ROAD_LINE)
         labels = mark_road_lines(found.photograph.rgb, found.photograph.labels, road, line)
         return found._replace(photograph=found.photograph._replace(labels=labels))
 

@@ -38,15 +38,15 @@ class Calibration:
     calibrated_density: float
 
     def rounded(self) -> dict[str, float]:
-        """As plain values with four digits."""
-        return {name: round(value, 4) for name, value in asdict(self).items()}
+        """As plain values, what is no whole number with four digits."""
+        return {k: v if isinstance(v, int) else float(f"{v:.4g}") for k, v in asdict(self).items()}
 
 
 def calibrate(data: DataSet, settings: EdgeSettings, wanted: float, most: int) -> Calibration:
     """The threshold by which a share of the pixels are edges, whatever the operator's other settings.
 
     Args:
-        data: Its photographs are measured as training sees them.
+        data: Its photographs are measured as they are without ``data.scale``.
         settings: The operator; its threshold is measured beside.
         wanted: Share of the pixels, in 0..1.
         most: Take so many photographs, spread evenly.

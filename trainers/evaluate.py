@@ -13,6 +13,7 @@ from torch import Tensor
 from models.network import SFlowNetwork, edges_to_pixels, to_pixels
 from sim_bridge.frames import ByteArray
 from trainers.data import DataSet, Photograph, prepare
+from trainers.device import pick_device
 from trainers.edge_augmentation import EdgeAugmentation, degrade
 from trainers.metrics import (
     frechet_distance,
@@ -173,6 +174,7 @@ def evaluate(
     )
     if judge is None:
         return base
+    judge.network.to(pick_device())
     labels = judge.labels_of([p.labels for p in photographs], classes)
     ours, oracle = (score(predict(judge.network, p), labels, len(judge.classes), judge.void) for p in (generated, real))
     seen, wanted = deep_features(judge.network, generated), [deep_features(judge.network, [p]) for p in real]

@@ -33,6 +33,7 @@ from models.network import SFlowNetwork
 from models.published import WeightsError
 from models.style import draw_weights, style_offsets
 from sim_bridge.errors import UsageError
+from sim_bridge.sheet_rows import spread_evenly
 from sim_bridge.signals import on_signals
 from trainers.board import Board
 from trainers.data import VOID
@@ -52,7 +53,7 @@ from trainers.streaming import make_sampler
 _log = logging.getLogger(__name__)
 
 MEASURED: Final = 200
-"""Of about how many photographs the chroma is measured."""
+"""Of how many photographs at most the chroma is measured."""
 SAME: Final = 1e-6
 """Processes have the same weights when their norms differ by no larger share."""
 
@@ -293,6 +294,8 @@ class ImageTrainer:
         if begun.card.edge != self.recipe.edge.as_dict():
             _log.warning("%s was trained with the edge settings %s, the recipe has others", bundle, begun.card.edge)
         self.average.load_state_dict(begun.network.state_dict())
+        if self.network.chroma_limits is not None:
+            self.network.chroma_limits.zero_()  # these photographs have colours of their own
         self.average_steps = begun.card.steps
 
     # The loop
@@ -332,13 +335,14 @@ class ImageTrainer:
         return self.step >= recipe.steps
 
     def _measure_chroma(self) -> None:
-        """Lets hints be no more colourful than the photographs; once, the checkpoint keeps it."""
+        """Lets hints be no more colourful than the photographs; once, the checkpoint and the bundle keep it."""
         limits = self.network.chroma_limits
         if limits is None or limits.any():
             return
-        chosen = (self.samples[i] for i in range(0, len(self.samples), max(1, len(self.samples) // MEASURED)))
-        whole = (sample.crop(0, 0, *sample.labels.shape, flip=False) for sample in chosen)
-        pictures = ((torch.from_numpy(s.rgb), torch.from_numpy(s.labels)) for s in whole)
+        chosen = spread_evenly(range(len(self.samples)), MEASURED)
+        _log.info("measuring how colourful %d photographs are, class by class", len(chosen))
+        samples = (self.samples[i] for i in chosen)
+        pictures = ((torch.from_numpy(s.rgb), torch.from_numpy(s.labels)) for s in samples)
         limits.copy_(chroma_limits(pictures, len(self.classes)))
         assert self.average.chroma_limits is not None
         self.average.chroma_limits.copy_(limits)

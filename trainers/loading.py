@@ -15,6 +15,10 @@ class Croppable(Protocol):
     """A sample that crops can be cut from: prepared whole, or photograph by photograph when it is drawn."""
 
     @property
+    def rgb(self) -> ByteArray:
+        """uint8 ``(H, W, 3)``, what the network shall learn to make."""
+
+    @property
     def labels(self) -> ByteArray:
         """uint8 ``(H, W)``."""
 
@@ -27,6 +31,11 @@ class Unprepared(NamedTuple):
 
     photograph: Photograph
     operator: LaplacianEdges
+
+    @property
+    def rgb(self) -> ByteArray:
+        """uint8 ``(H, W, 3)``."""
+        return self.photograph.rgb
 
     @property
     def labels(self) -> ByteArray:

@@ -131,7 +131,7 @@ class PairedImages(DataSet):
         mapped = attempt(labels, lambda: read_labels(labels, self.label_map(labels)))
         attempt.same_size(labels, None if mapped is None else mapped.labels, image, rgb)
         file, instances = self.instances_of(labels), None
-        if file is not None:
+        if file is not None and file.is_file():  # a missing one is a problem of the listing
             instances = attempt(file, lambda: read_instances(file))
             attempt.same_size(file, instances, image, rgb)
         if rgb is None or mapped is None or attempt.problems:
@@ -152,7 +152,7 @@ def read_instances(file: Path) -> InstanceIds:
     Raises:
         ImageError: It cannot be decoded, or has several channels.
     """
-    stored = read_image(file, full_range=True)
+    stored = read_image(file)
     if stored.ndim != 2:
         raise ImageError(
             f"{file} has {stored.shape[2]} channels, but instance ids are one number a pixel: unpack the file again"

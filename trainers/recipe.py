@@ -217,8 +217,8 @@ class ImageRecipe(_Section):
         """No network without its weights or its input, and no key that has no effect."""
         if self.discriminator.sees_instance_edges and self.data.kind != "cityscapes":
             raise ValueError(
-                f"discriminator.sees_instance_edges needs instance ids, which cityscapes has and {self.data.kind} has"
-                " not: leave it out"
+                "discriminator.sees_instance_edges needs instance ids, which training reads of cityscapes alone, and"
+                f" data.kind is {self.data.kind!r}: leave it out"
             )
         if self.perceptual == "vgg19" and self.perceptual_bundle is not None:
             raise ValueError(

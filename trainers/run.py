@@ -289,6 +289,14 @@ def main() -> None:
     except (SimBridgeError, BundleError) as e:
         print(f"error: {e}", file=sys.stderr)
         sys.exit(getattr(e, "exit_code", 2))
+    except torch.OutOfMemoryError as e:
+        reason = str(e).strip().partition("\n")[0]
+        print(
+            f"error: the GPU's memory is full ({reason}): lower batch, raising accumulate by as much, or data.crop, or"
+            " leave the GPU to others with CUDA_VISIBLE_DEVICES=",
+            file=sys.stderr,
+        )
+        sys.exit(1)
     except OSError as e:  # the disk or its rights, where nothing nearer has more to say
         place = f"{e.filename} cannot be used" if e.filename else "a file cannot be read or written"
         print(f"error: {place} ({e.strerror or e}): check the path, its rights and the disk", file=sys.stderr)

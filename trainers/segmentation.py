@@ -17,7 +17,6 @@ from sim_bridge.errors import UsageError
 from sim_bridge.frames import ByteArray
 from sim_bridge.labels import LabelMap, Taxonomy
 from trainers.data import VOID
-from trainers.device import pick_device
 
 IGNORE_RULE: Final = (
     "pixels labelled {void!r} count nowhere; {void!r} predicted elsewhere is wrong; one confusion matrix for all"
@@ -134,7 +133,7 @@ class Judge(NamedTuple):
                 f"--judge {name} is the network whose features trained what it is to judge, and so would flatter it:"
                 " give another"
             )
-        return cls(load_segmenter(name).to(pick_device()), tuple(load_bundle(name).card.classes))
+        return cls(load_segmenter(name), tuple(load_bundle(name).card.classes))
 
     @property
     def void(self) -> int:

@@ -88,7 +88,9 @@ class SFlowTranslator:
     ) -> None:
         # Taken before the conversion, and put back after it: rounded to bf16 they would be another ensemble, seed 0
         # would no longer be the learned one to a style input that compares with them, nor a seed the same as in fp32.
+        # Likewise the limits of the hints' chroma: the hints are those of training, bit for bit.
         self._logits = network.dned.ensemble_logits.detach().float().cpu().clone()
+        limits = None if network.chroma_limits is None else network.chroma_limits.float().clone()
         self._spread = network.seed_spread
         self._tier = str(network.args["tier"])
         self._operator = LaplacianEdges(network.operator.settings)
@@ -102,6 +104,7 @@ class SFlowTranslator:
         self._ensemble: Ensemble | None = None
         network = network.to(target.device, target.dtype).to(memory_format=torch.channels_last).eval()
         network.dned.ensemble_logits = torch.nn.Parameter(self._logits.to(target.device), requires_grad=False)
+        network.chroma_limits = None if limits is None else limits.to(target.device)
         on_cuda = target.device.type == "cuda"
         self._runner: Runner = GraphRunner(network, target.device) if on_cuda else CpuRunner(network)
 

@@ -59,10 +59,10 @@ def test_variation_keeps_what_is_empty_and_drops_whole_samples() -> None:
 
 def test_limits_are_the_chroma_of_each_classs_blocks() -> None:
     colour = torch.tensor([200, 60, 40], dtype=torch.uint8)
-    rgb, labels = torch.full((88, 80, 3), 90, dtype=torch.uint8), torch.zeros(88, 80, dtype=torch.uint8)
+    rgb, labels = torch.full((352, 80, 3), 90, dtype=torch.uint8), torch.zeros(352, 80, dtype=torch.uint8)
     labels[:, 40:], rgb[:, 40:] = CAR, colour
     labels[:8, :8], rgb[:8, :8] = 2, torch.tensor([0, 0, 255], dtype=torch.uint8)  # one block: too few to tell
-    rgb[3, 60] = torch.tensor([0, 255, 0], dtype=torch.uint8)  # one lamp does not count
+    rgb[24:32, 56:64] = torch.tensor([0, 255, 0], dtype=torch.uint8)  # one lamp does not count
     limits = chroma_limits([(rgb, labels)], 4)
     of_car = cb_cr(colour[None, :, None, None] / 127.5 - 1).norm().item()
     assert limits[:2].tolist() == pytest.approx([0.0, of_car], abs=1e-5)

@@ -41,8 +41,21 @@ def make_network(seed: int = 0) -> SFlowNetwork:
     return network
 
 
-def make_translator(target: Target = FP32) -> SFlowTranslator:
-    return SFlowTranslator(make_network(), name="test", model_id="0123456789ab", classes=CLASSES, target=target)
+def make_hinted_network() -> SFlowNetwork:
+    """With everything beyond the paper that a frame goes through."""
+    torch.manual_seed(0)
+    edge = EdgeSettings(0.11, 1.5, contrast_window=31, signed=True)
+    network = SFlowNetwork(
+        "lite", len(CLASSES), edge, style_input=True, hint_classes=(0, 2), half_chroma=True, keep_hues=True
+    ).eval()
+    assert network.chroma_limits is not None
+    network.chroma_limits.fill_(0.29)
+    return network
+
+
+def make_translator(target: Target = FP32, network: SFlowNetwork | None = None) -> SFlowTranslator:
+    network = make_network() if network is None else network
+    return SFlowTranslator(network, name="test", model_id="0123456789ab", classes=CLASSES, target=target)
 
 
 def street(batch: int = 1, height: int = 64, width: int = 96) -> tuple[ByteArray, ByteArray]:
@@ -312,6 +325,20 @@ def test_captured_equals_eager(on_gpu: SFlowTranslator) -> None:
     assert np.abs(captured.rgb.astype(int) - eager.rgb).max() <= 2
     assert captured.edges is not None and eager.edges is not None
     assert np.abs(captured.edges.astype(int) - eager.edges).max() <= 2
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_network_with_hints_and_hues_is_captured(precision: str) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs CUDA")
+    made = make_translator(choose_target("cuda", precision), make_hinted_network())
+    made.warm_up([(96, 64)])
+    rgb, labels = street()
+    captured = made.translate(rgb, labels, Style(1))
+    assert made._runner.eager_frames == 0  # type: ignore[attr-defined]
+    on_cpu = make_translator(FP32, make_hinted_network()).translate(rgb, labels, Style(1))
+    assert np.abs(captured.rgb.astype(int) - on_cpu.rgb).mean() < 1.0
 
 
 @pytest.mark.gpu

@@ -60,6 +60,9 @@ def test_what_goes_beyond_the_paper_is_left_out_one_by_one() -> None:
     assert not known["d_sees_no_edges"].discriminator.sees_edges
     kept = known["no_kept_hues"].hints
     assert kept is not None and kept.model_copy(update={"keep_hues": True}) == full.hints
+    told = full.hints.model_copy(update={"classes": ("road line", "car")})  # type: ignore[union-attr]
+    blind = variants(full.model_copy(update={"hints": told}), 3000)["no_road_lines"].hints
+    assert blind is not None and blind.classes == ("car",)
     for name, part in (
         *(("no_edge_augmentation", "edge_augmentation"), ("no_road_lines", "data"), ("no_hints", "hints")),
         *(("no_kept_hues", "hints"), ("d_sees_no_edges", "discriminator"), ("whole_chroma", "half_chroma")),
@@ -117,7 +120,7 @@ def test_variants_are_trained_scored_and_tabled(recipe: Path, camvid: Path, tmp_
     third = run_cli("ablation", *[o.replace("full,no_dned", "no_perceptual") for o in options])
     assert third.returncode == 0, third.stderr
     merged = json.loads((tmp_path / "runs" / "ablation.json").read_text())
-    assert list(merged) == [FULL, "no_dned", "no_perceptual", PHOTOGRAPHS]
+    assert list(merged) == [FULL, "no_dned", "no_road_lines", "no_perceptual", PHOTOGRAPHS]
     assert merged[FULL] == scores[FULL]
 
     other = run_cli("ablation", *options[:-8], "--steps", "4", "--only", "full")

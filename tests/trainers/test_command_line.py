@@ -199,3 +199,15 @@ def test_a_lost_process_is_told_without_gloos_decoration() -> None:
     )
     sentence = _why_lost(0, 2, RuntimeError(said))
     assert "process 0 of 2 lost the others (Connection closed by peer [127.0.0.1]:40110): see" in sentence
+
+
+def test_a_full_gpu_is_a_sentence(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nwith a page of statistics")
+
+    monkeypatch.setattr("trainers.export.score_bundle", full)
+    ended = command_line("evaluate", "--bundle", "camvid-lite", "--root", tmp_path)
+    assert ended.code == 1
+    assert ended.sentence.startswith(
+        "the GPU's memory is full (CUDA out of memory. Tried to allocate 2.00 GiB.): lower"
+    )

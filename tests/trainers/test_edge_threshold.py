@@ -1,6 +1,7 @@
 """A threshold is found that makes as many pixels edges as are wanted, with any operator."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from models.edges import EdgeSettings, LaplacianEdges
 from tests.trainers.test_image import run_cli
 from trainers.camvid import CamVid
 from trainers.edge_threshold import calibrate
+from trainers.recipe import ImageRecipe, load_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -50,6 +52,11 @@ def test_only_so_many_photographs_are_measured(camvid: Path) -> None:
 def test_the_command_prints_what_to_write_into_the_recipe(recipe: Path, camvid: Path) -> None:
     done = run_cli("data", "edges", "--recipe", str(recipe), "--root", str(camvid), "--density", "0.1")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["threshold"] == 20.0
+    found = json.loads(done.stdout)
+    assert found["threshold"] == 20.0 and abs(found["density"] - 0.1) > 0.05
+    plain = load_recipe(ImageRecipe, str(recipe)).edge
+    again = calibrate(CamVid(camvid, "train"), replace(plain, threshold=found["calibrated_threshold"]), 0.1, 50)
+    assert found["calibrated_density"] == pytest.approx(again.density, abs=1e-4)
+    assert again.density == pytest.approx(0.1, abs=0.02)
     wrong = run_cli("data", "edges", "--recipe", str(recipe), "--root", str(camvid), "--density", "2")
     assert wrong.returncode == 2 and "--density" in wrong.stderr

@@ -217,6 +217,24 @@ def test_averaged_weights_of_a_bundle_are_kept(recipe: Path, camvid: Path, tmp_p
     assert went < 0.5 * whole  # 6 steps are averaged, not thrown away
 
 
+def test_a_training_from_a_bundle_measures_its_own_photographs(recipe: Path, camvid: Path, tmp_path: Path) -> None:
+    hints = {"classes": "all", "keep_hues": True}
+    trainer(recipe, camvid, tmp_path / "first", hints=hints).train()
+    export_run(tmp_path / "first", camvid, tmp_path / "bundle", None)
+    of_bundle = load_bundle(tmp_path / "bundle").sflow.chroma_limits
+    for file in (camvid / "train").iterdir():
+        picture = cv2.imread(str(file))
+        assert picture is not None
+        cv2.imwrite(str(file), picture // 2)
+    second = trainer(recipe, camvid, tmp_path / "second", hints=hints)
+    second.start_from(tmp_path / "bundle")
+    second.train()
+    assert of_bundle is not None and of_bundle.any()
+    for network in (second.network, second.average):
+        assert network.chroma_limits is not None
+        assert (network.chroma_limits < 0.7 * of_bundle).all() and network.chroma_limits.any()
+
+
 def test_a_bundle_of_other_classes_is_no_beginning(recipe: Path, camvid: Path, tmp_path: Path) -> None:
     made = trainer(recipe, camvid, tmp_path / "first")
     made.train()
@@ -500,7 +518,7 @@ def test_a_run_begun_before_a_key_existed_goes_on(recipe: Path, camvid: Path, tm
     [
         (
             {"discriminator": {"sees_instance_edges": True}},
-            "needs instance ids, which cityscapes has and camvid has not",
+            "of cityscapes alone, and data.kind is 'camvid'",
         ),
         ({"discriminator": {"scales": 3}}, "has one scale"),
         ({"discriminator": {"heads": 3}}, "discriminator.heads"),
