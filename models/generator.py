@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from models.hints import CHANNELS as HINT_CHANNELS
 from models.hints import STRIDE as HINT_STRIDE
-from models.hints import add_hues
+from models.hints import hues_of
 from models.layers import (
     BilinearDoubling,
     Conv,
@@ -162,7 +162,7 @@ class Generator(nn.Module):
         self.head = ConvReLU(c2, TAIL)
         self.enlarge = BilinearDoubling(TAIL)
         self.tail = nn.Sequential(ConvReLU(TAIL + fine, TAIL, padding=0), Conv(TAIL, 3, padding=0))
-        self.half_chroma = HalfChroma() if half_chroma else nn.Identity()
+        self.half_chroma = HalfChroma() if half_chroma else None
         self.style_projection = nn.Linear(style_input, tier.label_width, bias=False) if style_input else None
         if self.style_projection is not None:
             nn.init.zeros_(self.style_projection.weight)
@@ -209,5 +209,11 @@ class Generator(nn.Module):
             assert hints is not None
             x = x + F.interpolate(self.hint_up(hints.to(x.dtype)), scale_factor=HINT_STRIDE // 2, mode="nearest")
         x = self.out2(x)
-        image: Tensor = self.half_chroma(torch.tanh(self.tail(concatenate([self.enlarge(self.head(x), MARGIN), fine]))))
-        return add_hues(image, hints) if self.keep_hues and hints is not None else image
+        image: Tensor = torch.tanh(self.tail(concatenate([self.enlarge(self.head(x), MARGIN), fine])))
+        kept = hints if self.keep_hues else None
+        if self.half_chroma is not None:
+            half = None if kept is None else hues_of(kept, HINT_STRIDE // HalfChroma.SCALE)
+            image = self.half_chroma(image, half)
+        elif kept is not None:
+            image = (image + hues_of(kept, HINT_STRIDE).to(image.dtype)).clamp(-1, 1)
+        return image

@@ -46,15 +46,23 @@ def colour_hints(rgb: Tensor, labels: Tensor, hinted: Tensor, limits: Tensor | N
         ``(N, 4, H / 8, W / 8)``: mean red, green, blue in -1..1 (0 where no pixel gives a hint), and the share of
         pixels that do, 0..1.
     """
-    mask = hinted.to(rgb.dtype)[labels.int()][:, None]
-    planes = [rgb * mask, mask]
+    ids, mask_of = labels.flatten().int(), hinted.to(rgb.dtype)
+    mask = mask_of.index_select(0, ids).view_as(labels)[:, None]
+    planes = [rgb.contiguous() * mask, mask]  # contiguous: planes are what is multiplied and summed
     if limits is not None:
-        planes.append(mask * limits.to(rgb.dtype)[labels.int()][:, None])
-    pooled = F.avg_pool2d(torch.cat(planes, 1), STRIDE)
+        planes.append((mask_of * limits.to(rgb.dtype)).index_select(0, ids).view_as(labels)[:, None])
+    pooled = _block_means(torch.cat(planes, 1))
     share = pooled[:, 3:4]
     means = pooled / share.clamp_min(1 / STRIDE**2)
     colour = means[:, :3] if limits is None else _limit_chroma(means[:, :3], means[:, 4:])
     return torch.cat([colour, share], 1)
+
+
+def _block_means(planes: Tensor) -> Tensor:
+    """``(N, C, H, W)`` to ``(N, C, H / 8, W / 8)``; rows first, which are summed as vectors."""
+    n, channels, height, width = planes.shape
+    rows = planes.reshape(n, channels, height // STRIDE, STRIDE, width).sum(3)
+    return rows.reshape(*rows.shape[:3], width // STRIDE, STRIDE).sum(4) / STRIDE**2
 
 
 def _limit_chroma(rgb: Tensor, limits: Tensor) -> Tensor:
@@ -98,11 +106,11 @@ def _limit(chroma: Tensor) -> float:
     return float(chroma.sort().values[int(LIMIT_SHARE * (len(chroma) - 1))])
 
 
-def add_hues(image: Tensor, hints: Tensor) -> Tensor:
-    """A picture ``(N, 3, H, W)`` in -1..1 and the chroma of its hints ``(N, 4, H / 8, W / 8)``, the same shape."""
+def hues_of(hints: Tensor, factor: int) -> Tensor:
+    """What the hints ``(N, 4, h, w)`` say beside light, enlarged: differences of channels and luma, ``(N, 3, ...)``."""
     rgb, share = hints[:, :3], hints[:, 3:]
-    chroma = ((rgb - luma_of(rgb)) * share).to(image.dtype)
-    return (image + F.interpolate(chroma, scale_factor=STRIDE, mode="bilinear", align_corners=False)).clamp(-1, 1)
+    chroma = ((rgb - luma_of(rgb)) * share).contiguous()
+    return F.interpolate(chroma, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
 def draw_variations(count: int, jitter: float, dropout: float, generator: torch.Generator) -> Tensor:

@@ -152,22 +152,32 @@ def chroma_of(rgb: Tensor) -> tuple[Tensor, Tensor]:
 class HalfChroma(nn.Module):
     """Colour at half the resolution of light, as JPEG and video keep it (4:2:0): no colour noise finer than that."""
 
+    SCALE: Final = 2
+    """Of light against colour."""
+
     luma: Tensor
     chroma: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         luma = torch.tensor(LUMA)
-        self.register_buffer("luma", luma[None, :, None, None], persistent=False)
+        self.register_buffer("luma", luma[None, :, None, None].repeat(3, 1, 1, 1), persistent=False)
         difference = torch.eye(3) - luma  # of each channel and the luma
         self.register_buffer("chroma", difference[..., None, None].expand(3, 3, 2, 2) / 4, persistent=False)
         self.enlarge = BilinearDoubling(3)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps RGB ``(N, 3, H, W)`` in -1..1, H and W even, to the same."""
-        light = F.conv2d(x, self.luma.to(x.dtype))
-        colour: Tensor = self.enlarge(F.conv2d(x, self.chroma.to(x.dtype), stride=2), 0)
-        return (light + colour).clamp(-1, 1)
+    def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
+        """Maps RGB ``(N, 3, H, W)`` in -1..1, H and W even, to the same.
+
+        Args:
+            x: The pictures.
+            added: To their colour, ``(N, 3, H / 2, W / 2)``, differences of channels and luma.
+        """
+        light, colour = F.conv2d(x, self.luma.to(x.dtype)), F.conv2d(x, self.chroma.to(x.dtype), stride=self.SCALE)
+        if added is not None:
+            colour = colour + added.to(x.dtype)
+        enlarged: Tensor = self.enlarge(colour, 0)
+        return (light + enlarged).clamp_(-1, 1)
 
 
 class BilinearDoubling(nn.Module):

@@ -40,6 +40,8 @@ class SFlowNetwork(nn.Module):
             generator sees the map alone).
         style_reach: Share of the spread with which style seeds draw, by axis (``models.style.AXES``): less where a
             judge reads the pictures worse; empty for all of it.
+        style_centre: Where style seeds are drawn around, in units of the spread, by axis; empty for the learned
+            weights.
         hint_classes: Ids of the classes that give colour hints (:mod:`models.hints`); empty, the paper's, for none.
         uses_dned: Show the generator DNED's ensemble; otherwise E(x) itself, as in phase 1 (an ablation of the paper's
             network).
@@ -62,6 +64,7 @@ class SFlowNetwork(nn.Module):
         style_spread: float = 1.0,
         style_input: bool = False,
         style_reach: Sequence[float] = (),
+        style_centre: Sequence[float] = (),
         hint_classes: Sequence[int] = (),
         uses_dned: bool = True,
         half_chroma: bool = False,
@@ -70,8 +73,9 @@ class SFlowNetwork(nn.Module):
         super().__init__()
         if tier not in TIERS:
             raise ValueError(f"generator tier is {tier!r}, known are {', '.join(TIERS)}")
-        if len(style_reach) not in (0, len(AXES)):
-            raise ValueError(f"style_reach has {len(style_reach)} numbers, but styles have {len(AXES)} axes")
+        for name, numbers in (("style_reach", style_reach), ("style_centre", style_centre)):
+            if len(numbers) not in (0, len(AXES)):
+                raise ValueError(f"{name} has {len(numbers)} numbers, but styles have {len(AXES)} axes")
         if any(not 0 <= i < classes for i in hint_classes):
             raise ValueError(f"hint_classes are {list(hint_classes)}, but there are {classes} classes")
         sizes = TIERS[tier]
@@ -81,6 +85,7 @@ class SFlowNetwork(nn.Module):
             "style_spread": style_spread,
             "style_input": style_input,
             "style_reach": list(style_reach),
+            "style_centre": list(style_centre),
             "hint_classes": list(hint_classes),
             "uses_dned": uses_dned,
             "half_chroma": half_chroma,
@@ -90,6 +95,8 @@ class SFlowNetwork(nn.Module):
         self.style_spread = float(style_spread)
         self.seed_spread = [self.style_spread * float(share) for share in style_reach or [1.0] * len(AXES)]
         """Spread of the ensemble weights drawn for style seeds other than 0, by axis."""
+        self.seed_centre = [self.style_spread * float(place) for place in style_centre or [0.0] * len(AXES)]
+        """What they are drawn around, as an offset from the learned ones."""
         self.operator = LaplacianEdges(edge)
         self.dned = DNED(edge.planes, sizes.edge_widths, sizes.edge_depth)
         self.generator = Generator(
@@ -118,7 +125,7 @@ class SFlowNetwork(nn.Module):
 
     def style_weights(self, seed: int) -> Tensor:
         """Ensemble weights of a style seed, float32 ``(6,)`` on the CPU."""
-        return ensemble_weights(self.dned.ensemble_logits, seed, self.seed_spread)
+        return ensemble_weights(self.dned.ensemble_logits, seed, self.seed_spread, self.seed_centre)
 
     def forward(
         self, labels: Tensor, edges: Tensor, weights: Tensor | None = None, hints: Tensor | None = None

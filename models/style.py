@@ -32,14 +32,17 @@ AXES: Final = torch.nn.functional.normalize(
 the neighbours of each pair. Of length 1, orthogonal to each other and to a common factor, which a softmax drops."""
 
 
-def ensemble_weights(logits: Tensor, seed: int, spread: float | Sequence[float]) -> Tensor:
+def ensemble_weights(
+    logits: Tensor, seed: int, spread: float | Sequence[float], centre: float | Sequence[float] = 0.0
+) -> Tensor:
     """Ensemble weights of a style seed.
 
     Args:
         logits: Learned logits ``(6,)``.
         seed: 0 gives the learned weights; any other draws around them, the same every time and on every device.
             Seeds repeat after :data:`SEEDS`.
-        spread: Standard deviation of the drawn logits around the learned ones, by axis or the same for all.
+        spread: Standard deviation of the drawn logits, by axis or the same for all.
+        centre: How far from the learned ones their mean lies, likewise.
 
     Returns:
         float32 ``(6,)`` on the CPU, positive, sum 1.
@@ -47,7 +50,7 @@ def ensemble_weights(logits: Tensor, seed: int, spread: float | Sequence[float])
     base = logits.detach().float().cpu()
     if seed == 0:
         return torch.softmax(base, 0)
-    return torch.softmax(base + (torch.as_tensor(spread) * _noise(seed)) @ AXES, 0)
+    return torch.softmax(base + (torch.as_tensor(centre) + torch.as_tensor(spread) * _noise(seed)) @ AXES, 0)
 
 
 def _noise(seed: int) -> Tensor:

@@ -97,7 +97,7 @@ class TrainedRun:
 
     def network(self, classes: Sequence[str]) -> SFlowNetwork:
         """The averaged network, in evaluation mode, for the classes of the data it was trained on."""
-        network = build_network(self.recipe, classes, self.recipe.style_reach)
+        network = build_network(self.recipe, classes, with_seeds=True)
         network.load_state_dict(self.state["average"])
         return network.eval()
 

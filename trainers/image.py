@@ -120,13 +120,13 @@ def _train_features(recipe: ImageRecipe) -> str:
     )
 
 
-def build_network(recipe: ImageRecipe, classes: Sequence[str], style_reach: Sequence[float] = ()) -> SFlowNetwork:
+def build_network(recipe: ImageRecipe, classes: Sequence[str], *, with_seeds: bool = False) -> SFlowNetwork:
     """The untrained network of a recipe.
 
     Args:
         recipe: What it shall be.
         classes: Class names by id.
-        style_reach: See :class:`~models.network.SFlowNetwork`; training draws with the whole spread.
+        with_seeds: Whether style seeds draw as the recipe says; training draws with the whole spread.
 
     Raises:
         UsageError: The recipe asks for hints of classes that the data set does not have.
@@ -144,7 +144,8 @@ def build_network(recipe: ImageRecipe, classes: Sequence[str], style_reach: Sequ
         recipe.edge,
         recipe.style_spread,
         recipe.style_input,
-        style_reach,
+        recipe.style_reach if with_seeds else (),
+        recipe.style_centre if with_seeds else (),
         hint_classes,
         recipe.uses_dned,
         recipe.half_chroma,

@@ -155,6 +155,8 @@ class ImageRecipe(_Section):
     style_learned_share: Share = 0.3
     style_reach: tuple[Share, ...] = ()
     """Share of ``style_spread`` with which the exported bundle's style seeds draw, by axis; empty for all of it."""
+    style_centre: tuple[float, ...] = ()
+    """Where its style seeds are drawn around, in units of ``style_spread``, by axis; empty for the learned weights."""
     style_input: bool = False
     """Tell the generator the drawn ensemble weights beside the map made with them (an extension)."""
     style_relight: bool = False
@@ -244,8 +246,9 @@ class ImageRecipe(_Section):
                     f"judge_crop is {self.judge_crop}, both sides must be multiples of {JUDGE_STRIDE}"
                     f" within {self.data.crop}"
                 )
-        if len(self.style_reach) not in (0, len(AXES)):
-            raise ValueError(f"style_reach has {len(self.style_reach)} numbers, but styles have {len(AXES)} axes")
+        for key, numbers in (("style_reach", self.style_reach), ("style_centre", self.style_centre)):
+            if len(numbers) not in (0, len(AXES)):
+                raise ValueError(f"{key} has {len(numbers)} numbers, but styles have {len(AXES)} axes")
         if self.style_relight and not self.style_input:
             raise ValueError("style_relight without style_input asks for light that the generator is not told of")
         for stage in self.stages:

@@ -91,7 +91,7 @@ class SFlowTranslator:
         # Likewise the limits of the hints' chroma: the hints are those of training, bit for bit.
         self._logits = network.dned.ensemble_logits.detach().float().cpu().clone()
         limits = None if network.chroma_limits is None else network.chroma_limits.float().clone()
-        self._spread = network.seed_spread
+        self._spread, self._centre = network.seed_spread, network.seed_centre
         self._tier = str(network.args["tier"])
         self._operator = LaplacianEdges(network.operator.settings)
         self._name = name
@@ -245,7 +245,7 @@ class SFlowTranslator:
 
     def _draw(self, style: Style) -> Tensor:
         if style.ensemble is None:
-            return ensemble_weights(self._logits, style.seed, self._spread)
+            return ensemble_weights(self._logits, style.seed, self._spread, self._centre)
         given = style.ensemble
         usable = len(given) == SIDES and all(math.isfinite(w) and w >= 0 for w in given) and sum(given) > 0
         if not usable:

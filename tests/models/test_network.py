@@ -11,7 +11,7 @@ from models.edges import EdgeSettings
 from models.generator import TIERS
 from models.layers import LUMA, BilinearDoubling, HalfChroma, double, extend, space_to_depth_ids, unshuffle
 from models.network import SFlowNetwork, edges_to_pixels, pad_to_stride, to_pixels
-from models.style import draw_weights, ensemble_weights, style_offsets
+from models.style import AXES, draw_weights, ensemble_weights, style_offsets
 
 EDGE = EdgeSettings(threshold=0.11, blur=1.5, contrast_window=31, signed=True)
 
@@ -137,6 +137,17 @@ def test_neighbouring_seeds_lie_far_apart_in_style() -> None:
     offsets = torch.stack([style_offsets(ensemble_weights(logits, s, 1.0)[None], logits)[0] for s in range(6)])
     assert offsets[0].abs().max() < 1e-6
     assert torch.pdist(offsets).min() > 1
+
+
+def test_style_centre_moves_all_seeds_but_the_learned_one() -> None:
+    plain = SFlowNetwork("lite", 12, EDGE, style_spread=0.5)
+    moved = SFlowNetwork("lite", 12, EDGE, style_spread=0.5, style_centre=[0.8, 0, 0, 0, 0])
+    assert torch.equal(plain.style_weights(0), moved.style_weights(0))
+    for seed in range(1, 20):
+        apart = torch.log(moved.style_weights(seed) / plain.style_weights(seed)) @ AXES.T
+        assert apart.tolist() == pytest.approx([0.4, 0, 0, 0, 0], abs=1e-5)
+    with pytest.raises(ValueError, match="style_centre has 2 numbers, but styles have 5 axes"):
+        SFlowNetwork("lite", 12, EDGE, style_centre=[0.8, 0])
 
 
 def test_style_reach_draws_seeds_nearer_to_the_learned_weights() -> None:

@@ -48,7 +48,7 @@ def test_both_sizes_of_the_paper_have_a_recipe() -> None:
 @pytest.mark.parametrize("name", PAPER)
 def test_every_extension_is_off(name: str) -> None:
     recipe = paper(name)
-    assert not (recipe.style_input or recipe.style_relight or recipe.style_reach)
+    assert not (recipe.style_input or recipe.style_relight or recipe.style_reach or recipe.style_centre)
     assert recipe.edge == EdgeSettings(threshold=recipe.edge.threshold)  # the plain Laplacian, one plane, no blur
     assert recipe.edge_augmentation is None and recipe.judge_crop is None
     assert not (recipe.perceptual_blur or recipe.perceptual_normalise) and recipe.perceptual_slices == "equal"
