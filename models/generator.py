@@ -210,10 +210,12 @@ class Generator(nn.Module):
             x = x + F.interpolate(self.hint_up(hints.to(x.dtype)), scale_factor=HINT_STRIDE // 2, mode="nearest")
         x = self.out2(x)
         image: Tensor = torch.tanh(self.tail(concatenate([self.enlarge(self.head(x), MARGIN), fine])))
-        kept = hints if self.keep_hues else None
+        return self._with_hues(image, hints if self.keep_hues else None)
+
+    def _with_hues(self, image: Tensor, hints: Tensor | None) -> Tensor:
+        """The tail's picture with the hints' chroma, and colour at half the resolution where the network has it so."""
         if self.half_chroma is not None:
-            half = None if kept is None else hues_of(kept, HINT_STRIDE // HalfChroma.SCALE)
-            image = self.half_chroma(image, half)
-        elif kept is not None:
-            image = (image + hues_of(kept, HINT_STRIDE).to(image.dtype)).clamp(-1, 1)
-        return image
+            added = None if hints is None else hues_of(hints, HINT_STRIDE // HalfChroma.SCALE)
+            halved: Tensor = self.half_chroma(image, added)
+            return halved
+        return image if hints is None else (image + hues_of(hints, HINT_STRIDE).to(image.dtype)).clamp(-1, 1)

@@ -2,7 +2,7 @@
 
 Labels and edges say that there is a car, not that it is red: the paper's generator paints every car as cars mostly are.
 A hint is the mean colour of blocks of the picture, only of classes for which it is wanted. So vehicles keep their
-paint, and what shall look as photographs do (roads, sky) is left to the generator.
+paint, and what shall look as photographs do is left to the generator.
 
 A generator that learns colours from photographs of a few streets knows no others: what is green on the screen and
 brown in all photographs turns brown. It can be spared learning them: the hints' chroma is added to its picture, so that
@@ -24,8 +24,6 @@ STRIDE: Final = 8
 """Side of a block, pixels."""
 CHANNELS: Final = 4
 """Red, green, blue, and the share of the block that they are the mean of."""
-
-
 LIMIT_SHARE: Final = 0.995
 """Share of the photographs' blocks whose chroma is no larger than a class's limit: cars of any paint, and no lamp."""
 FEWEST: Final = 50
@@ -68,12 +66,12 @@ def _block_means(planes: Tensor) -> Tensor:
 def _limit_chroma(rgb: Tensor, limits: Tensor) -> Tensor:
     """Colours ``(N, 3, h, w)`` of the same luma and hue, their chroma bent below ``(N, 1, h, w)``."""
     luma = luma_of(rgb)
-    excess = _chroma(rgb) / limits.clamp_min(1e-3)
+    ratio = _chroma_length(rgb) / limits.clamp_min(1e-3)
     # tanh(r) / r: 1 for what is far below the limit.
-    return luma + (rgb - luma) * torch.tanh(excess) / excess.clamp_min(1e-3)
+    return luma + (rgb - luma) * torch.tanh(ratio) / ratio.clamp_min(1e-3)
 
 
-def _chroma(rgb: Tensor) -> Tensor:
+def _chroma_length(rgb: Tensor) -> Tensor:
     """Length of (Cb, Cr), ``(N, 1, h, w)``."""
     return torch.hypot(*chroma_of(rgb))
 
@@ -90,7 +88,7 @@ def chroma_limits(pictures: Iterable[tuple[Tensor, Tensor]], classes: int) -> Te
     """
     found: list[list[Tensor]] = [[] for _ in range(classes)]
     for rgb, labels in pictures:
-        chroma = _chroma(F.avg_pool2d(rgb.permute(2, 0, 1)[None].float() / 127.5 - 1, STRIDE)).flatten()
+        chroma = _chroma_length(F.avg_pool2d(rgb.permute(2, 0, 1)[None].float() / 127.5 - 1, STRIDE)).flatten()
         blocks = labels[None, None].float()
         highest, lowest = F.max_pool2d(blocks, STRIDE), -F.max_pool2d(-blocks, STRIDE)
         of_one_class = torch.where(highest == lowest, highest, -1.0).flatten()

@@ -71,8 +71,8 @@ class Cityscapes(PairedImages):
         listing = pair_up(files(photographs, PICTURE), files(annotations, LABELS), label_of)
         missing = [file for _, labels in listing.pairs if (file := self.instances_of(labels)) and not file.is_file()]
         for file in missing:
-            sentence = f"instance ids {file} are missing: unpack gtFine whole, or set discriminator.sees_instance_edges"
-            listing.problems.append(Problem(file, MissingCounterpartError(f"{sentence} to false")))
+            sentence = f"instance ids {file} are missing: unpack gtFine whole, or leave out sees_instance_edges"
+            listing.problems.append(Problem(file, MissingCounterpartError(sentence)))
         self._map = LabelMap.build(taxonomy("cityscapes"), self.classes)
         self.description = f"Cityscapes {split}, {share} frames, without {', '.join(exclude) or 'none'}"
         hint = "give --root the folder that holds leftImg8bit/ and gtFine/"

@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, TypeVar, overload
+from typing import NamedTuple, Protocol, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from models.dned import STRIDE
 from models.edges import LaplacianEdges
 from sim_bridge.errors import SizeMismatchError
 from sim_bridge.frames import ByteArray
-from sim_bridge.preprocess import Integer, fit_ids, fit_labels, fit_rgb
+from sim_bridge.preprocess import Integer, fit_ids, fit_rgb
 from trainers.problems import Problem
 
 T = TypeVar("T")
@@ -32,6 +32,10 @@ VOID = "unlabeled"
 
 
 InstanceIds = npt.NDArray[np.uint16]
+
+
+class _OfIds(Protocol):
+    def __call__(self, ids: npt.NDArray[Integer], /) -> npt.NDArray[Integer]: ...
 
 
 class Photograph(NamedTuple):
@@ -84,28 +88,29 @@ class Photograph(NamedTuple):
         def window(picture: npt.NDArray[Integer]) -> npt.NDArray[Integer]:
             return np.ascontiguousarray(picture[top : top + height, left : left + width])
 
-        render, instances = self.render, self.instances
-        return self._replace(
-            rgb=window(self.rgb),
-            labels=window(self.labels),
-            render=None if render is None else window(render),
-            instances=None if instances is None else window(instances),
-        )
+        return self._each(window, window)
 
     def resized(self, size: tuple[int, int]) -> Photograph:
         """At ``(width, height)``, by the very functions of the live bridge: pictures by area, labels to the nearest."""
-        render, instances = self.render, self.instances
-        return self._replace(
-            rgb=fit_rgb(self.rgb, size),
-            labels=fit_labels(self.labels, size),
-            render=None if render is None else fit_rgb(render, size),
-            instances=None if instances is None else fit_ids(instances, size),
-        )
+
+        def nearest(ids: npt.NDArray[Integer]) -> npt.NDArray[Integer]:
+            return fit_ids(ids, size)
+
+        return self._each(lambda picture: fit_rgb(picture, size), nearest)
 
     def scaled(self, factor: float) -> Photograph:
         """Resized by a factor; itself by a factor of 1."""
         width, height = (round(side * factor) for side in self.size)
         return self.resized((width, height))
+
+    def _each(self, picture: Callable[[ByteArray], ByteArray], ids: _OfIds) -> Photograph:
+        render, instances = self.render, self.instances
+        return self._replace(
+            rgb=picture(self.rgb),
+            labels=ids(self.labels),
+            render=None if render is None else picture(render),
+            instances=None if instances is None else ids(instances),
+        )
 
 
 class Inspection(NamedTuple):

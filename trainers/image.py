@@ -142,14 +142,14 @@ def build_network(recipe: ImageRecipe, classes: Sequence[str], *, with_seeds: bo
         recipe.tier,
         len(classes),
         recipe.edge,
-        recipe.style_spread,
-        recipe.style_input,
-        recipe.style_reach if with_seeds else (),
-        recipe.style_centre if with_seeds else (),
-        hint_classes,
-        recipe.uses_dned,
-        recipe.half_chroma,
-        recipe.hints is not None and recipe.hints.keep_hues,
+        style_spread=recipe.style_spread,
+        style_input=recipe.style_input,
+        style_reach=recipe.style_reach if with_seeds else (),
+        style_centre=recipe.style_centre if with_seeds else (),
+        hint_classes=hint_classes,
+        uses_dned=recipe.uses_dned,
+        half_chroma=recipe.half_chroma,
+        keep_hues=recipe.hints is not None and recipe.hints.keep_hues,
     )
 
 
