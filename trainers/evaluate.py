@@ -33,15 +33,13 @@ class Evaluation:
 
     Attributes:
         pictures: How many photographs.
-        style_seed: Which version was generated.
+        style_seed: Which version was generated; None of untranslated renders.
         psnr: dB, mean of the pictures.
         ssim: Structural similarity, mean of the pictures.
         sharpness: Share of the photographs' (mean absolute Laplacian).
         chroma_detail: Likewise of the chroma; what is above 1 is colour noise.
         pxy: Checkerboard amplitude of period 2, grey levels.
         photograph_pxy: The photographs' own.
-        render_psnr: Of the untranslated renders; None where there are none.
-        render_ssim: Likewise.
         judge_accuracy: Pixel accuracy of the judge on the generated pictures; None without a judge.
         photograph_judge_accuracy: On the photographs.
         judge_ratio: The first over the second; None where that is 0.
@@ -55,15 +53,13 @@ class Evaluation:
     """
 
     pictures: int
-    style_seed: int
+    style_seed: int | None
     psnr: float
     ssim: float
     sharpness: float
     chroma_detail: float
     pxy: float
     photograph_pxy: float
-    render_psnr: float | None = None
-    render_ssim: float | None = None
     judge_accuracy: float | None = None
     photograph_judge_accuracy: float | None = None
     judge_ratio: float | None = None
@@ -145,7 +141,7 @@ def edge_maps(network: SFlowNetwork, photograph: Photograph) -> tuple[ByteArray,
 def evaluate(
     photographs: Sequence[Photograph],
     generated: Sequence[ByteArray],
-    style_seed: int,
+    style_seed: int | None,
     judge: Judge | None,
     classes: Sequence[str],
 ) -> Evaluation:
@@ -153,13 +149,12 @@ def evaluate(
 
     Args:
         photographs: What the pictures were made from.
-        generated: The pictures, uint8 ``(H, W, 3)`` RGB.
-        style_seed: Which version.
+        generated: The pictures, uint8 ``(H, W, 3)`` RGB, or the renders themselves.
+        style_seed: Which version; None of renders.
         judge: What reads them; None leaves its scores out.
         classes: The data set's class names by id.
     """
     real = [p.rgb for p in photographs]
-    renders = None if any(p.render is None for p in photographs) else [p.seen for p in photographs]
     base = Evaluation(
         pictures=len(real),
         style_seed=style_seed,
@@ -169,8 +164,6 @@ def evaluate(
         chroma_detail=relative_chroma_detail(generated, real),
         pxy=grid_amplitude(generated)[2],
         photograph_pxy=grid_amplitude(real)[2],
-        render_psnr=None if renders is None else _mean(psnr, renders, real),
-        render_ssim=None if renders is None else _mean(ssim, renders, real),
     )
     if judge is None:
         return base

@@ -29,7 +29,8 @@ def score_network(
     """Evaluations by style seed, and how far the seeds' pictures lie apart.
 
     A network that takes colour hints gets those of the pictures that are seen, which are the very pictures to be made
-    where there are no renders; so its first seed is scored without hints, too.
+    where there are no renders; so its first seed is scored without hints, too. Where there are, they are scored as if
+    they were the pictures: what translation is worth.
     """
     photographs = validation_photographs(data, every)
     first = seeds[0]
@@ -41,6 +42,9 @@ def score_network(
     if network.takes_hints:
         pictures = generate(network, photographs, first, hints=False)
         result[f"seed_{first}_without_hints"] = evaluate(photographs, pictures, first, judge, data.classes).rounded()
+    if all(p.render is not None for p in photographs):
+        renders = [p.seen for p in photographs]
+        result["render"] = evaluate(photographs, renders, None, judge, data.classes).rounded()
     if len(seeds) > 1:
         result["smallest_style_difference"] = round(style_differences(by_seed), 2)
     return result

@@ -14,7 +14,9 @@ from sim_bridge.recording_writer import RecordingWriter
 from sim_bridge.recordings import Folder, RecordedFrame, RecordingInfo
 from trainers.data import load_all
 from trainers.data_sets import open_data
+from trainers.evaluate import validation_photographs
 from trainers.export import score_bundle
+from trainers.metrics import psnr
 from trainers.recipe import DataRecipe, ImageRecipe, SegmenterRecipe, load_recipe
 from trainers.recordings import STREET_CLASSES, Recordings
 from trainers.run_folder import RunFolder
@@ -178,10 +180,22 @@ def test_a_segmenter_learns_from_recordings_under_their_licence(root: Path, tmp_
 
 
 def test_a_bundle_is_scored_on_the_edges_that_are_asked_for(root: Path) -> None:
-    as_trained = score_bundle("toytown-lite", root, None, [0], 1)["seed_0"]
-    renders = score_bundle("toytown-lite", root, None, [0], 1, "render")["seed_0"]
-    photographs = score_bundle("toytown-lite", root, None, [0], 1, "photograph")["seed_0"]
-    assert as_trained == renders and renders["render_psnr"] > 0
-    assert photographs["psnr"] != renders["psnr"] and photographs["render_psnr"] is None
+    as_trained = score_bundle("toytown-lite", root, None, [0], 1)
+    renders = score_bundle("toytown-lite", root, None, [0], 1, "render")
+    photographs = score_bundle("toytown-lite", root, None, [0], 1, "photograph")
+    assert as_trained == renders
+    assert photographs["seed_0"]["psnr"] != renders["seed_0"]["psnr"] and "render" not in photographs
     with pytest.raises(UsageError, match="camvid-lite was trained on photographs alone"):
         score_bundle("camvid-lite", root, None, [0], 1, "render")
+
+
+def test_renders_are_scored_beside_what_is_made_of_them(root: Path) -> None:
+    scored = score_bundle("toytown-lite", root, "toytown-judge", [0], 1)
+    render, made = scored["render"], scored["seed_0"]
+    recipe = DataRecipe.model_validate({"kind": "recordings", "edges": "render"})
+    pairs = validation_photographs(open_data(recipe, root, "val"), 1)
+    assert render["psnr"] == pytest.approx(np.mean([psnr(p.seen, p.rgb) for p in pairs]), abs=1e-4)
+    assert render["style_seed"] is None and made["style_seed"] == 0
+    assert render["psnr"] != made["psnr"] and render["frechet"] != made["frechet"] > 0
+    same = ("pictures", "photograph_pxy", "photograph_judge_mean_iou", "photograph_frechet")
+    assert [render[name] for name in same] == [made[name] for name in same]
