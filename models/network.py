@@ -13,7 +13,7 @@ from models.dned import DNED, SIDES, STRIDE
 from models.edges import EdgeSettings, LaplacianEdges
 from models.generator import TIERS, Generator
 from models.hints import colour_hints
-from models.style import AXES, ensemble_weights, style_offsets
+from models.style import AXES, check_axes, ensemble_weights, style_offsets
 
 
 class Rendering(NamedTuple):
@@ -73,9 +73,7 @@ class SFlowNetwork(nn.Module):
         super().__init__()
         if tier not in TIERS:
             raise ValueError(f"generator tier is {tier!r}, known are {', '.join(TIERS)}")
-        for name, numbers in (("style_reach", style_reach), ("style_centre", style_centre)):
-            if len(numbers) not in (0, len(AXES)):
-                raise ValueError(f"{name} has {len(numbers)} numbers, but styles have {len(AXES)} axes")
+        check_axes(style_reach=style_reach, style_centre=style_centre)
         if any(not 0 <= i < classes for i in hint_classes):
             raise ValueError(f"hint_classes are {list(hint_classes)}, but there are {classes} classes")
         sizes = TIERS[tier]

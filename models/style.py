@@ -32,6 +32,17 @@ AXES: Final = torch.nn.functional.normalize(
 the neighbours of each pair. Of length 1, orthogonal to each other and to a common factor, which a softmax drops."""
 
 
+def check_axes(**settings: Sequence[float]) -> None:
+    """Settings by name that have a number for every axis, or none at all.
+
+    Raises:
+        ValueError: One has another number of them.
+    """
+    for name, numbers in settings.items():
+        if len(numbers) not in (0, len(AXES)):
+            raise ValueError(f"{name} has {len(numbers)} numbers, but styles have {len(AXES)} axes")
+
+
 def ensemble_weights(
     logits: Tensor, seed: int, spread: float | Sequence[float], centre: float | Sequence[float] = 0.0
 ) -> Tensor:

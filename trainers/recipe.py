@@ -15,7 +15,7 @@ from models.discriminator import STRIDE as JUDGE_STRIDE
 from models.discriminator import DiscriminatorSettings
 from models.dned import STRIDE as DNED_STRIDE
 from models.edges import EdgeSettings
-from models.style import AXES
+from models.style import check_axes
 from sim_bridge.errors import UsageError
 from trainers.edge_augmentation import EdgeAugmentation
 
@@ -246,9 +246,7 @@ class ImageRecipe(_Section):
                     f"judge_crop is {self.judge_crop}, both sides must be multiples of {JUDGE_STRIDE}"
                     f" within {self.data.crop}"
                 )
-        for key, numbers in (("style_reach", self.style_reach), ("style_centre", self.style_centre)):
-            if len(numbers) not in (0, len(AXES)):
-                raise ValueError(f"{key} has {len(numbers)} numbers, but styles have {len(AXES)} axes")
+        check_axes(style_reach=self.style_reach, style_centre=self.style_centre)
         if self.style_relight and not self.style_input:
             raise ValueError("style_relight without style_input asks for light that the generator is not told of")
         for stage in self.stages:
