@@ -21,10 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 from plugins.carla import BridgeLink, PhotorealCamera
-from plugins.carla.rig import DEFAULT_PLACE, Rig, RigCamera
-from plugins.carla.sensors import SensorSet
-from plugins.carla.server import Server, Where
-from plugins.carla.vehicles import spawn_vehicle
+from plugins.carla.rig.rig import DEFAULT_PLACE, Rig, RigCamera
+from plugins.carla.rig.sensors import SensorSet
+from plugins.carla.world.server import Server, Where
+from plugins.carla.world.vehicles import spawn_vehicle
 from sim_bridge.frames import Kind
 from sim_bridge.settings import parse_size
 from sim_bridge.translators.null import NullTranslator

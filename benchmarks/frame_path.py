@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from sim_bridge.bench_source import TAXONOMY, draw_street
 from sim_bridge.frames import Encoding, Frame, Kind, PixelArray
-from sim_bridge.preprocess import Preprocessor, postprocess
+from sim_bridge.pixels.preprocess import Preprocessor, postprocess
+from sim_bridge.tools.bench_source import TAXONOMY, draw_street
 
 CLASSES = (
     *("sky", "building", "pole", "road", "sidewalk", "vegetation", "traffic sign"),

@@ -18,12 +18,12 @@ from typing import Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from sim_bridge.threads import share_cores
+from sim_bridge.translators.threads import share_cores
 
 share_cores()  # as the command line does, before torch is imported
 
 from benchmarks import frame_path
-from sim_bridge.bench import BenchResult, run_bench
+from sim_bridge.tools.bench import BenchResult, run_bench
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- figures: benchmarks/run.py -->", "<!-- end of figures -->"

@@ -20,17 +20,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from plugins.toytown import truth
-from plugins.toytown.cg import CgLook
-from plugins.toytown.moving import Moving
-from plugins.toytown.presets import preset_named
-from plugins.toytown.raycast import Backend
-from plugins.toytown.scene import Scene
-from plugins.toytown.setup import Setup
-from plugins.toytown.simulator import Shot, Simulator
-from plugins.toytown.town import Town
-from plugins.toytown.traffic import Traffic
-from plugins.toytown.view import View
+from plugins.toytown.looks.cg import CgLook
+from plugins.toytown.run.setup import Setup
+from plugins.toytown.run.simulator import Shot, Simulator
+from plugins.toytown.town.town import Town
+from plugins.toytown.town.traffic import Traffic
+from plugins.toytown.view import truth
+from plugins.toytown.view.moving import Moving
+from plugins.toytown.view.presets import preset_named
+from plugins.toytown.view.raycast import Backend
+from plugins.toytown.view.scene import Scene
+from plugins.toytown.view.view import View
 from sim_bridge.settings import parse_size
 
 LIVE = ("actors", "cast", "semantic", "cg")

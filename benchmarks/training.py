@@ -24,12 +24,12 @@ import torch
 
 from models.edges import LaplacianEdges
 from sim_bridge.settings import parse_size
-from trainers.camvid import CAMVID_CLASSES
-from trainers.data import Photograph, Sample, prepare
-from trainers.device import peak_memory
-from trainers.image import ImageTrainer
-from trainers.recipe import ImageRecipe, load_recipe
-from trainers.run_folder import RunFolder
+from trainers.data.camvid import CAMVID_CLASSES
+from trainers.data.photograph import Photograph, Sample, prepare
+from trainers.loop.device import peak_memory
+from trainers.loop.run_folder import RunFolder
+from trainers.recipes.schema import ImageRecipe, load_recipe
+from trainers.systems.sflow import ImageTrainer
 
 WAIT_SHARE = 0.05
 """Largest share of a step that a promised case may stand waiting."""

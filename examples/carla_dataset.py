@@ -23,8 +23,8 @@ from carla_drive import autopilot, car_on_the_road, size, synchronous
 from plugins.carla import PhotorealCamera, PhotorealImage
 from sim_bridge.errors import SimBridgeError
 from sim_bridge.frames import Frame
-from sim_bridge.recording_writer import RecordingWriter
-from sim_bridge.recordings import DEFAULT_CAMERA, DESCRIPTION, CameraInfo, Folder, RecordedFrame, RecordingInfo
+from sim_bridge.recordings.read import DEFAULT_CAMERA, DESCRIPTION, CameraInfo, Folder, RecordedFrame, RecordingInfo
+from sim_bridge.recordings.write import RecordingWriter
 
 SETTLE = 10
 """Ticks that a car that was moved needs to stand on the road."""

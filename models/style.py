@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from models.dned import SIDES
+from models.nets.dned import SIDES
 
 SEEDS: Final = 2**20
 """How many style seeds there are: reaching a point of the sequence takes time in proportion to its number."""

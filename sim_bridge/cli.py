@@ -20,7 +20,6 @@ from typer.core import TyperGroup
 
 from sim_bridge import __version__
 from sim_bridge.errors import MissingExtraError, SimBridgeError, TranslatorError, UsageError
-from sim_bridge.logs import configure_logging
 from sim_bridge.options import (
     LABELS_HELP,
     RGB_HELP,
@@ -42,13 +41,14 @@ from sim_bridge.options import (
     TopicOption,
     setting_option,
 )
-from sim_bridge.recordings import open_recording
+from sim_bridge.process.logs import configure_logging
+from sim_bridge.recordings.read import open_recording
 from sim_bridge.settings import BridgeSettings, load_settings
 from sim_bridge.sources import load_entry_point
-from sim_bridge.threads import share_cores
+from sim_bridge.translators.threads import share_cores
 
 if TYPE_CHECKING:
-    from sim_bridge.translate import Report
+    from sim_bridge.recordings.translate import Report
 
 COMMAND_GROUP: Final = "sim_bridge.commands"
 INTERRUPTED: Final = 130
@@ -208,7 +208,7 @@ def _settings(context: typer.Context) -> BridgeSettings:
 
 
 def _run_bridge(settings: BridgeSettings) -> int:
-    from sim_bridge.bridge import Bridge, run_until_signalled
+    from sim_bridge.live.bridge import Bridge, run_until_signalled
     from sim_bridge.translators.load import load_translator
 
     with Bridge(settings, lambda: load_translator(settings)) as running:
@@ -254,7 +254,7 @@ def translate(
     recording = open_recording(source, rgb=rgb, semantic=semantic, labels=labels, camera=camera)
     for note in recording.notes:
         typer.echo(f"translate: {note}", err=True)
-    from sim_bridge.translate import Job, summary, translate_recording
+    from sim_bridge.recordings.translate import Job, summary, translate_recording
     from sim_bridge.translators.load import load_translator
 
     job = Job(settings.bundle, settings.size, settings.style_seed, labels, image_format)
@@ -325,8 +325,8 @@ def sheet(
         raise UsageError(f"the sheet {str(out)!r} must be an image file: let its name end in .png or .jpg")
     if live == bool(sources):
         raise UsageError("a sheet is made either of folders or of a running bridge: give SRC folders, or --live")
-    from sim_bridge.sheet import contact_sheet, write_sheet
-    from sim_bridge.sheet_rows import live_rows, open_sources, recorded_rows
+    from sim_bridge.recordings.sheet import contact_sheet, write_sheet
+    from sim_bridge.recordings.sheet_rows import live_rows, open_sources, recorded_rows
 
     if live:
         made = live_rows(settings, count=rows, timeout=timeout)
@@ -363,7 +363,7 @@ def bench(
     A publisher in a second process feeds a bridge in this one over loopback tcp.
     """
     settings = _settings(context)
-    from sim_bridge.bench import run_bench
+    from sim_bridge.tools.bench import run_bench
 
     result = run_bench(
         size=settings.size or _BENCH_SIZE,
@@ -395,7 +395,7 @@ def doctor(
     Versions, devices, bundle hash, taxonomies against the bundle, ports, write rights. Exit code 1 when a check fails.
     Plugins add flags for simulators that run: --carla HOST:PORT.
     """
-    from sim_bridge.doctor import asked_examinations, run_doctor
+    from sim_bridge.tools.doctor import asked_examinations, run_doctor
 
     examinations = asked_examinations(context.args)
     checks = run_doctor(_settings(context), examinations)
@@ -414,7 +414,7 @@ def bundles() -> None:
 
     Those that translate can be given as --bundle; segmenters score results and serve trainings.
     """
-    from models.bundle import BundleError, read_card, shipped_bundles
+    from models.bundles.files import BundleError, read_card, shipped_bundles
 
     typer.echo(
         f"{'name':<20} {'model id':<13} {'network':<20} {'translates':<11} {'classes':<8} licence of the weights"

@@ -21,11 +21,11 @@ import numpy as np
 import numpy.typing as npt
 import zmq
 
-from sim_bridge.addresses import BRIDGE_ADDRESS, SIMULATOR_ADDRESS
 from sim_bridge.errors import FrameTimeoutError, MissedFrameError, UsageError, WireError
 from sim_bridge.frames import Encoding, Frame, Kind, PixelArray
-from sim_bridge.transport import BoundSocket, CurveKeys, FrameReceiver, Message
 from sim_bridge.wire import StatusMessage, decode, encode, topic_of
+from sim_bridge.wire.addresses import BRIDGE_ADDRESS, SIMULATOR_ADDRESS
+from sim_bridge.wire.transport import BoundSocket, CurveKeys, FrameReceiver, Message
 
 DEFAULT_ADDRESS: Final = BRIDGE_ADDRESS
 """Where a bridge publishes unless told otherwise."""

@@ -15,11 +15,11 @@ from typing import Final, Self
 import zmq
 
 from sim_bridge import wire
-from sim_bridge.addresses import BRIDGE_ADDRESS, SIMULATOR_ADDRESS
 from sim_bridge.errors import LockstepTimeoutError, UsageError, WireError
 from sim_bridge.frames import Frame, FrameId, Kind
-from sim_bridge.ledger import Outcome
-from sim_bridge.transport import CurveKeys, FrameReceiver, FrameSender
+from sim_bridge.live.ledger import Outcome
+from sim_bridge.wire.addresses import BRIDGE_ADDRESS, SIMULATOR_ADDRESS
+from sim_bridge.wire.transport import CurveKeys, FrameReceiver, FrameSender
 
 RESEND_SECONDS: Final = 0.25
 _LEAST_WAIT = 0.001

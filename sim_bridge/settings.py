@@ -19,9 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from sim_bridge.addresses import BRIDGE_ADDRESS, MAX_PORT, SIMULATOR_ADDRESS, is_loopback, parse_address
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import CAMERA_NAME, MAX_PIXELS, MAX_SIDE
+from sim_bridge.wire.addresses import BRIDGE_ADDRESS, MAX_PORT, SIMULATOR_ADDRESS, is_loopback, parse_address
 
 ENVIRONMENT_PREFIX: Final = "SIM_BRIDGE_"
 CONFIG_VARIABLE: Final = "SIM_BRIDGE_CONFIG"

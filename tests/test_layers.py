@@ -14,7 +14,18 @@ ALLOWED = {
     "trainers": {"trainers", "sim_bridge", "models"},
     "plugins": {"plugins", "sim_bridge", "models"},
 }
-LIGHT = ("errors", "frames", "wire", "transport", "client", "pairing", "ledger", "settings", "labels", "lockstep")
+LIGHT = (
+    "errors",
+    "frames",
+    "wire",
+    "wire.transport",
+    "client",
+    "lockstep",
+    "settings",
+    "live.pairing",
+    "live.ledger",
+    "pixels.labels",
+)
 
 
 def imported_packages(file: Path) -> set[str]:

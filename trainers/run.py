@@ -16,11 +16,11 @@ if __package__ in (None, ""):  # run as a script: the project's root, not traine
 import torch
 import typer
 
-from models.bundle import BundleError, find_bundle
+from models.bundles.files import BundleError, find_bundle
 from sim_bridge.errors import SimBridgeError, UsageError
-from trainers.processes import joined, launched
-from trainers.recipe import ImageRecipe, SegmenterRecipe, dump_recipe, load_any_recipe, load_recipe
-from trainers.run_folder import RunFolder
+from trainers.loop.processes import joined, launched
+from trainers.loop.run_folder import RunFolder
+from trainers.recipes.schema import ImageRecipe, SegmenterRecipe, dump_recipe, load_any_recipe, load_recipe
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -106,7 +106,7 @@ def segmenter(
     dry_run: DryRun = False,
 ) -> None:
     """Train a segmentation network (perceptual features, or a judge)."""
-    from trainers.segmenter import train_segmenter
+    from trainers.systems.segmenter import train_segmenter
 
     _refuse_change_of_nothing(resume, recipe_changed)
     resolved = load_recipe(SegmenterRecipe, recipe)
@@ -135,8 +135,8 @@ def image(
     tensorboard: TensorBoard = False,
 ) -> None:
     """Train the generator and DNED on photographs (eq. 1 to 7); on several GPUs under torchrun."""
-    from trainers.board import summary_writer
-    from trainers.image_run import train_image
+    from trainers.loop.begin import train_image
+    from trainers.loop.board import summary_writer
 
     if resume and start is not None:
         raise UsageError("--from begins a run and --resume goes on with one: leave out one of them")
@@ -171,7 +171,7 @@ def export(
     threads: Threads = 0,
 ) -> None:
     """Write a run's averaged network as a bundle, scored on validation photographs; prints the scores as JSON."""
-    from trainers.export import export_run
+    from trainers.scores.export import export_run
 
     _set_threads(threads)
     card = export_run(run, root, bundle, judge, replace=replace, every=every)
@@ -190,7 +190,7 @@ def evaluate(
     threads: Threads = 0,
 ) -> None:
     """Score a bundle on validation photographs; prints JSON."""
-    from trainers.export import score_bundle
+    from trainers.scores.export import score_bundle
 
     _set_threads(threads)
     print(json.dumps(score_bundle(bundle, root, judge, _parse_seeds(seeds), every, edges), indent=2))
@@ -210,7 +210,7 @@ def ablation(
     dry_run: DryRun = False,
 ) -> None:
     """Train a recipe without each of its parts, from one start and seed; prints a table."""
-    from trainers.ablation import choose, run_ablation, table, variants
+    from trainers.scores.ablation import choose, run_ablation, table, variants
 
     chosen = choose(variants(load_recipe(ImageRecipe, recipe), steps), only)
     if dry_run:
@@ -234,9 +234,9 @@ def edges(
     sheet: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw pictures and maps.")] = None,
 ) -> None:
     """Compare the edges of renders with those of photographs, before and after DNED; prints JSON."""
+    from sim_bridge.recordings.sheet_rows import open_sources
     from sim_bridge.settings import parse_size
-    from sim_bridge.sheet_rows import open_sources
-    from trainers.edge_gap import study_folders
+    from trainers.scores.edge_gap import study_folders
 
     if sheet is not None:
         sheet.parent.mkdir(parents=True, exist_ok=True)  # before minutes of computing: it may not be possible
@@ -252,7 +252,7 @@ def _data() -> None:
 @data_app.command()
 def check(recipe: Recipe, root: DataRoot, threads: Readers = 0, as_json: AsJson = False) -> None:
     """Read all of a data set and name all that is wrong; exit code 1 if anything is."""
-    from trainers.data_check import check_data, describe
+    from trainers.data.check import check_data, describe
 
     resolved = load_any_recipe(recipe)
     instances = isinstance(resolved, ImageRecipe) and resolved.discriminator.sees_instance_edges
@@ -271,8 +271,8 @@ def data_edges(
     photographs: Annotated[int, typer.Option(min=1, help="How many training photographs are measured.")] = 50,
 ) -> None:
     """Find the edge threshold that makes a share of a data set's pixels edges; prints JSON."""
-    from trainers.data_sets import open_data
-    from trainers.edge_threshold import calibrate
+    from trainers.data.open import open_data
+    from trainers.scores.edge_threshold import calibrate
 
     resolved = load_recipe(ImageRecipe, recipe)
     data = open_data(resolved.data, root, "train")

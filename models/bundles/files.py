@@ -12,10 +12,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from models.bundles.published import WeightsError
 from models.edges import EdgeSettings
-from models.network import SFlowNetwork
-from models.published import WeightsError
-from models.segmenter import SEGMENTERS
+from models.nets.segmenter import SEGMENTERS
+from models.nets.sflow import SFlowNetwork
 
 FORMAT: Final = 1
 WEIGHTS: Final = "weights.safetensors"

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.dned import SIDES, enlarge_side
-from models.features import FeatureNetwork
 from models.layers import chroma_of
+from models.nets.dned import SIDES, enlarge_side
+from models.nets.features import FeatureNetwork
 
 
 class LeastSquaresGAN:

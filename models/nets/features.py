@@ -10,7 +10,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from models.published import fill_published, hub_file, load_published, torchvision_models
+from models.bundles.published import fill_published, hub_file, load_published, torchvision_models
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.features import FeatureNetwork, ImageNetNormalisation
-from models.published import WeightsError, fill_published, hub_file, load_published, torchvision_models
+from models.bundles.published import WeightsError, fill_published, hub_file, load_published, torchvision_models
+from models.nets.features import FeatureNetwork, ImageNetNormalisation
 
 
 def _block(c_in: int, c_out: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:

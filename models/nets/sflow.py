@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.dned import DNED, SIDES, STRIDE
 from models.edges import EdgeSettings, LaplacianEdges
-from models.generator import TIERS, Generator
 from models.hints import colour_hints
+from models.nets.dned import DNED, SIDES, STRIDE
+from models.nets.generator import TIERS, Generator
 from models.style import AXES, check_axes, ensemble_weights, style_offsets
 
 

@@ -1,7 +1,7 @@
 """CARLA: photoreal cameras beside its own. The client package ``carla`` is imported only when it is used."""
 
 from plugins.carla.camera import PhotorealCamera
-from plugins.carla.link import BridgeLink
-from plugins.carla.photoreal import PhotorealImage
+from plugins.carla.rig.link import BridgeLink
+from plugins.carla.rig.photoreal import PhotorealImage
 
 __all__ = ["BridgeLink", "PhotorealCamera", "PhotorealImage"]

@@ -13,17 +13,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from plugins.carla.link import BridgeLink, Mode
-from plugins.carla.photoreal import PhotorealImage
-from plugins.carla.poses import Placement
-from plugins.carla.rig import DEFAULT_CAMERA, DEFAULT_FOV, DEFAULT_PLACE, DEFAULT_SIZE, single_camera
-from plugins.carla.sensors import FrameMaker, SensorSet
-from plugins.carla.server import DEFAULT_TIMEOUT, VehicleLostError, WorldAccess, import_carla
-from plugins.carla.tags import taxonomy_for
-from sim_bridge.addresses import BRIDGE_ADDRESS, SIMULATOR_ADDRESS
+from plugins.carla.rig.link import BridgeLink, Mode
+from plugins.carla.rig.photoreal import PhotorealImage
+from plugins.carla.rig.rig import DEFAULT_CAMERA, DEFAULT_FOV, DEFAULT_PLACE, DEFAULT_SIZE, single_camera
+from plugins.carla.rig.sensors import FrameMaker, SensorSet
+from plugins.carla.world.poses import Placement
+from plugins.carla.world.server import DEFAULT_TIMEOUT, VehicleLostError, WorldAccess, import_carla
+from plugins.carla.world.tags import taxonomy_for
 from sim_bridge.errors import FrameTimeoutError, ImageError, MissedFrameError
 from sim_bridge.frames import Frame, Kind
-from sim_bridge.once import OncePerCause
+from sim_bridge.live.once import OncePerCause
+from sim_bridge.wire.addresses import BRIDGE_ADDRESS, SIMULATOR_ADDRESS
 
 if TYPE_CHECKING:
     import carla
@@ -51,8 +51,8 @@ class PhotorealCamera:
     """Makes photoreal images of what a CARLA camera sees, with the world's frame numbers.
 
     It puts an RGB and a semantic camera of equal attributes where it is told, sends their images to a bridge, and hands
-    out what comes back as :class:`~plugins.carla.photoreal.PhotorealImage`, which reads like ``carla.Image``. The world
-    stays the script's: nothing here ticks it or changes its settings.
+    out what comes back as :class:`~plugins.carla.rig.photoreal.PhotorealImage`, which reads like ``carla.Image``.
+    The world stays the script's: nothing here ticks it or changes its settings.
 
     Example:
         >>> with PhotorealCamera(world, attach_to=car) as camera:  # doctest: +SKIP
@@ -65,8 +65,8 @@ class PhotorealCamera:
         transform: Where, as for ``spawn_actor``; None is above the bonnet of a car.
         image_size: Width and height, pixels.
         fov: Horizontal field of view, degrees.
-        bridge: Address that a running ``sim-bridge`` publishes on, or a :class:`~plugins.carla.link.BridgeLink` that
-            several cameras share.
+        bridge: Address that a running ``sim-bridge`` publishes on, or a :class:`~plugins.carla.rig.link.BridgeLink`
+            that several cameras share.
         engine: In place of ``bridge``: a translator, or the name or path of a bundle, to run in this process.
         publish: Address to publish CARLA's images on, the bridge's ``input``.
         name: The camera's name, the bridge's ``--topic``.

@@ -13,10 +13,10 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from plugins.child import READY, ignore_interrupts, obey_in_thread, say
+from sim_bridge.process.child import READY, ignore_interrupts, obey_in_thread, say
 
 if TYPE_CHECKING:
-    from plugins.toytown.source import ToytownSource
+    from plugins.toytown.run.source import ToytownSource
 
 ANSWERED: Final = "answered"
 NICE: Final = 5
@@ -38,7 +38,7 @@ def main() -> int:
     if hasattr(os, "nice"):
         # The network is what the demo waits for; the simulator has time left in every frame.
         os.nice(NICE)
-    from plugins.toytown.source import ToytownSource
+    from plugins.toytown.run.source import ToytownSource
     from sim_bridge.client import Publisher
     from sim_bridge.errors import SimBridgeError
 

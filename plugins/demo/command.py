@@ -13,15 +13,15 @@ from typing import Annotated, Final
 import typer
 
 from plugins.demo.simulator import SimulatorProcess
-from plugins.toytown.command import PresetOption, SeedOption, SizeOption, TrafficOption
-from plugins.toytown.options import check_size
-from plugins.toytown.presets import preset_named
-from plugins.toytown.traffic import Traffic
-from sim_bridge.bridge import Bridge, run_until_signalled
+from plugins.toytown.run.command import PresetOption, SeedOption, SizeOption, TrafficOption
+from plugins.toytown.run.options import check_size
+from plugins.toytown.town.traffic import Traffic
+from plugins.toytown.view.presets import preset_named
 from sim_bridge.errors import SimBridgeError
+from sim_bridge.live.bridge import Bridge, run_until_signalled
 from sim_bridge.settings import BridgeSettings, load_settings, parse_size
-from sim_bridge.threads import halve_cores
 from sim_bridge.translators.load import load_translator
+from sim_bridge.translators.threads import halve_cores
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
 

@@ -15,13 +15,13 @@ from typing import Final, Self
 import cv2
 import numpy as np
 
-from sim_bridge.bridge import Bridge
 from sim_bridge.errors import ImageError, MissingExtraError
 from sim_bridge.frames import ByteArray
-from sim_bridge.images import to_ids, to_rgb
-from sim_bridge.labels import taxonomy
-from sim_bridge.sheet import CG, EDGES, LABELS, PHOTOREAL, SheetRow, color_labels, contact_sheet, write_sheet
-from sim_bridge.tap import Tick
+from sim_bridge.live.bridge import Bridge
+from sim_bridge.live.tap import Tick
+from sim_bridge.pixels.images import to_ids, to_rgb
+from sim_bridge.pixels.labels import taxonomy
+from sim_bridge.recordings.sheet import CG, EDGES, LABELS, PHOTOREAL, SheetRow, color_labels, contact_sheet, write_sheet
 
 try:
     import av
@@ -86,14 +86,14 @@ class Film:
         self._published_before = 0
 
     def on_tick(self, tick: Tick) -> None:
-        """See :class:`~sim_bridge.tap.Watcher`."""
+        """See :class:`~sim_bridge.live.tap.Watcher`."""
         if tick.camera == self._camera:
             with self._changed:
                 self._newest = tick
                 self._changed.notify_all()
 
     def on_status(self, camera: str, body: Mapping[str, object]) -> None:
-        """See :class:`~sim_bridge.tap.Watcher`."""
+        """See :class:`~sim_bridge.live.tap.Watcher`."""
 
     def __enter__(self) -> Self:
         self._bridge.tap.open(self)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from plugins.demo.child import ANSWERED
-from plugins.kept import KeptProcess
 from sim_bridge.errors import SimBridgeError
-from sim_bridge.tap import Tick
+from sim_bridge.live.tap import Tick
+from sim_bridge.process.supervisor import KeptProcess
 
 
 class SimulatorProcess(KeptProcess):
@@ -15,8 +15,8 @@ class SimulatorProcess(KeptProcess):
 
     Args:
         address: Where it publishes.
-        options: Of :class:`~plugins.toytown.options.ToytownOptions`.
-        wanted: See :class:`~plugins.kept.KeptProcess`, as the others.
+        options: Of :class:`~plugins.toytown.run.options.ToytownOptions`.
+        wanted: See :class:`~sim_bridge.process.supervisor.KeptProcess`, as the others.
         on_failure: As there.
         on_change: As there.
     """
@@ -34,8 +34,8 @@ class SimulatorProcess(KeptProcess):
         super().__init__("plugins.demo.child", asked, wanted=wanted, on_failure=on_failure, on_change=on_change)
 
     def on_tick(self, tick: Tick) -> None:
-        """Lets the simulator make another one; see :class:`~sim_bridge.tap.Watcher`."""
+        """Lets the simulator make another one; see :class:`~sim_bridge.live.tap.Watcher`."""
         self.say(f"{ANSWERED} {tick.pair.rgb.session} {tick.pair.rgb.number}")
 
     def on_status(self, camera: str, body: Mapping[str, object]) -> None:
-        """See :class:`~sim_bridge.tap.Watcher`."""
+        """See :class:`~sim_bridge.live.tap.Watcher`."""

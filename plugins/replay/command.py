@@ -14,11 +14,11 @@ import typer
 from plugins.replay.faults import Delivery, FaultInjector, Faults
 from plugins.replay.publisher import ReplayPublisher
 from plugins.replay.source import DEFAULT_RATE, ReplaySource
-from plugins.signals import stop_on_signals
-from sim_bridge.addresses import SIMULATOR_ADDRESS
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import Frame
 from sim_bridge.options import CameraOption, LabelsOption, RgbOption, SemanticOption
+from sim_bridge.process.stop import stop_on_signals
+from sim_bridge.wire.addresses import SIMULATOR_ADDRESS
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
 

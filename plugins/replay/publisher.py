@@ -16,8 +16,8 @@ from zmq.auth.thread import ThreadAuthenticator
 
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import Frame
-from sim_bridge.transport import CurveKeys, check_address
 from sim_bridge.wire import encode
+from sim_bridge.wire.transport import CurveKeys, check_address
 
 _POLL: Final = 0.1  # seconds between looks at the stop event while waiting for subscribers
 _RETRY: Final = 0.001  # seconds until a full queue is tried again

@@ -14,12 +14,12 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from plugins.checked_options import CheckedOptions
 from plugins.replay.faults import Arrival
 from sim_bridge.errors import ImageError, LabelError
 from sim_bridge.frames import Frame, Kind
-from sim_bridge.labels import Taxonomy
-from sim_bridge.recordings import RecordedFrame, Recording, open_recording
+from sim_bridge.pixels.labels import Taxonomy
+from sim_bridge.recordings.read import RecordedFrame, Recording, open_recording
+from sim_bridge.source_options import CheckedOptions
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class ReplaySource:
             labels=self._options.labels,
             camera=self._options.camera,
         )
-        from sim_bridge.captures import recording_taxonomy
+        from sim_bridge.recordings.captures import recording_taxonomy
 
         self._taxonomy: Taxonomy = recording_taxonomy(recording, self._options.labels)
         self._recording = recording
@@ -148,7 +148,7 @@ class ReplaySource:
         return tuple(replace(frame, session=session) for frame in frames)
 
     def _read(self, recorded: RecordedFrame, position: int) -> tuple[Frame, ...]:
-        from sim_bridge.captures import read_capture, to_frames
+        from sim_bridge.recordings.captures import read_capture, to_frames
 
         capture = read_capture(recorded, self._taxonomy)
         camera = self._recording.info.cameras.get(recorded.camera)

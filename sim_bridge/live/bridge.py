@@ -19,18 +19,18 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 
 import zmq
 
-from sim_bridge.bundle_choice import BundleChoice
 from sim_bridge.frames import Kind
-from sim_bridge.latency import LatencyRecorder
-from sim_bridge.ledger import Ledger, Outcome
-from sim_bridge.network_stage import NetworkStage
-from sim_bridge.signals import on_signals
-from sim_bridge.stages import BundleLoader, PublishStage, ReceiveStage, Shared, TranslatorSource
-from sim_bridge.status import OutputCounts
-from sim_bridge.tap import Tap
+from sim_bridge.live.bundle_choice import BundleChoice
+from sim_bridge.live.latency import LatencyRecorder
+from sim_bridge.live.ledger import Ledger, Outcome
+from sim_bridge.live.network import NetworkStage
+from sim_bridge.live.stages import BundleLoader, PublishStage, ReceiveStage, Shared, TranslatorSource
+from sim_bridge.live.status import OutputCounts
+from sim_bridge.live.tap import Tap
+from sim_bridge.process.signals import on_signals
 from sim_bridge.translators import Style
 from sim_bridge.translators.load import load_translator
-from sim_bridge.transport import EXPECTED_MESSAGE_BYTES, CurveKeys, FrameReceiver, FrameSender
+from sim_bridge.wire.transport import EXPECTED_MESSAGE_BYTES, CurveKeys, FrameReceiver, FrameSender
 
 if TYPE_CHECKING:
     from sim_bridge.settings import BridgeSettings

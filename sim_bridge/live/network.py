@@ -12,13 +12,13 @@ import numpy as np
 
 from sim_bridge.errors import SimBridgeError, SizeMismatchError, TranslatorError
 from sim_bridge.frames import ByteArray
-from sim_bridge.handoff import Taken
-from sim_bridge.latency import Stage
-from sim_bridge.ledger import Outcome
-from sim_bridge.preprocess import Prepared, Preprocessor
+from sim_bridge.live.handoff import Taken
+from sim_bridge.live.latency import Stage
+from sim_bridge.live.ledger import Outcome
+from sim_bridge.live.stages import BundleLoader, Job, Result, Shared, TranslatorSource
+from sim_bridge.live.tick_gatherer import TickGatherer
+from sim_bridge.pixels.preprocess import Prepared, Preprocessor
 from sim_bridge.settings import flag_of
-from sim_bridge.stages import BundleLoader, Job, Result, Shared, TranslatorSource
-from sim_bridge.tick_gatherer import TickGatherer
 from sim_bridge.translators import Style, Translator
 
 logger = logging.getLogger(__name__)

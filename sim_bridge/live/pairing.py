@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from sim_bridge.frames import Frame, FrameId, Kind
-from sim_bridge.ledger import Outcome
+from sim_bridge.live.ledger import Outcome
 
 Mode = Literal["realtime", "lockstep"]
 

@@ -1,8 +1,8 @@
 """The bridge's stages, each a loop that runs in a thread of its own.
 
-``ReceiveStage`` takes messages from the socket and joins them, :class:`~sim_bridge.network_stage.NetworkStage` prepares
+``ReceiveStage`` takes messages from the socket and joins them, :class:`~sim_bridge.live.network.NetworkStage` prepares
 and translates pairs, ``PublishStage`` encodes and sends the results and the status messages. Between them are bounded
-queues (:mod:`sim_bridge.handoff`).
+queues (:mod:`sim_bridge.live.handoff`).
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from sim_bridge import wire
-from sim_bridge.bundle_choice import BundleChoice
 from sim_bridge.errors import SimBridgeError, SizeMismatchError, WireError
 from sim_bridge.frames import Frame, FrameId, FrameStatus, Kind, Provenance
-from sim_bridge.handoff import Handoff, Policy, Taken
-from sim_bridge.latency import LatencyRecorder, Stage
-from sim_bridge.ledger import Ledger, Outcome
-from sim_bridge.once import OncePerCause
-from sim_bridge.pairing import Drop, Event, Pair, Pairer, Repeat
-from sim_bridge.preprocess import postprocess
-from sim_bridge.status import OutputCounts, StatusReporter
-from sim_bridge.tap import Tap, Tick
+from sim_bridge.live.bundle_choice import BundleChoice
+from sim_bridge.live.handoff import Handoff, Policy, Taken
+from sim_bridge.live.latency import LatencyRecorder, Stage
+from sim_bridge.live.ledger import Ledger, Outcome
+from sim_bridge.live.once import OncePerCause
+from sim_bridge.live.pairing import Drop, Event, Pair, Pairer, Repeat
+from sim_bridge.live.status import OutputCounts, StatusReporter
+from sim_bridge.live.tap import Tap, Tick
+from sim_bridge.pixels.preprocess import postprocess
 from sim_bridge.translators import ByteArray, Style, Translation, Translator
-from sim_bridge.transport import FrameReceiver, FrameSender, Message
+from sim_bridge.wire.transport import FrameReceiver, FrameSender, Message
 
 if TYPE_CHECKING:
     from sim_bridge.settings import BridgeSettings

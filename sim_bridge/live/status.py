@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from sim_bridge.frames import Kind
-from sim_bridge.latency import LatencyRecorder
-from sim_bridge.ledger import Ledger
+from sim_bridge.live.latency import LatencyRecorder
+from sim_bridge.live.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True)

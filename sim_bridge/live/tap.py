@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sim_bridge.frames import FrameStatus, Provenance
-from sim_bridge.pairing import Pair
+from sim_bridge.live.pairing import Pair
 from sim_bridge.translators import ByteArray, Ensemble, Translator
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Hashable
 from dataclasses import replace
 from typing import Generic, TypeVar
 
-from sim_bridge.handoff import Handoff, Taken
+from sim_bridge.live.handoff import Handoff, Taken
 
 T = TypeVar("T")
 

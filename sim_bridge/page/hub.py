@@ -17,10 +17,10 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-from sim_bridge.bridge import Bridge
 from sim_bridge.errors import ImageError, SimBridgeError
+from sim_bridge.live.bridge import Bridge
+from sim_bridge.live.tap import Tick
 from sim_bridge.page.pictures import Panel, describe, encode, still
-from sim_bridge.tap import Tick
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from sim_bridge import __version__
-from sim_bridge.bridge import Bridge
-from sim_bridge.ledger import Outcome
+from sim_bridge.live.bridge import Bridge
+from sim_bridge.live.ledger import Outcome
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 STATES: Final = ("loading", "running", "paused", "stopping")

@@ -14,8 +14,8 @@ import numpy as np
 from sim_bridge import __version__
 from sim_bridge.errors import ImageError
 from sim_bridge.frames import ByteArray
-from sim_bridge.images import to_ids, to_rgb
-from sim_bridge.tap import Tick
+from sim_bridge.live.tap import Tick
+from sim_bridge.pixels.images import to_ids, to_rgb
 from sim_bridge.translators import ShowsEdges
 
 JPEG_QUALITY: Final = 88

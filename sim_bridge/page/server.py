@@ -15,13 +15,13 @@ from types import TracebackType
 from typing import Final, Self
 
 from sim_bridge import __version__
-from sim_bridge.bridge import Bridge
 from sim_bridge.errors import LabelError, MissingExtraError, SimBridgeError, UsageError
-from sim_bridge.labels import taxonomy
-from sim_bridge.latency import Stage
-from sim_bridge.ledger import Outcome
+from sim_bridge.live.bridge import Bridge
+from sim_bridge.live.latency import Stage
+from sim_bridge.live.ledger import Outcome
+from sim_bridge.live.tap import Tick
+from sim_bridge.pixels.labels import taxonomy
 from sim_bridge.settings import MAX_STYLE_SEED
-from sim_bridge.tap import Tick
 from sim_bridge.translators import Style
 
 try:
@@ -299,7 +299,7 @@ def _bundles(current: str) -> list[str]:
     """
     names = [current]
     with contextlib.suppress(ImportError):
-        from models.bundle import BundleError, read_card, shipped_bundles
+        from models.bundles.files import BundleError, read_card, shipped_bundles
 
         for name, path in shipped_bundles().items():
             with contextlib.suppress(BundleError):

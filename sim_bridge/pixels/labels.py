@@ -33,7 +33,7 @@ STRAY_ID: Final = 255
 """What a stray colour becomes; a stray id itself, so that the reader of the ids counts it."""
 
 _log = logging.getLogger(__name__)
-_FOLDER = resources.files("sim_bridge") / "taxonomies"
+_FOLDER = resources.files("sim_bridge.pixels") / "taxonomies"
 _FALLBACKS = "fallbacks"
 
 

@@ -1,8 +1,7 @@
 """What happens to a frame between the wire and the network, and back.
 
-Training and the live bridge both call :func:`fit_pair` and the :class:`~sim_bridge.labels.LabelMap`, so that a picture
-gives the network the same input whichever way it came. The edge map is no part of this: the network computes it from
-the RGB it is given.
+Training and the live bridge both call :func:`fit_pair` and the :class:`~sim_bridge.pixels.labels.LabelMap`, so a
+picture gives the network the same input either way. The network computes the edge map itself, from the RGB.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ import numpy.typing as npt
 
 from sim_bridge.errors import ImageError, LabelError, MissingExtraError, SizeMismatchError
 from sim_bridge.frames import Encoding, Frame, PixelArray
-from sim_bridge.images import to_ids, to_rgb
-from sim_bridge.labels import LabelMap, taxonomy
+from sim_bridge.pixels.images import to_ids, to_rgb
+from sim_bridge.pixels.labels import LabelMap, taxonomy
 from sim_bridge.translators import ByteArray
 
 try:

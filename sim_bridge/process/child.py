@@ -1,4 +1,4 @@
-"""The child's side of a simulator in a process of its own; :mod:`plugins.parent` is the parent's.
+"""The child's side of a simulator in a process of its own; :mod:`sim_bridge.process.parent` is the parent's.
 
 The parent tells it what to do by lines on stdin. The end of stdin ends the simulation: so it ends with its parent,
 however that was ended.

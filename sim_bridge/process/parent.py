@@ -1,6 +1,6 @@
-"""The parent's side of a child process: how one is started, and one that runs once, to its end.
+"""The parent's side of a child process: starts one, or runs one to its end.
 
-:mod:`plugins.child` is the child's side, :mod:`plugins.kept` one that is started again when it dies.
+:mod:`sim_bridge.process.child` is the child's side; :mod:`sim_bridge.process.supervisor` restarts one that dies.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sim_bridge.signals import on_signals
+from sim_bridge.process.signals import on_signals
 from sim_bridge.sources import Source
 
 

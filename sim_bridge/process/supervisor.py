@@ -11,9 +11,9 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
-from plugins.child import READY
-from plugins.parent import END_SECONDS, child_command, close_pipe, end
 from sim_bridge.errors import SimBridgeError
+from sim_bridge.process.child import READY
+from sim_bridge.process.parent import END_SECONDS, child_command, close_pipe, end
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class KeptProcess:
     stand.
 
     Args:
-        module: What runs, see :func:`~plugins.parent.child_command`.
+        module: What runs, see :func:`~sim_bridge.process.parent.child_command`.
         asked: What it is told at its start.
         wanted: Whether one that died is to be started again.
         on_failure: Called, from a thread, with what went wrong when it did not start, or cannot go on.

@@ -12,9 +12,9 @@ import numpy as np
 
 from sim_bridge.errors import ImageError, LabelError, SizeMismatchError, UsageError
 from sim_bridge.frames import ByteArray, Encoding, Frame, Kind
-from sim_bridge.images import read_image
-from sim_bridge.labels import Taxonomy, ids_from_image, taxonomy
-from sim_bridge.recordings import DESCRIPTION, Folder, RecordedFrame, Recording
+from sim_bridge.pixels.images import read_image
+from sim_bridge.pixels.labels import Taxonomy, ids_from_image, taxonomy
+from sim_bridge.recordings.read import DESCRIPTION, Folder, RecordedFrame, Recording
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from sim_bridge.errors import UsageError
-from sim_bridge.file_pairs import pair_files
 from sim_bridge.frames import CAMERA_NAME
+from sim_bridge.recordings.file_pairs import pair_files
 
 MANIFEST: Final = "manifest.jsonl"
 DESCRIPTION: Final = "recording.json"
@@ -139,7 +139,7 @@ class Recording:
 
     @classmethod
     def foreign(cls, root: Path, *, rgb: str, semantic: str, labels: str, camera: str = DEFAULT_CAMERA) -> Recording:
-        """Reads a folder of any layout; :func:`~sim_bridge.file_pairs.pair_files` says which files belong together.
+        """Reads a folder of any layout; :func:`~sim_bridge.recordings.file_pairs.pair_files` joins its files.
 
         Args:
             root: The folder.

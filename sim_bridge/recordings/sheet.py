@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from sim_bridge.errors import ImageError
 from sim_bridge.frames import ByteArray
-from sim_bridge.images import write_jpeg, write_png
-from sim_bridge.labels import Color, Taxonomy, fallback_chain, taxonomy
+from sim_bridge.pixels.images import write_jpeg, write_png
+from sim_bridge.pixels.labels import Color, Taxonomy, fallback_chain, taxonomy
 
 _log = logging.getLogger(__name__)
 

@@ -11,16 +11,16 @@ from typing import Final, TypeVar
 
 import numpy as np
 
-from sim_bridge.captures import read_capture, recording_taxonomy, to_frames
 from sim_bridge.client import Subscriber
 from sim_bridge.errors import FrameTimeoutError, ImageError, LabelError, TranslatorError, UsageError
 from sim_bridge.frames import ByteArray, Frame, FrameId, Kind
-from sim_bridge.images import to_ids, to_rgb
-from sim_bridge.labels import Taxonomy, taxonomy
-from sim_bridge.recordings import RecordedFrame, Recording, open_recording
+from sim_bridge.pixels.images import to_ids, to_rgb
+from sim_bridge.pixels.labels import Taxonomy, taxonomy
+from sim_bridge.recordings.captures import read_capture, recording_taxonomy, to_frames
+from sim_bridge.recordings.read import RecordedFrame, Recording, open_recording
+from sim_bridge.recordings.sheet import CG, EDGES, LABELS, PHOTOREAL, SheetRow, color_labels
+from sim_bridge.recordings.translate import PairTranslator
 from sim_bridge.settings import BridgeSettings
-from sim_bridge.sheet import CG, EDGES, LABELS, PHOTOREAL, SheetRow, color_labels
-from sim_bridge.translate import PairTranslator
 from sim_bridge.translators import Style, Translator
 from sim_bridge.translators.load import load_translator
 

@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
-from sim_bridge.captures import Capture, read_capture, recording_taxonomy, to_frames
 from sim_bridge.errors import ImageError, LabelError, SimBridgeError, TranslatorError, UsageError
 from sim_bridge.frames import ByteArray, Frame
-from sim_bridge.images import write_jpeg, write_png
-from sim_bridge.labels import Taxonomy
-from sim_bridge.preprocess import Preprocessor, fit_rgb
-from sim_bridge.recording_writer import RecordingWriter, check_extra
-from sim_bridge.recordings import (
+from sim_bridge.pixels.images import write_jpeg, write_png
+from sim_bridge.pixels.labels import Taxonomy
+from sim_bridge.pixels.preprocess import Preprocessor, fit_rgb
+from sim_bridge.recordings.captures import Capture, read_capture, recording_taxonomy, to_frames
+from sim_bridge.recordings.read import (
     DEFAULT_CAMERA,
     DESCRIPTION,
     MANIFEST,
@@ -26,6 +25,7 @@ from sim_bridge.recordings import (
     RecordingInfo,
     read_manifest,
 )
+from sim_bridge.recordings.write import RecordingWriter, check_extra
 from sim_bridge.settings import Size
 from sim_bridge.translators import Style, Translation, Translator
 

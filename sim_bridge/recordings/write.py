@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from sim_bridge.errors import ImageError, SimBridgeError, UsageError
 from sim_bridge.frames import CAMERA_NAME
-from sim_bridge.recordings import (
+from sim_bridge.recordings.read import (
     DEFAULT_CAMERA,
     DESCRIPTION,
     EXTENSIONS,
@@ -26,7 +26,7 @@ from sim_bridge.recordings import (
 )
 
 _COPY_BYTES: Final = 1 << 20
-_UNFINISHED: Final = re.compile(r"\.\d{6,}\.\w+\.(partial|\d+\.tmp)")  # this module's, and those of sim_bridge.images
+_UNFINISHED: Final = re.compile(r"\.\d{6,}\.\w+\.(partial|\d+\.tmp)")  # this module's and images'
 
 
 class RecordingWriter:
@@ -111,7 +111,7 @@ class RecordingWriter:
             with _replacing(path) as temporary, temporary.open("wb") as file:
                 np.save(file, pixels.astype(np.float32, copy=False))
             return path
-        from sim_bridge.images import write_png
+        from sim_bridge.pixels.images import write_png
 
         path = self.path(camera, folder, number, ".png")
         write_png(path, pixels[..., ::-1] if pixels.ndim == 3 else pixels)

@@ -17,13 +17,13 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from sim_bridge import __version__
-from sim_bridge.bench_source import CAMERA, Delivery, Plan, simulate
-from sim_bridge.bridge import Bridge
 from sim_bridge.errors import SimBridgeError, UsageError
 from sim_bridge.frames import MAX_PIXELS, Kind
-from sim_bridge.latency import NS_PER_MS, PERCENTILES
-from sim_bridge.ledger import TopicCount
+from sim_bridge.live.bridge import Bridge
+from sim_bridge.live.latency import NS_PER_MS, PERCENTILES
+from sim_bridge.live.ledger import TopicCount
 from sim_bridge.settings import BridgeSettings
+from sim_bridge.tools.bench_source import CAMERA, Delivery, Plan, simulate
 from sim_bridge.translators import Translator
 from sim_bridge.translators.load import load_translator
 

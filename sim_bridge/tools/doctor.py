@@ -20,10 +20,10 @@ import zmq
 
 from sim_bridge import __version__
 from sim_bridge.errors import SimBridgeError, UsageError
-from sim_bridge.labels import LabelMap, Via, taxonomy, taxonomy_names
+from sim_bridge.pixels.labels import LabelMap, Via, taxonomy, taxonomy_names
 from sim_bridge.sources import load_entry_point, load_source, source_names
 from sim_bridge.translators.load import load_translator
-from sim_bridge.transport import KEY_NAME, CurveKeys, FrameSender, check_address
+from sim_bridge.wire.transport import KEY_NAME, CurveKeys, FrameSender, check_address
 
 if TYPE_CHECKING:
     from sim_bridge.settings import BridgeSettings
@@ -174,7 +174,7 @@ def check_device(settings: BridgeSettings) -> Check:
     Raises:
         SimBridgeError: The device is not there, or torch is not installed.
     """
-    from sim_bridge.device import choose_target, has_bf16
+    from sim_bridge.translators.device import choose_target, has_bf16
 
     target = choose_target(settings.device, settings.precision)
     hardware = "bf16 in hardware" if has_bf16(target.device) else "no bf16 in hardware"

@@ -11,8 +11,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from models.dned import SIDES
-from models.network import SFlowNetwork
+from models.nets.dned import SIDES
+from models.nets.sflow import SFlowNetwork
 from sim_bridge.frames import ByteArray
 
 _log = logging.getLogger(__name__)

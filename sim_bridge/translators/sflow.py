@@ -11,20 +11,20 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from sim_bridge.device import Target, choose_target, has_bf16
 from sim_bridge.errors import MissingExtraError, TranslatorError, UsageError
 from sim_bridge.frames import ByteArray
-from sim_bridge.memory import keep_freed_memory
 from sim_bridge.translators import Ensemble, Style, Translation
+from sim_bridge.translators.device import Target, choose_target, has_bf16
+from sim_bridge.translators.memory import keep_freed_memory
 
 try:
     import torch
     from torch import Tensor
 
-    from models.bundle import BundleError, BundleNotFoundError, load_bundle
-    from models.dned import SIDES
+    from models.bundles.files import BundleError, BundleNotFoundError, load_bundle
     from models.edges import LaplacianEdges
-    from models.network import SFlowNetwork
+    from models.nets.dned import SIDES
+    from models.nets.sflow import SFlowNetwork
     from models.style import ensemble_weights
     from sim_bridge.translators.cuda import GraphRunner
 except ImportError as error:

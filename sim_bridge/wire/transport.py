@@ -1,7 +1,7 @@
 """ZeroMQ sockets for frames: bounded, reconnecting, loopback unless told otherwise.
 
 Publishers bind, subscribers connect. ``CONFLATE`` keeps one *part* of a multipart message and is of no use here;
-"newest wins" is a reader that never waits and a one-slot mailbox behind it (:mod:`sim_bridge.handoff`).
+"newest wins" is a reader that never waits and a one-slot mailbox behind it (:mod:`sim_bridge.live.handoff`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import zmq
 import zmq.auth
 from zmq.auth.thread import ThreadAuthenticator
 
-from sim_bridge.addresses import is_loopback, parse_address
 from sim_bridge.errors import UsageError
+from sim_bridge.wire.addresses import is_loopback, parse_address
 
 KEY_NAME: Final = "sim-bridge"
 KEY_CHARACTERS: Final = 40

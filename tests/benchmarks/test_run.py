@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("cv2")
 pytest.importorskip("torch")
 
-from sim_bridge.bench import BenchResult
+from sim_bridge.tools.bench import BenchResult
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from sim_bridge.labels import Taxonomy, taxonomy, taxonomy_names
+from sim_bridge.pixels.labels import Taxonomy, taxonomy, taxonomy_names
 from tests.carla_server.methods import Methods
 from tests.carla_server.orders import OrderError, Orders
 from tests.carla_server.pictures import CapturedPictures, Pictures, StampedPictures, taxonomy_of

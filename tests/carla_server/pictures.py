@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sim_bridge.labels import LabelMap, Taxonomy, ids_from_image, taxonomy
+from sim_bridge.pixels.labels import LabelMap, Taxonomy, ids_from_image, taxonomy
 from tests.carla_server.blueprints import CameraKind, Lens
 from tests.carla_server.payloads import SENSOR_TYPES
 from tests.carla_server.stamp import PIXELS, Stamp
@@ -186,7 +186,7 @@ class CapturedPictures:
     def __init__(self, rgb: Sequence[Path], semantic: Sequence[Path], source: Taxonomy, tags: Taxonomy) -> None:
         if not rgb or len(rgb) != len(semantic):
             raise ValueError(f"there are {len(rgb)} RGB and {len(semantic)} label images: as many of both are needed")
-        from sim_bridge.images import read_image  # it needs OpenCV
+        from sim_bridge.pixels.images import read_image  # it needs OpenCV
 
         table = tag_map(source, tags)
         self._rgb = [np.ascontiguousarray(read_image(path)[..., :3], np.uint8) for path in rgb]

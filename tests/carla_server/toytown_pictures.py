@@ -10,18 +10,18 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from plugins.toytown import truth
-from plugins.toytown.cameras import Lens as ToytownLens
-from plugins.toytown.cameras import Pose
-from plugins.toytown.cg import CgLook
-from plugins.toytown.moving import Moving
-from plugins.toytown.plan import LOOP_Y, PITCH
-from plugins.toytown.scene import Scene
-from plugins.toytown.surfaces import TAXONOMY
-from plugins.toytown.town import Town
-from plugins.toytown.traffic import VOLUMES, Traffic
-from plugins.toytown.view import View
-from sim_bridge.labels import Taxonomy, taxonomy
+from plugins.toytown.looks.cg import CgLook
+from plugins.toytown.town.plan import LOOP_Y, PITCH
+from plugins.toytown.town.surfaces import TAXONOMY
+from plugins.toytown.town.town import Town
+from plugins.toytown.town.traffic import VOLUMES, Traffic
+from plugins.toytown.view import truth
+from plugins.toytown.view.cameras import Lens as ToytownLens
+from plugins.toytown.view.cameras import Pose
+from plugins.toytown.view.moving import Moving
+from plugins.toytown.view.scene import Scene
+from plugins.toytown.view.view import View
+from sim_bridge.pixels.labels import Taxonomy, taxonomy
 from tests.carla_server.blueprints import CameraKind, Lens
 from tests.carla_server.geometry import camera_to_world
 from tests.carla_server.pictures import Moment, Pixels, Shot, encode_depth, flat, in_red, tag_map

@@ -12,7 +12,7 @@ import pytest
 
 carla = pytest.importorskip("carla", reason="these tests need CARLA's client: pip install '.[carla]'")
 
-from sim_bridge.labels import taxonomy  # noqa: E402
+from sim_bridge.pixels.labels import taxonomy  # noqa: E402
 from tests.carla_server.blueprints import CameraKind  # noqa: E402
 from tests.carla_server.handle import CarlaServer  # noqa: E402
 from tests.carla_server.payloads import SENSOR_TYPES  # noqa: E402

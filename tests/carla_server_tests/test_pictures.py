@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sim_bridge.labels import taxonomy
+from sim_bridge.pixels.labels import taxonomy
 from tests.carla_server.blueprints import CameraKind, Lens
 from tests.carla_server.pictures import Moment, Pictures, Shot, taxonomy_of
 from tests.carla_server.structures import Rotation, Transform, Vector
@@ -105,7 +105,7 @@ def test_pictures_of_a_ring_repeat(town: Any) -> None:
 
 @pytest.mark.skipif(DATA is None, reason="SIM_BRIDGE_DATA does not name the folder with the captures")
 def test_captures_of_a_real_server() -> None:
-    from sim_bridge.images import read_image
+    from sim_bridge.pixels.images import read_image
     from tests.carla_server.pictures import CapturedPictures
 
     folder = Path(DATA or "") / "carla/carla_0.9.12_alexacarlson_town07"

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim_bridge.labels import taxonomy
+from sim_bridge.pixels.labels import taxonomy
 from tests.carla_server.blueprints import DEFINITIONS
 from tests.carla_server.handle import CarlaServer, ServerError
 from tests.carla_server.methods import NAMES, Methods

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from sim_bridge.images import read_image
-from sim_bridge.recordings import Folder, Recording
+from sim_bridge.pixels.images import read_image
+from sim_bridge.recordings.read import Folder, Recording
 from tests.carla_server.handle import CarlaServer
 from tests.carla_server.stamp import read_stamp
-from tests.plugins.carla_helpers import fresh, server, wait_until
+from tests.plugins.carla.carla_helpers import fresh, server, wait_until
 from tests.sim_bridge.recording_helpers import WAIT, environment
 
 __all__ = ["fresh", "server"]

@@ -15,7 +15,7 @@ import pytest
 
 from sim_bridge.client import Subscriber
 from sim_bridge.frames import Frame, Kind
-from sim_bridge.labels import LabelMap, taxonomy
+from sim_bridge.pixels.labels import LabelMap, taxonomy
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PATIENCE = 60.0  # seconds; only a broken test waits this long

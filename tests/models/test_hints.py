@@ -6,7 +6,7 @@ import torch
 from models.edges import EdgeSettings
 from models.hints import chroma_limits, colour_hints, draw_variations, hues_of, vary_hints
 from models.layers import HalfChroma
-from models.network import SFlowNetwork
+from models.nets.sflow import SFlowNetwork
 
 ROAD, CAR = 0, 1
 

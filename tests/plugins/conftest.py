@@ -2,9 +2,9 @@
 
 import pytest
 
-from plugins.toytown.cameras import MOUNTS
-from plugins.toytown.setup import Setup
-from plugins.toytown.simulator import Simulator
+from plugins.toytown.run.setup import Setup
+from plugins.toytown.run.simulator import Simulator
+from plugins.toytown.view.cameras import MOUNTS
 
 SIZE = (256, 128)
 

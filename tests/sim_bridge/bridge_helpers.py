@@ -20,10 +20,10 @@ import numpy as np
 import zmq
 
 from sim_bridge import wire
-from sim_bridge.bridge import Bridge
 from sim_bridge.frames import Encoding, Frame, FrameId, Kind
+from sim_bridge.live.bridge import Bridge
+from sim_bridge.live.stages import BundleLoader, TranslatorSource
 from sim_bridge.settings import BridgeSettings
-from sim_bridge.stages import BundleLoader, TranslatorSource
 from sim_bridge.translators import ByteArray, Style, Translation
 from sim_bridge.translators.null import NullTranslator
 from sim_bridge.wire import StatusMessage

@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 import pytest
 
-from sim_bridge.labels import taxonomy
-from sim_bridge.recording_writer import RecordingWriter
-from sim_bridge.recordings import Folder, RecordedFrame, RecordingInfo
+from sim_bridge.pixels.labels import taxonomy
+from sim_bridge.recordings.read import Folder, RecordedFrame, RecordingInfo
+from sim_bridge.recordings.write import RecordingWriter
 from sim_bridge.translators import ByteArray
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ import sim_bridge
 from sim_bridge.cli import main
 from sim_bridge.client import Subscriber
 from sim_bridge.frames import Encoding, FrameStatus, Kind
-from sim_bridge.recordings import Folder, Recording
+from sim_bridge.recordings.read import Folder, Recording
 from sim_bridge.settings import BridgeSettings, flag_of
 from tests.sim_bridge.recording_helpers import (
     WAIT,
@@ -251,7 +251,7 @@ def test_bundles_lists_what_is_shipped(site: Path) -> None:
     done = run_cli("bundles", site=site)
     assert done.returncode == 0
     shipped = sorted(
-        path.parent.name for path in (Path(sim_bridge.__file__).parents[1] / "models/zoo").glob("*/card.json")
+        path.parent.name for path in (Path(sim_bridge.__file__).parents[1] / "models/bundles/zoo").glob("*/card.json")
     )
     heading, *rows = done.stdout.splitlines()
     assert [line.split()[0] for line in rows] == shipped

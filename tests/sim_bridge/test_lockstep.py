@@ -12,7 +12,7 @@ import zmq.auth
 from sim_bridge.client import Subscriber
 from sim_bridge.errors import FrameTimeoutError, LockstepTimeoutError, TranslatorError, UsageError
 from sim_bridge.frames import Kind
-from sim_bridge.ledger import Outcome
+from sim_bridge.live.ledger import Outcome
 from sim_bridge.lockstep import LockstepClient
 from tests.sim_bridge.bridge_helpers import (
     ANY_PORT,

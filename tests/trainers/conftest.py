@@ -7,11 +7,11 @@ import pytest
 import torch
 import yaml
 
-from models.bundle import Card, save_bundle
-from models.segmenter import UNetSegmenter
+from models.bundles.files import Card, save_bundle
+from models.nets.segmenter import UNetSegmenter
 from tests.trainers.camvid_tree import draw_camvid
 from tests.trainers.command_line import CommandLine
-from trainers.camvid import CAMVID_CLASSES
+from trainers.data.camvid import CAMVID_CLASSES
 
 
 @pytest.fixture

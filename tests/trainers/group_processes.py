@@ -14,13 +14,13 @@ import torch
 
 from models.edges import LaplacianEdges
 from sim_bridge.errors import SimBridgeError, UsageError
-from trainers.camvid import CamVid
-from trainers.data import load_all
-from trainers.image import ImageTrainer
-from trainers.processes import Group, joined
-from trainers.recipe import ImageRecipe, load_recipe
-from trainers.run_folder import RunFolder
-from trainers.sampling import Batch
+from trainers.batches.draw import Batch
+from trainers.data.camvid import CamVid
+from trainers.data.photograph import load_all
+from trainers.loop.processes import Group, joined
+from trainers.loop.run_folder import RunFolder
+from trainers.recipes.schema import ImageRecipe, load_recipe
+from trainers.systems.sflow import ImageTrainer
 
 SIZE = 2
 Accident = Callable[[ImageTrainer], None]

@@ -9,18 +9,18 @@ import pytest
 import torch
 from pydantic import BaseModel
 
-from models.bundle import CARD, load_bundle, save_bundle
-from models.segmenter import UNetSegmenter
+from models.bundles.files import CARD, load_bundle, save_bundle
+from models.nets.segmenter import UNetSegmenter
 from sim_bridge.errors import UsageError
 from tests.trainers.command_line import CommandLine
-from tests.trainers.recipes import changed_recipe
-from tests.trainers.test_image import trainer
-from trainers.camvid import CamVid
-from trainers.evaluate import evaluate
-from trainers.processes import _why_lost
-from trainers.recipe import ImageRecipe, SegmenterRecipe, _keys, load_recipe
-from trainers.run_folder import RunFolder
-from trainers.segmentation import Judge
+from tests.trainers.recipe_files import changed_recipe
+from tests.trainers.systems.test_sflow import trainer
+from trainers.data.camvid import CamVid
+from trainers.loop.processes import _why_lost
+from trainers.loop.run_folder import RunFolder
+from trainers.recipes.schema import ImageRecipe, SegmenterRecipe, _keys, load_recipe
+from trainers.scores.evaluate import evaluate
+from trainers.scores.segmentation import Judge
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -112,7 +112,7 @@ def test_an_export_overwrites_nothing_unasked_and_looks_before_it_scores(
     before = (target / CARD).read_bytes()
     card = json.loads(before)
     (target / CARD).write_text(json.dumps(card | {"data": "an older one"}))
-    monkeypatch.setattr("trainers.export.score_network", lambda *_, **__: pytest.fail("scored before it looked"))
+    monkeypatch.setattr("trainers.scores.export.score_network", lambda *_, **__: pytest.fail("scored before it looked"))
     assert command_line(*common, target).sentence == (
         f"{target} holds a bundle: give another --bundle, or --replace to replace it"
     )
@@ -205,7 +205,7 @@ def test_a_full_gpu_is_a_sentence(command_line: CommandLine, monkeypatch: pytest
     def full(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nwith a page of statistics")
 
-    monkeypatch.setattr("trainers.export.score_bundle", full)
+    monkeypatch.setattr("trainers.scores.export.score_bundle", full)
     ended = command_line("evaluate", "--bundle", "camvid-lite", "--root", tmp_path)
     assert ended.code == 1
     assert ended.sentence.startswith(

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from models.bundle import load_bundle
-from models.network import SFlowNetwork
+from models.bundles.files import load_bundle
+from models.nets.sflow import SFlowNetwork
 from sim_bridge.frames import ByteArray
-from trainers.data import DataSet, Photograph
-from trainers.data_sets import open_data
-from trainers.evaluate import Evaluation, evaluate, generate, style_differences, validation_photographs
-from trainers.recipe import DataRecipe
-from trainers.segmentation import Judge
+from trainers.data.open import open_data
+from trainers.data.photograph import DataSet, Photograph
+from trainers.recipes.schema import DataRecipe
+from trainers.scores.evaluate import Evaluation, evaluate, generate, style_differences, validation_photographs
+from trainers.scores.segmentation import Judge
 
 DATA = os.environ.get("SIM_BRIDGE_DATA")
 pytestmark = pytest.mark.skipif(not DATA, reason="SIM_BRIDGE_DATA does not name the sample data (CamVid photographs)")

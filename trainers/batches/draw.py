@@ -19,12 +19,12 @@ from torch import Tensor
 from models.layers import label_boundary
 from sim_bridge.errors import SizeMismatchError, UsageError
 from sim_bridge.frames import ByteArray
-from trainers.data import Sample
-from trainers.edge_augmentation import Degradation, apply_degradation, draw_degradation
-from trainers.loading import Croppable, Held, Unprepared
-from trainers.problems import Problem
-from trainers.processes import own_share
-from trainers.recipe import DataRecipe, ImageRecipe
+from trainers.batches.degrade import Degradation, apply_degradation, draw_degradation
+from trainers.batches.held import Croppable, Held, Unprepared
+from trainers.data.photograph import Sample
+from trainers.data.problems import Problem
+from trainers.loop.processes import own_share
+from trainers.recipes.schema import DataRecipe, ImageRecipe
 
 
 class Batch(NamedTuple):

@@ -7,8 +7,8 @@ from typing import NamedTuple, Protocol, overload
 
 from models.edges import LaplacianEdges
 from sim_bridge.frames import ByteArray
-from trainers.data import DataSet, Photograph, Sample, in_threads, prepare
-from trainers.recipe import DataRecipe
+from trainers.data.photograph import DataSet, Photograph, Sample, in_threads, prepare
+from trainers.recipes.schema import DataRecipe
 
 
 class Croppable(Protocol):

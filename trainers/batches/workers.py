@@ -23,12 +23,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from sim_bridge.errors import SimBridgeError, UsageError
-from trainers.edge_augmentation import draw_degradation
-from trainers.loading import Croppable, Streamed, load
-from trainers.processes import own_share
-from trainers.recipe import ImageRecipe
-from trainers.report import TrainingError
-from trainers.sampling import Batch, Sampler, draw_place, drawn_at_once, make_batch
+from trainers.batches.degrade import draw_degradation
+from trainers.batches.draw import Batch, Sampler, draw_place, drawn_at_once, make_batch
+from trainers.batches.held import Croppable, Streamed, load
+from trainers.loop.processes import own_share
+from trainers.loop.report import TrainingError
+from trainers.recipes.schema import ImageRecipe
 
 _log = logging.getLogger(__name__)
 _ASKED_TO_END = {0, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from sim_bridge.labels import LabelMap, taxonomy
-from trainers.data import Inspection
-from trainers.pairs import PairedImages, list_images, pair_up, refuse_unknown_names
-from trainers.road_lines import mark_road_lines
+from sim_bridge.pixels.labels import LabelMap, taxonomy
+from trainers.data.pairs import PairedImages, list_images, pair_up, refuse_unknown_names
+from trainers.data.photograph import Inspection
+from trainers.data.road_lines import mark_road_lines
 
 CAMVID_CLASSES: Final = (
     "sky", "building", "pole", "road", "sidewalk", "vegetation", "traffic sign", "fence", "car", "person", "bicyclist",
@@ -28,7 +28,7 @@ class CamVid(PairedImages):
         split: ``train`` or ``val``.
         exclude: Drives left out, by the name before the first underscore.
         share: Every sample, or only the ``odd`` or ``even`` ones.
-        road_lines: Give road markings a class of their own, see :mod:`trainers.road_lines`.
+        road_lines: Give road markings a class of their own, see :mod:`trainers.data.road_lines`.
         strict: Raise problems of the listing.
 
     Raises:

@@ -12,13 +12,13 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from models.dned import STRIDE
+from models.nets.dned import STRIDE
 from sim_bridge.errors import SizeMismatchError, UsageError
-from trainers.data import DataSet, in_threads
-from trainers.data_sets import open_data
-from trainers.problems import Problem
-from trainers.recipe import DataRecipe
-from trainers.sampling import too_small_to_train
+from trainers.batches.draw import too_small_to_train
+from trainers.data.open import open_data
+from trainers.data.photograph import DataSet, in_threads
+from trainers.data.problems import Problem
+from trainers.recipes.schema import DataRecipe
 
 SPLITS: Final = ("train", "val")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from sim_bridge.captures import read_rgb
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import ByteArray
-from sim_bridge.labels import LabelMap, taxonomy
-from trainers.pairs import PairedImages, list_images, pair_up, refuse_unknown_names
-from trainers.problems import MissingCounterpartError, Problem
+from sim_bridge.pixels.labels import LabelMap, taxonomy
+from sim_bridge.recordings.captures import read_rgb
+from trainers.data.pairs import PairedImages, list_images, pair_up, refuse_unknown_names
+from trainers.data.problems import MissingCounterpartError, Problem
 
 CITYSCAPES_CLASSES: Final = tuple(name for _, name in sorted(taxonomy("cityscapes-train").ids.items()))
 """The 19 train classes, in the order of their train ids, and ``unlabeled``."""

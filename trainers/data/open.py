@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainers.camvid import CamVid
-from trainers.cityscapes import Cityscapes
-from trainers.data import DataSet, Inspection
-from trainers.recipe import DataRecipe
-from trainers.recordings import Recordings
-from trainers.synthia import Synthia
+from trainers.data.camvid import CamVid
+from trainers.data.cityscapes import Cityscapes
+from trainers.data.photograph import DataSet, Inspection
+from trainers.data.recordings import Recordings
+from trainers.data.synthia import Synthia
+from trainers.recipes.schema import DataRecipe
 
 
 class Resized(DataSet):

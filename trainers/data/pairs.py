@@ -9,12 +9,12 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from sim_bridge.captures import read_ids, read_rgb
 from sim_bridge.errors import ForeignIdsError, ImageError, LabelError, UsageError
-from sim_bridge.images import read_image
-from sim_bridge.labels import LabelMap, MappedLabels
-from trainers.data import DataSet, Inspection, InstanceIds, Photograph, take_share
-from trainers.problems import Attempts, EmptySplitError, MissingCounterpartError, Problem
+from sim_bridge.pixels.images import read_image
+from sim_bridge.pixels.labels import LabelMap, MappedLabels
+from sim_bridge.recordings.captures import read_ids, read_rgb
+from trainers.data.photograph import DataSet, Inspection, InstanceIds, Photograph, take_share
+from trainers.data.problems import Attempts, EmptySplitError, MissingCounterpartError, Problem
 
 PICTURES: Final = frozenset({".png", ".jpg", ".jpeg"})
 """Endings of image files, in any case."""

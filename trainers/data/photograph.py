@@ -18,12 +18,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.dned import STRIDE
 from models.edges import LaplacianEdges
+from models.nets.dned import STRIDE
 from sim_bridge.errors import SizeMismatchError
 from sim_bridge.frames import ByteArray
-from sim_bridge.preprocess import Integer, fit_ids, fit_rgb
-from trainers.problems import Problem
+from sim_bridge.pixels.preprocess import Integer, fit_ids, fit_rgb
+from trainers.data.problems import Problem
 
 T = TypeVar("T")
 

@@ -6,12 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from sim_bridge.captures import read_rgb, recording_taxonomy
-from sim_bridge.labels import LabelMap
-from sim_bridge.recordings import DESCRIPTION, MANIFEST, Folder, RecordedFrame, Recording
-from trainers.data import VOID, DataSet, Inspection, Photograph, take_share
-from trainers.pairs import nothing_left, read_labels, refuse_unknown_names
-from trainers.problems import Attempts, MissingCounterpartError, Problem
+from sim_bridge.pixels.labels import LabelMap
+from sim_bridge.recordings.captures import read_rgb, recording_taxonomy
+from sim_bridge.recordings.read import DESCRIPTION, MANIFEST, Folder, RecordedFrame, Recording
+from trainers.data.pairs import nothing_left, read_labels, refuse_unknown_names
+from trainers.data.photograph import VOID, DataSet, Inspection, Photograph, take_share
+from trainers.data.problems import Attempts, MissingCounterpartError, Problem
 
 STREET_CLASSES: Final = (
     "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain",

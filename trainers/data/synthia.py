@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from sim_bridge.labels import LabelMap, taxonomy
-from trainers.pairs import Listing, PairedImages, list_images, pair_up, refuse_unknown_names
-from trainers.problems import MissingViewError, Problem
-from trainers.recordings import STREET_CLASSES
+from sim_bridge.pixels.labels import LabelMap, taxonomy
+from trainers.data.pairs import Listing, PairedImages, list_images, pair_up, refuse_unknown_names
+from trainers.data.problems import MissingViewError, Problem
+from trainers.data.recordings import STREET_CLASSES
 
 FRONT_VIEW = "Stereo_Left/Omni_F"
 

@@ -8,16 +8,16 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from models.edges import LaplacianEdges
-from trainers.board import Board
-from trainers.data_sets import open_data
-from trainers.evaluate import validation_photographs
-from trainers.image import ImageTrainer
-from trainers.loading import load, open_samples
-from trainers.processes import Group
-from trainers.recipe import ImageRecipe
-from trainers.run_folder import RunFolder
-from trainers.sampling import refuse_small_pictures
-from trainers.sheets import SampleSheet
+from trainers.batches.draw import refuse_small_pictures
+from trainers.batches.held import load, open_samples
+from trainers.data.open import open_data
+from trainers.loop.board import Board
+from trainers.loop.processes import Group
+from trainers.loop.run_folder import RunFolder
+from trainers.loop.sheets import SampleSheet
+from trainers.recipes.schema import ImageRecipe
+from trainers.scores.evaluate import validation_photographs
+from trainers.systems.sflow import ImageTrainer
 
 _log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sim_bridge.errors import MissingExtraError
-from sim_bridge.images import read_image
+from sim_bridge.pixels.images import read_image
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -13,8 +13,8 @@ from typing import TextIO
 from torch import Tensor
 
 from sim_bridge.errors import SimBridgeError
-from trainers.board import Board
-from trainers.guard import ADVICE
+from trainers.loop.board import Board
+from trainers.loop.guard import ADVICE
 
 
 class Collector:

@@ -18,9 +18,9 @@ import torch
 from pydantic import BaseModel
 
 from sim_bridge.errors import UsageError
-from trainers.data import DataSet, Fingerprint
-from trainers.recipe import ImageRecipe, SegmenterRecipe, dump_recipe, load_recipe
-from trainers.report import TrainingError
+from trainers.data.photograph import DataSet, Fingerprint
+from trainers.loop.report import TrainingError
+from trainers.recipes.schema import ImageRecipe, SegmenterRecipe, dump_recipe, load_recipe
 
 _log = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from models.network import SFlowNetwork
-from sim_bridge.images import write_png
-from trainers.data import Photograph
-from trainers.evaluate import edge_maps, evaluate, generate, generate_plain
-from trainers.report import Collector
+from models.nets.sflow import SFlowNetwork
+from sim_bridge.pixels.images import write_png
+from trainers.data.photograph import Photograph
+from trainers.loop.report import Collector
+from trainers.scores.evaluate import edge_maps, evaluate, generate, generate_plain
 
 
 class SampleSheet:

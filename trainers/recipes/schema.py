@@ -11,15 +11,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
-from models.discriminator import STRIDE as JUDGE_STRIDE
-from models.discriminator import DiscriminatorSettings
-from models.dned import STRIDE as DNED_STRIDE
 from models.edges import EdgeSettings
+from models.nets.discriminator import STRIDE as JUDGE_STRIDE
+from models.nets.discriminator import DiscriminatorSettings
+from models.nets.dned import STRIDE as DNED_STRIDE
 from models.style import check_axes
 from sim_bridge.errors import UsageError
-from trainers.edge_augmentation import EdgeAugmentation
+from trainers.batches.degrade import EdgeAugmentation
 
-RECIPES: Final = Path(__file__).parent / "recipes"
+RECIPES: Final = Path(__file__).parent
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -19,19 +19,19 @@ from typing import Any, Final
 
 from models.edges import EdgeSettings
 from sim_bridge.errors import SimBridgeError, UsageError
-from sim_bridge.sheet import SheetRow, contact_sheet, write_sheet
-from sim_bridge.sheet_rows import spread_evenly
-from sim_bridge.signals import on_signals
-from trainers.camvid import ROAD_LINE
-from trainers.data import DataSet, Photograph
-from trainers.data_sets import open_data
-from trainers.device import pick_device
-from trainers.edge_augmentation import EdgeAugmentation
-from trainers.evaluate import evaluate, generate, validation_photographs
-from trainers.export import TrainedRun
-from trainers.recipe import DataRecipe, ImageRecipe, LossWeights, Stage, dump_recipe, load_recipe
-from trainers.run_folder import CHECKPOINT, RunFolder
-from trainers.segmentation import Judge
+from sim_bridge.process.signals import on_signals
+from sim_bridge.recordings.sheet import SheetRow, contact_sheet, write_sheet
+from sim_bridge.recordings.sheet_rows import spread_evenly
+from trainers.batches.degrade import EdgeAugmentation
+from trainers.data.camvid import ROAD_LINE
+from trainers.data.open import open_data
+from trainers.data.photograph import DataSet, Photograph
+from trainers.loop.device import pick_device
+from trainers.loop.run_folder import CHECKPOINT, RunFolder
+from trainers.recipes.schema import DataRecipe, ImageRecipe, LossWeights, Stage, dump_recipe, load_recipe
+from trainers.scores.evaluate import evaluate, generate, validation_photographs
+from trainers.scores.export import TrainedRun
+from trainers.scores.segmentation import Judge
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ PHOTOGRAPHS: Final = "photographs"
 RESULTS: Final = "ablation.json"
 SHEET: Final = "ablation.png"
 COLUMNS: Final = ("judge_mean_iou", "judge_accuracy", "frechet", "sharpness", "chroma_detail", "pxy", "psnr", "ssim")
-"""Scores of the table, of :class:`~trainers.evaluate.Evaluation`."""
+"""Scores of the table, of :class:`~trainers.scores.evaluate.Evaluation`."""
 DEGRADED: Final = "degraded"
 """Scores with edges degraded as a render's could be, which is where DNED is needed: a mapping beside the others."""
 DEGRADED_COLUMNS: Final = ("judge_mean_iou", "frechet")
@@ -264,7 +264,7 @@ class _Trainings:
             process.terminate()
 
     def _command(self, name: str, *, resume: bool) -> list[str]:
-        program = str(Path(__file__).with_name("run.py"))
+        program = str(Path(__file__).parents[1] / "run.py")
         options = {"--recipe": self._folder / f"{name}.yaml", "--root": self._root, "--run": self._folder / name}
         words = [str(word) for pair in options.items() for word in pair]
         return [sys.executable, program, "image", *words, "--threads", str(self._threads), *["--resume"] * resume]

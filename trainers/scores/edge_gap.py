@@ -16,18 +16,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from models.bundle import load_bundle
-from models.network import SFlowNetwork, edges_to_pixels, pad_to_stride
-from sim_bridge.captures import read_capture
+from models.bundles.files import load_bundle
+from models.nets.sflow import SFlowNetwork, edges_to_pixels, pad_to_stride
 from sim_bridge.frames import ByteArray
-from sim_bridge.images import write_png
-from sim_bridge.labels import LabelMap, Taxonomy
-from sim_bridge.preprocess import fit_labels, fit_rgb
-from sim_bridge.recordings import RecordedFrame, Recording
-from sim_bridge.sheet_rows import spread_evenly
-from trainers.data_sets import open_data
-from trainers.evaluate import validation_photographs
-from trainers.recipe import data_of_card
+from sim_bridge.pixels.images import write_png
+from sim_bridge.pixels.labels import LabelMap, Taxonomy
+from sim_bridge.pixels.preprocess import fit_labels, fit_rgb
+from sim_bridge.recordings.captures import read_capture
+from sim_bridge.recordings.read import RecordedFrame, Recording
+from sim_bridge.recordings.sheet_rows import spread_evenly
+from trainers.data.open import open_data
+from trainers.recipes.schema import data_of_card
+from trainers.scores.evaluate import validation_photographs
 
 SPECK_PIXELS: Final = 8
 """Connected edge pixels fewer than this are a speck."""

@@ -14,8 +14,8 @@ import torch
 
 from models.edges import EdgeSettings, LaplacianEdges
 from sim_bridge.frames import ByteArray
-from sim_bridge.sheet_rows import spread_evenly
-from trainers.data import DataSet, edge_strength
+from sim_bridge.recordings.sheet_rows import spread_evenly
+from trainers.data.photograph import DataSet, edge_strength
 
 
 @dataclass(frozen=True)

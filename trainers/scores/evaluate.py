@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.network import SFlowNetwork, edges_to_pixels, to_pixels
+from models.nets.sflow import SFlowNetwork, edges_to_pixels, to_pixels
 from sim_bridge.frames import ByteArray
-from trainers.data import DataSet, Photograph, prepare
-from trainers.device import pick_device
-from trainers.edge_augmentation import EdgeAugmentation, degrade
-from trainers.metrics import (
+from trainers.batches.degrade import EdgeAugmentation, degrade
+from trainers.data.photograph import DataSet, Photograph, prepare
+from trainers.loop.device import pick_device
+from trainers.scores.metrics import (
     frechet_distance,
     grid_amplitude,
     mean_difference,
@@ -24,7 +24,7 @@ from trainers.metrics import (
     relative_sharpness,
     ssim,
 )
-from trainers.segmentation import Judge, deep_features, predict, score
+from trainers.scores.segmentation import Judge, deep_features, predict, score
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Evaluation:
         photograph_judge_mean_iou: On the photographs.
         judge_iou: IoU by class, of the classes that occur.
         photograph_judge_iou: On the photographs.
-        frechet: Fréchet distance of the judge's deep features, see :func:`~trainers.metrics.frechet_distance`.
+        frechet: Fréchet distance of the judge's deep features, see :func:`~trainers.scores.metrics.frechet_distance`.
         photograph_frechet: Of the first half of the photographs to the second, other places of the same drive: a
             scale, no floor.
     """

@@ -10,17 +10,17 @@ from typing import Any, Self
 
 import torch
 
-from models.bundle import CARD, Card, load_bundle, save_bundle
-from models.network import SFlowNetwork
+from models.bundles.files import CARD, Card, load_bundle, save_bundle
+from models.nets.sflow import SFlowNetwork
 from sim_bridge.errors import UsageError
-from trainers.data import DataSet
-from trainers.data_sets import open_data
-from trainers.device import pick_device
-from trainers.evaluate import evaluate, generate, style_differences, validation_photographs
-from trainers.image import build_network
-from trainers.recipe import ImageRecipe, data_of_card, load_recipe
-from trainers.run_folder import RECIPE, RunFolder, published, published_command
-from trainers.segmentation import Judge
+from trainers.data.open import open_data
+from trainers.data.photograph import DataSet
+from trainers.loop.device import pick_device
+from trainers.loop.run_folder import RECIPE, RunFolder, published, published_command
+from trainers.recipes.schema import ImageRecipe, data_of_card, load_recipe
+from trainers.scores.evaluate import evaluate, generate, style_differences, validation_photographs
+from trainers.scores.segmentation import Judge
+from trainers.systems.sflow import build_network
 
 
 def score_network(

@@ -11,12 +11,12 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from models.bundle import BundleError, find_bundle, load_bundle, read_card
-from models.segmenter import Segmenter
+from models.bundles.files import BundleError, find_bundle, load_bundle, read_card
+from models.nets.segmenter import Segmenter
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import ByteArray
-from sim_bridge.labels import LabelMap, Taxonomy
-from trainers.data import VOID
+from sim_bridge.pixels.labels import LabelMap, Taxonomy
+from trainers.data.photograph import VOID
 
 IGNORE_RULE: Final = (
     "pixels labelled {void!r} count nowhere; {void!r} predicted elsewhere is wrong; one confusion matrix for all"

@@ -12,20 +12,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.bundle import CARD, Bundle, Card, load_bundle, save_bundle
-from models.published import WeightsError
-from models.segmenter import SEGMENTERS, PSPNetSegmenter, Segmenter, backbone_file, load_backbone
+from models.bundles.files import CARD, Bundle, Card, load_bundle, save_bundle
+from models.bundles.published import WeightsError
+from models.nets.segmenter import SEGMENTERS, PSPNetSegmenter, Segmenter, backbone_file, load_backbone
 from sim_bridge.errors import UsageError
-from sim_bridge.signals import on_signals
-from trainers.data import VOID, DataSet, Photograph, in_threads
-from trainers.data_sets import open_data
-from trainers.device import pick_device
-from trainers.guard import ADVICE, bad_weight
-from trainers.recipe import ColourAugmentation, SegmenterRecipe
-from trainers.report import Collector, Progress, TrainingError, check_finite
-from trainers.run_folder import RunFolder, published, published_command
-from trainers.sampling import coloured, draw_place
-from trainers.segmentation import IGNORE_RULE, predict, score
+from sim_bridge.process.signals import on_signals
+from trainers.batches.draw import coloured, draw_place
+from trainers.data.open import open_data
+from trainers.data.photograph import VOID, DataSet, Photograph, in_threads
+from trainers.loop.device import pick_device
+from trainers.loop.guard import ADVICE, bad_weight
+from trainers.loop.report import Collector, Progress, TrainingError, check_finite
+from trainers.loop.run_folder import RunFolder, published, published_command
+from trainers.recipes.schema import ColourAugmentation, SegmenterRecipe
+from trainers.scores.segmentation import IGNORE_RULE, predict, score
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class SegmenterTrainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Takes up a checkpoint; see :class:`~trainers.run_folder.Resumable`."""
+        """Takes up a checkpoint; see :class:`~trainers.loop.run_folder.Resumable`."""
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.rng.bit_generator.state = state["rng"]

@@ -23,32 +23,41 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.bundle import TRAINING, BundleNotFoundError, find_bundle, load_bundle, load_tensors, read_card
-from models.discriminator import build_discriminator
-from models.dned import fuse_sides
-from models.features import PIX2PIXHD_WEIGHTS, FeatureNetwork, VGG19Features
+from models.bundles.files import TRAINING, BundleNotFoundError, find_bundle, load_bundle, load_tensors, read_card
+from models.bundles.published import WeightsError
 from models.hints import chroma_limits, draw_variations, vary_hints
-from models.losses import ADVERSARIAL, Chroma, EdgeLoss, FeatureMatching, FusedEdgeLoss, Perceptual, Pixel, Tone
-from models.network import SFlowNetwork
-from models.published import WeightsError
+from models.losses.perceptual import (
+    ADVERSARIAL,
+    Chroma,
+    EdgeLoss,
+    FeatureMatching,
+    FusedEdgeLoss,
+    Perceptual,
+    Pixel,
+    Tone,
+)
+from models.nets.discriminator import build_discriminator
+from models.nets.dned import fuse_sides
+from models.nets.features import PIX2PIXHD_WEIGHTS, FeatureNetwork, VGG19Features
+from models.nets.sflow import SFlowNetwork
 from models.style import draw_weights, style_offsets
 from sim_bridge.errors import UsageError
-from sim_bridge.sheet_rows import spread_evenly
-from sim_bridge.signals import on_signals
-from trainers.board import Board
-from trainers.data import VOID
-from trainers.device import peak_memory, pick_device
-from trainers.guard import ADVICE, bad_weight, find_cause, first_bad_value, gradients, total_norm
-from trainers.loading import Croppable
-from trainers.processes import Group
-from trainers.recipe import ImageRecipe, Stage
-from trainers.relight import relight
-from trainers.report import Collector, Progress, TrainingError, check_finite
-from trainers.run_folder import RunFolder, first_reason
-from trainers.sampling import Batch
-from trainers.segmentation import load_segmenter
-from trainers.sheets import SampleSheet
-from trainers.streaming import make_sampler
+from sim_bridge.process.signals import on_signals
+from sim_bridge.recordings.sheet_rows import spread_evenly
+from trainers.batches.draw import Batch
+from trainers.batches.held import Croppable
+from trainers.batches.workers import make_sampler
+from trainers.data.photograph import VOID
+from trainers.loop.board import Board
+from trainers.loop.device import peak_memory, pick_device
+from trainers.loop.guard import ADVICE, bad_weight, find_cause, first_bad_value, gradients, total_norm
+from trainers.loop.processes import Group
+from trainers.loop.report import Collector, Progress, TrainingError, check_finite
+from trainers.loop.run_folder import RunFolder, first_reason
+from trainers.loop.sheets import SampleSheet
+from trainers.recipes.schema import ImageRecipe, Stage
+from trainers.scores.segmentation import load_segmenter
+from trainers.systems.relight import relight
 
 _log = logging.getLogger(__name__)
 
@@ -256,7 +265,7 @@ class ImageTrainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Takes up a checkpoint; see :class:`~trainers.run_folder.Resumable`."""
+        """Takes up a checkpoint; see :class:`~trainers.loop.run_folder.Resumable`."""
         for name in ("network", "average", "discriminator", "optimiser_g", "optimiser_d"):
             getattr(self, name).load_state_dict(state[name])
         self.sampler.restore(state["sampler"])

@@ -10,15 +10,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, Self
 
-from plugins.carla.rig import batched
-from sim_bridge.addresses import BRIDGE_ADDRESS, SIMULATOR_ADDRESS
+from plugins.carla.rig.rig import batched
 from sim_bridge.client import Publisher, Subscriber
 from sim_bridge.errors import FrameTimeoutError
 from sim_bridge.frames import Frame, Kind
 from sim_bridge.settings import load_settings
+from sim_bridge.wire.addresses import BRIDGE_ADDRESS, SIMULATOR_ADDRESS
 
 if TYPE_CHECKING:
-    from sim_bridge.bridge import Bridge
+    from sim_bridge.live.bridge import Bridge
     from sim_bridge.translators import Translator
 
 Mode = Literal["realtime", "lockstep"]
@@ -164,7 +164,7 @@ class _Engine:
     """A bridge in a thread of this process."""
 
     def __init__(self, engine: Translator | str, cameras: Sequence[str], mode: Mode) -> None:
-        from sim_bridge.bridge import Bridge
+        from sim_bridge.live.bridge import Bridge
         from sim_bridge.translators.load import load_translator
 
         self._folder = tempfile.TemporaryDirectory(prefix="sim-bridge-")

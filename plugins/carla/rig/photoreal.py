@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from plugins.carla.images import CHANNELS
-from plugins.carla.poses import placement_of
+from plugins.carla.world.images import CHANNELS
+from plugins.carla.world.poses import placement_of
 from sim_bridge.errors import ImageError, UsageError
 from sim_bridge.frames import ByteArray, Encoding, Frame, Provenance
 
@@ -113,7 +113,7 @@ class PhotorealImage:
             UsageError: The converter cannot be applied to colours.
         """
         self.convert(color_converter)
-        from sim_bridge.images import write_jpeg, write_png
+        from sim_bridge.pixels.images import write_jpeg, write_png
 
         target = Path(path)
         if target.suffix.lower() not in _SUFFIXES:

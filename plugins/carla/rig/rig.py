@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from plugins.carla.poses import Placement
+from plugins.carla.world.poses import Placement
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import CAMERA_NAME
 from sim_bridge.settings import BridgeSettings, parse_size

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from plugins.carla.images import BLUEPRINTS, InstanceNumbers, bgra, depth_metres, semantic_ids
-from plugins.carla.poses import Placement, pose_of
-from plugins.carla.rig import Rig, RigCamera
-from plugins.carla.server import CarlaError, WorldAccess
+from plugins.carla.rig.rig import Rig, RigCamera
+from plugins.carla.world.images import BLUEPRINTS, InstanceNumbers, bgra, depth_metres, semantic_ids
+from plugins.carla.world.poses import Placement, pose_of
+from plugins.carla.world.server import CarlaError, WorldAccess
 from sim_bridge.errors import ImageError
 from sim_bridge.frames import Encoding, Frame, Kind, PixelArray
 

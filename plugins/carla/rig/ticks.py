@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from plugins.carla.sensors import TICKS_KEPT, ArrivalQueue, SensorKey
+from plugins.carla.rig.sensors import TICKS_KEPT, ArrivalQueue, SensorKey
 from sim_bridge.frames import Frame
-from sim_bridge.pairing import JOINED_KINDS, Pair, Pairer
+from sim_bridge.live.pairing import JOINED_KINDS, Pair, Pairer
 
 BETWEEN_SECONDS: Final = 1.0
 """How long the next image of a tick may take after the one before."""

@@ -9,16 +9,16 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, Self
 
-from plugins.carla.options import CarlaOptions
-from plugins.carla.sensors import Arrival, FrameMaker, SensorKey, SensorSet
-from plugins.carla.server import CarlaError, Server, ServerLostError, VehicleLostError
-from plugins.carla.tags import taxonomy_for
-from plugins.carla.ticks import BETWEEN_SECONDS, Patience
-from plugins.carla.traces import Traces
-from plugins.carla.vehicles import find_vehicle, spawn_vehicle, sweep
+from plugins.carla.rig.sensors import Arrival, FrameMaker, SensorKey, SensorSet
+from plugins.carla.rig.ticks import BETWEEN_SECONDS, Patience
+from plugins.carla.run.options import CarlaOptions
+from plugins.carla.world.cleanup import Traces
+from plugins.carla.world.server import CarlaError, Server, ServerLostError, VehicleLostError
+from plugins.carla.world.tags import taxonomy_for
+from plugins.carla.world.vehicles import find_vehicle, spawn_vehicle, sweep
 from sim_bridge.errors import ImageError
 from sim_bridge.frames import Frame
-from sim_bridge.once import OncePerCause
+from sim_bridge.live.once import OncePerCause
 
 if TYPE_CHECKING:
     import carla

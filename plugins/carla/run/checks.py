@@ -1,4 +1,4 @@
-"""What the doctor looks at on a running CARLA server, as a process of its own; :mod:`plugins.carla.doctor` starts it.
+"""What the doctor looks at on a running CARLA server; :mod:`plugins.carla.run.doctor` starts it as a process.
 
 A pair of small cameras is put into the world for the time of the check; nothing is ticked and no setting is changed.
 """
@@ -15,18 +15,18 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, Final
 
-from plugins.carla.images import BLUEPRINTS, bgra
-from plugins.carla.poses import Placement
-from plugins.carla.rig import single_camera
-from plugins.carla.sensors import SensorSet
-from plugins.carla.server import Server, Where
-from plugins.carla.tags import taxonomy_for
-from plugins.carla.vehicles import sweep
-from plugins.carla.versions import MISFIT_ADVICE, Versions, ask_versions
-from plugins.child import ignore_interrupts, say
-from sim_bridge.doctor import Check
+from plugins.carla.rig.rig import single_camera
+from plugins.carla.rig.sensors import SensorSet
+from plugins.carla.world.images import BLUEPRINTS, bgra
+from plugins.carla.world.poses import Placement
+from plugins.carla.world.server import Server, Where
+from plugins.carla.world.tags import taxonomy_for
+from plugins.carla.world.vehicles import sweep
+from plugins.carla.world.versions import MISFIT_ADVICE, Versions, ask_versions
 from sim_bridge.errors import ImageError, SimBridgeError, UsageError
 from sim_bridge.frames import Kind
+from sim_bridge.process.child import ignore_interrupts, say
+from sim_bridge.tools.doctor import Check
 
 PAIR_SECONDS: Final = 5.0
 """How long the first pair is waited for."""

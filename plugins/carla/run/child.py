@@ -1,7 +1,7 @@
 """The process that holds the CARLA client.
 
 The client's calls hold Python's lock and a dead server freezes them: so it lives apart from the bridge and speaks the
-wire to it. What it is told by stdin is what :mod:`plugins.child` has; on stdout it tells of every session.
+wire to it. What it is told by stdin is what :mod:`sim_bridge.process.child` has; on stdout it tells of every session.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from plugins.carla.attachment import Attachment
-from plugins.carla.recorder import Recorder
-from plugins.carla.source import CarlaSource
-from plugins.carla.ticks import OpenPairs
-from plugins.carla.versions import Versions
-from plugins.child import READY, ignore_interrupts, obey_in_thread, say
+from plugins.carla.rig.ticks import OpenPairs
+from plugins.carla.run.attachment import Attachment
+from plugins.carla.run.recorder import Recorder
+from plugins.carla.run.source import CarlaSource
+from plugins.carla.world.versions import Versions
 from sim_bridge.client import Publisher
 from sim_bridge.errors import LockstepTimeoutError, SimBridgeError
 from sim_bridge.frames import Frame
 from sim_bridge.lockstep import LockstepClient
-from sim_bridge.logs import configure_logging
+from sim_bridge.process.child import READY, ignore_interrupts, obey_in_thread, say
+from sim_bridge.process.logs import configure_logging
 
 SESSION: Final = "session"
 """First word of the line that tells of a new session; then the episode, its id, the server's version, the taxonomy."""

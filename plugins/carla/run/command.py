@@ -10,9 +10,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from plugins.carla.options import CarlaOptions
-from plugins.carla.process import CarlaProcess, RecordingProcess
-from plugins.carla.rig import (
+from plugins.carla.rig.rig import (
     DEFAULT_FOV,
     DEFAULT_PLACE,
     DEFAULT_SIZE,
@@ -22,12 +20,13 @@ from plugins.carla.rig import (
     read_rig,
     single_camera,
 )
-from plugins.carla.server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_TIMEOUT, require_carla
-from plugins.carla.tags import taxonomy_for
-from plugins.carla.vehicles import DEFAULT_ROLE
+from plugins.carla.run.options import CarlaOptions
+from plugins.carla.run.process import CarlaProcess, RecordingProcess
+from plugins.carla.world.server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_TIMEOUT, require_carla
+from plugins.carla.world.tags import taxonomy_for
+from plugins.carla.world.vehicles import DEFAULT_ROLE
 from sim_bridge.errors import SimBridgeError, UsageError
 from sim_bridge.frames import Kind
-from sim_bridge.logs import configure_logging
 from sim_bridge.options import (
     BundleOption,
     ConfigOption,
@@ -39,8 +38,9 @@ from sim_bridge.options import (
     SeedOption,
     setting_option,
 )
+from sim_bridge.process.logs import configure_logging
+from sim_bridge.process.signals import on_signals
 from sim_bridge.settings import BridgeSettings, load_settings, parse_size
-from sim_bridge.signals import on_signals
 
 app = typer.Typer(
     pretty_exceptions_enable=False,
@@ -194,7 +194,7 @@ def _check_mode(settings: BridgeSettings, tick: bool) -> None:
 
 
 def _run(settings: BridgeSettings, options: Mapping[str, object], timeout: float) -> int:
-    from sim_bridge.bridge import Bridge, run_until_signalled
+    from sim_bridge.live.bridge import Bridge, run_until_signalled
     from sim_bridge.translators.load import load_translator
 
     failures: list[SimBridgeError] = []

@@ -10,10 +10,10 @@ import threading
 from collections.abc import Iterator
 from typing import Final
 
-from plugins.carla.server import Where
-from plugins.carla.versions import Versions, crash_sentence
-from plugins.parent import END_SECONDS, ChildRun
-from sim_bridge.doctor import Check, Examination
+from plugins.carla.world.server import Where
+from plugins.carla.world.versions import Versions, crash_sentence
+from sim_bridge.process.parent import END_SECONDS, ChildRun
+from sim_bridge.tools.doctor import Check, Examination
 
 LIMIT_SECONDS: Final = 120.0
 """How long all of it may take; every question to the server has a time-out of its own."""
@@ -28,7 +28,7 @@ def examine(text: str) -> Iterator[Check]:
     where = Where.parse(text)
     late = threading.Event()
     versions: Versions | None = None
-    with ChildRun("plugins.carla.checks", {"server": str(where)}, END_SECONDS + where.timeout) as child:
+    with ChildRun("plugins.carla.run.checks", {"server": str(where)}, END_SECONDS + where.timeout) as child:
 
         def give_up() -> None:
             late.set()

@@ -9,11 +9,11 @@ from typing import Annotated, Final
 
 from pydantic import Field, field_validator
 
-from plugins.carla.rig import DEFAULT_FOV, DEFAULT_PLACE, DEFAULT_SIZE, Rig, read_rig, single_camera
-from plugins.carla.server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_TIMEOUT, Where
-from plugins.carla.vehicles import DEFAULT_ROLE, Target
-from plugins.checked_options import CheckedOptions, check_kinds
+from plugins.carla.rig.rig import DEFAULT_FOV, DEFAULT_PLACE, DEFAULT_SIZE, Rig, read_rig, single_camera
+from plugins.carla.world.server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_TIMEOUT, Where
+from plugins.carla.world.vehicles import DEFAULT_ROLE, Target
 from sim_bridge.frames import Kind
+from sim_bridge.source_options import CheckedOptions, check_kinds
 
 EXTRA_KINDS: Final = (Kind.INSTANCE, Kind.DEPTH)
 """What can be asked for beside RGB and semantic images."""
@@ -34,7 +34,7 @@ class CarlaOptions(CheckedOptions):
         role_name: Role name of the vehicle, also of one that is made.
         actor: Its actor id, in place of the role name.
         spawn: Make a vehicle.
-        rig: The cameras, as :class:`~plugins.carla.rig.Rig` or the path of a YAML file.
+        rig: The cameras, as :class:`~plugins.carla.rig.rig.Rig` or the path of a YAML file.
         labels: Taxonomy of the semantic images; None goes by the server's version.
         kinds: Further kinds of images.
         tick: Drive the world in synchronous mode.

@@ -6,11 +6,11 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from plugins.carla.child import FAILED, RECORDED, SESSION, VERSIONS
-from plugins.carla.versions import Versions, crash_sentence
-from plugins.kept import KeptProcess
-from plugins.parent import END_SECONDS, ChildRun
+from plugins.carla.run.child import FAILED, RECORDED, SESSION, VERSIONS
+from plugins.carla.world.versions import Versions, crash_sentence
 from sim_bridge.errors import SimBridgeError, UsageError
+from sim_bridge.process.parent import END_SECONDS, ChildRun
+from sim_bridge.process.supervisor import KeptProcess
 from sim_bridge.settings import BridgeSettings
 
 
@@ -20,8 +20,8 @@ class CarlaProcess(KeptProcess):
     Args:
         settings: Of the bridge that it feeds.
         photoreal: Where that bridge publishes, the port resolved.
-        options: Of :class:`~plugins.carla.options.CarlaOptions`, as JSON has them.
-        wanted: See :class:`~plugins.kept.KeptProcess`, as the others.
+        options: Of :class:`~plugins.carla.run.options.CarlaOptions`, as JSON has them.
+        wanted: See :class:`~sim_bridge.process.supervisor.KeptProcess`, as the others.
         on_failure: As there.
         on_change: As there.
         on_session: Called, from a thread, with a sentence whenever a session began.
@@ -61,7 +61,7 @@ class CarlaProcess(KeptProcess):
             "log_level": settings.log_level,
         }
         super().__init__(
-            "plugins.carla.child",
+            "plugins.carla.run.child",
             asked,
             wanted=wanted,
             on_failure=on_failure,
@@ -107,7 +107,7 @@ class RecordingProcess(ChildRun):
 
     Args:
         folder: The recording's.
-        options: Of :class:`~plugins.carla.options.CarlaOptions`, as JSON has them.
+        options: Of :class:`~plugins.carla.run.options.CarlaOptions`, as JSON has them.
         frames: How many ticks to write.
         every: Which of those that are whole: all, every second ...
         timeout: Seconds that an answer of the server may take; so long its end may take, too.
@@ -120,7 +120,7 @@ class RecordingProcess(ChildRun):
     def __init__(self, folder: Path, options: Mapping[str, object], frames: int, every: int, timeout: float) -> None:
         self.written = self.left_out = 0
         asked = {"work": "record", "folder": str(folder), "frames": frames, "every": every, "log_level": "info"}
-        super().__init__("plugins.carla.child", {**asked, "options": options}, END_SECONDS + timeout)
+        super().__init__("plugins.carla.run.child", {**asked, "options": options}, END_SECONDS + timeout)
 
     def progress(self) -> Iterator[int]:
         """Yields how many ticks are on disk, now and then, until it ends.

@@ -9,13 +9,13 @@ from typing import Final, Self
 
 import numpy as np
 
-from plugins.carla.options import CarlaOptions
-from plugins.carla.rig import DEFAULT_CAMERA, Rig
-from plugins.carla.source import CarlaSource
+from plugins.carla.rig.rig import DEFAULT_CAMERA, Rig
+from plugins.carla.run.options import CarlaOptions
+from plugins.carla.run.source import CarlaSource
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import Frame, Kind
-from sim_bridge.recording_writer import RecordingWriter
-from sim_bridge.recordings import DESCRIPTION, MANIFEST, CameraInfo, Folder, RecordedFrame, RecordingInfo
+from sim_bridge.recordings.read import DESCRIPTION, MANIFEST, CameraInfo, Folder, RecordedFrame, RecordingInfo
+from sim_bridge.recordings.write import RecordingWriter
 
 WINDOW: Final = 16
 """Ticks that may wait for the last of their images."""
@@ -35,7 +35,7 @@ class Recorder:
     Args:
         source: What is recorded; it is opened here.
         root: The recording's folder.
-        options: Of :class:`~plugins.carla.options.CarlaOptions`.
+        options: Of :class:`~plugins.carla.run.options.CarlaOptions`.
 
     Raises:
         UsageError: The folder holds a recording, or an option cannot be used.

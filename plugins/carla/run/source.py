@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, TypeVar
 
-from plugins.carla.attachment import Attachment
-from plugins.carla.options import CarlaOptions
-from plugins.carla.server import CarlaError, ServerLostError, VehicleLostError, import_carla
-from plugins.carla.traces import LAST_SECONDS, Traces
-from plugins.carla.versions import MISFIT_ADVICE, Versions, ask_versions
-from plugins.child import Turnstile
+from plugins.carla.run.attachment import Attachment
+from plugins.carla.run.options import CarlaOptions
+from plugins.carla.world.cleanup import LAST_SECONDS, Traces
+from plugins.carla.world.server import CarlaError, ServerLostError, VehicleLostError, import_carla
+from plugins.carla.world.versions import MISFIT_ADVICE, Versions, ask_versions
 from sim_bridge.frames import Frame
-from sim_bridge.once import OncePerCause
+from sim_bridge.live.once import OncePerCause
+from sim_bridge.process.child import Turnstile
 
 AGAIN_SECONDS: Final = 0.5
 """Between two attempts to connect again."""
@@ -68,7 +68,7 @@ class CarlaSource(Turnstile):
         """Connects to the server and puts the cameras on the vehicle.
 
         Args:
-            options: The fields of :class:`~plugins.carla.options.CarlaOptions`.
+            options: The fields of :class:`~plugins.carla.run.options.CarlaOptions`.
 
         Raises:
             UsageError: An option is unknown or out of bounds, or the server's version is of no known taxonomy.
@@ -124,7 +124,7 @@ class CarlaSource(Turnstile):
     def close(self) -> None:
         """Ends the iteration and cleans up; where the iteration waits for the server, it waits with it.
 
-        It ends at most about the time-out and :data:`~plugins.carla.traces.LAST_SECONDS` after :meth:`stop`.
+        It ends at most about the time-out and :data:`~plugins.carla.world.cleanup.LAST_SECONDS` after :meth:`stop`.
         """
         self.stop()
         with self._busy:

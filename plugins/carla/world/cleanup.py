@@ -7,13 +7,13 @@ import time
 from dataclasses import replace
 from typing import Final
 
-from plugins.carla.options import CarlaOptions
-from plugins.carla.server import CarlaError, ChangedPace, NoServerError, Pace, Server
-from plugins.carla.vehicles import sweep
+from plugins.carla.run.options import CarlaOptions
+from plugins.carla.world.server import CarlaError, ChangedPace, NoServerError, Pace, Server
+from plugins.carla.world.vehicles import sweep
 
 LAST_SECONDS: Final = 3.0
 """How long the end may take beyond the time-out of the one answer that may be under way, for one last attempt to clean
-up; less than the parent of the client's process grants (:data:`plugins.kept.END_SECONDS`)."""
+up; less than the parent of the client's process grants (:data:`sim_bridge.process.supervisor.END_SECONDS`)."""
 _LEAST_SECONDS: Final = 0.2
 
 _log = logging.getLogger(__name__)

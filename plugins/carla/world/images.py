@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from sim_bridge.errors import ImageError
 from sim_bridge.frames import ByteArray, Kind
-from sim_bridge.labels import ids_from_carla_raw, taxonomy
-from sim_bridge.once import OncePerCause
+from sim_bridge.live.once import OncePerCause
+from sim_bridge.pixels.labels import ids_from_carla_raw, taxonomy
 
 if TYPE_CHECKING:
     import carla

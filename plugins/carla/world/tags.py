@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from sim_bridge.errors import LabelError, UsageError
-from sim_bridge.labels import taxonomy, taxonomy_names
+from sim_bridge.pixels.labels import taxonomy, taxonomy_names
 
 _RELEASE: Final = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(?!\d)")
 _SERIES: Final = (0, 9)

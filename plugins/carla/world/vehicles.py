@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from plugins.carla.server import CarlaError, Server, VehicleLostError
+from plugins.carla.world.server import CarlaError, Server, VehicleLostError
 
 if TYPE_CHECKING:
     import carla

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 from typing import Final, NamedTuple
 
-from plugins.carla.server import Where, asking, import_carla, probe
+from plugins.carla.world.server import Where, asking, import_carla, probe
 
 _REMEDY: Final = (
     "install the wheel that the server's own package has in PythonAPI/carla/dist, if it is one for this Python, or "

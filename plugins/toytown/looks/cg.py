@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from plugins.toytown.facades import FacadeView, facade_view
-from plugins.toytown.plan import ASPHALT, LINE, MANHOLE, PARKING
-from plugins.toytown.presets import CgLight, Preset
-from plugins.toytown.scene import SHADOW_HEIGHT, Scene
-from plugins.toytown.surfaces import BoolArray, Color, FloatArray, Material, Tables
-from plugins.toytown.vectors import along
-from plugins.toytown.view import Pixels, View
+from plugins.toytown.looks.facades import FacadeView, facade_view
+from plugins.toytown.town.plan import ASPHALT, LINE, MANHOLE, PARKING
+from plugins.toytown.town.surfaces import BoolArray, Color, FloatArray, Material, Tables
+from plugins.toytown.view.presets import CgLight, Preset
+from plugins.toytown.view.scene import SHADOW_HEIGHT, Scene
+from plugins.toytown.view.vectors import along
+from plugins.toytown.view.view import Pixels, View
 
 Packed = npt.NDArray[np.uint32]
 """Colours as one number each: they gather several times faster than three bytes."""

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from plugins.toytown.surfaces import BoolArray, FloatArray, Material
-from plugins.toytown.view import Pixels, View
+from plugins.toytown.town.surfaces import BoolArray, FloatArray, Material
+from plugins.toytown.view.view import Pixels, View
 
 
 class FacadeView(NamedTuple):
@@ -17,7 +17,7 @@ class FacadeView(NamedTuple):
     Attributes:
         pixels: Which they are.
         house: The house's number.
-        facade: float32 ``(n, 8)``, fields of :class:`~plugins.toytown.buildings.Facade`.
+        facade: float32 ``(n, 8)``, fields of :class:`~plugins.toytown.town.buildings.Facade`.
         u: Metres along the wall, anchored at the house.
         z: Metres above the street.
         upper: Whether it is above the ground floor.

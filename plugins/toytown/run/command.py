@@ -10,19 +10,19 @@ from typing import Annotated, Final
 
 import typer
 
-from plugins.signals import stop_on_signals
-from plugins.toytown.options import check_size, parse_mounts
-from plugins.toytown.presets import PRESETS, preset_named
-from plugins.toytown.raycast import Backend
-from plugins.toytown.setup import DEFAULT_RATE, DEFAULT_STEP, Look, Setup
-from plugins.toytown.source import ToytownSource
-from plugins.toytown.traffic import Traffic
-from sim_bridge.addresses import BRIDGE_ADDRESS, SIMULATOR_ADDRESS
+from plugins.toytown.run.options import check_size, parse_mounts
+from plugins.toytown.run.setup import DEFAULT_RATE, DEFAULT_STEP, Look, Setup
+from plugins.toytown.run.source import ToytownSource
+from plugins.toytown.town.traffic import Traffic
+from plugins.toytown.view.presets import PRESETS, preset_named
+from plugins.toytown.view.raycast import Backend
 from sim_bridge.client import Publisher
 from sim_bridge.errors import FrameTimeoutError, UsageError
 from sim_bridge.frames import Frame, Kind
 from sim_bridge.lockstep import LockstepClient
+from sim_bridge.process.stop import stop_on_signals
 from sim_bridge.settings import parse_size
+from sim_bridge.wire.addresses import BRIDGE_ADDRESS, SIMULATOR_ADDRESS
 
 app = typer.Typer(
     help="The embedded street simulator.",
@@ -201,8 +201,8 @@ def record(
     docs/recordings.md has the layout; replay, translate and sheet read it. The same command goes on where an
     interrupted one stopped.
     """
-    from plugins.toytown.recorder import Recorder, Wanted
-    from plugins.toytown.simulator import Simulator
+    from plugins.toytown.run.recorder import Recorder, Wanted
+    from plugins.toytown.run.simulator import Simulator
 
     wanted = Wanted(_looks(looks), instance, depth, flow)
     mounts = parse_mounts((*_names(cameras, mount), *(mount or ())))

@@ -7,15 +7,15 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from plugins.checked_options import CheckedOptions, check_kinds
-from plugins.toytown.cameras import Mount, parse_mount
-from plugins.toytown.presets import preset_named
-from plugins.toytown.raycast import Backend
-from plugins.toytown.setup import DEFAULT_RATE, DEFAULT_SIZE, Setup
-from plugins.toytown.traffic import Traffic
+from plugins.toytown.run.setup import DEFAULT_RATE, DEFAULT_SIZE, Setup
+from plugins.toytown.town.traffic import Traffic
+from plugins.toytown.view.cameras import Mount, parse_mount
+from plugins.toytown.view.presets import preset_named
+from plugins.toytown.view.raycast import Backend
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import Kind
 from sim_bridge.settings import MIN_SIDE
+from sim_bridge.source_options import CheckedOptions, check_kinds
 
 MOST_SIDE: Final = 4096
 EXTRA_KINDS: Final = (Kind.INSTANCE, Kind.DEPTH, Kind.FLOW)
@@ -30,13 +30,13 @@ class ToytownOptions(CheckedOptions):
         preset: Name of the weather.
         traffic: How much moves.
         size: Width and height, pixels.
-        cameras: As :func:`~plugins.toytown.cameras.parse_mount` reads them.
+        cameras: As :func:`~plugins.toytown.view.cameras.parse_mount` reads them.
         rate: Ticks per second; 0 goes as fast as it can.
         step: Simulator seconds from tick to tick; None is one over the rate.
         frames: Stop after that many ticks; None never stops.
         first: Number of the first tick.
         ahead: Makes at most so many ticks more than were answered, see
-            :meth:`~plugins.toytown.source.ToytownSource.answered`; 0 waits for nobody.
+            :meth:`~plugins.toytown.run.source.ToytownSource.answered`; 0 waits for nobody.
         kinds: Further kinds to publish.
         backend: What casts the rays.
     """

@@ -10,12 +10,11 @@ from typing import Any, Final
 
 import numpy.typing as npt
 
-from plugins.toytown.setup import Look
-from plugins.toytown.simulator import Shot, Simulator
-from plugins.toytown.surfaces import TAXONOMY
+from plugins.toytown.run.setup import Look
+from plugins.toytown.run.simulator import Shot, Simulator
+from plugins.toytown.town.surfaces import TAXONOMY
 from sim_bridge.errors import UsageError
-from sim_bridge.recording_writer import RecordingWriter
-from sim_bridge.recordings import (
+from sim_bridge.recordings.read import (
     DEFAULT_CAMERA,
     DESCRIPTION,
     MANIFEST,
@@ -26,6 +25,7 @@ from sim_bridge.recordings import (
     RecordingInfo,
     read_manifest,
 )
+from sim_bridge.recordings.write import RecordingWriter
 
 LICENCE: Final = "CC0-1.0"
 """Of the images: nothing in them comes from anywhere else."""

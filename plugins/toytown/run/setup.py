@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from plugins.toytown.cameras import MOUNTS, Mount
-from plugins.toytown.presets import NOON, Preset
-from plugins.toytown.raycast import Backend
-from plugins.toytown.traffic import Traffic
+from plugins.toytown.town.traffic import Traffic
+from plugins.toytown.view.cameras import MOUNTS, Mount
+from plugins.toytown.view.presets import NOON, Preset
+from plugins.toytown.view.raycast import Backend
 
 DEFAULT_SIZE: Final = (512, 256)
 DEFAULT_STEP: Final = 0.05

@@ -8,17 +8,17 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from plugins.toytown import truth
-from plugins.toytown.cameras import MOUNTS, Lens, Mount, Pose
-from plugins.toytown.cg import CgLook
-from plugins.toytown.moving import Moving
-from plugins.toytown.photo.look import PhotoLook
-from plugins.toytown.scene import Scene
-from plugins.toytown.setup import Setup
-from plugins.toytown.surfaces import FloatArray
-from plugins.toytown.town import Town
-from plugins.toytown.traffic import ego_route
-from plugins.toytown.view import View
+from plugins.toytown.looks.cg import CgLook
+from plugins.toytown.looks.photo.look import PhotoLook
+from plugins.toytown.run.setup import Setup
+from plugins.toytown.town.surfaces import FloatArray
+from plugins.toytown.town.town import Town
+from plugins.toytown.town.traffic import ego_route
+from plugins.toytown.view import truth
+from plugins.toytown.view.cameras import MOUNTS, Lens, Mount, Pose
+from plugins.toytown.view.moving import Moving
+from plugins.toytown.view.scene import Scene
+from plugins.toytown.view.view import View
 
 SCATTER_SECONDS: Final = 1200.0
 """Scattered ticks lie within this time; the drive round the loop takes about a minute."""

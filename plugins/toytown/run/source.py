@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy.typing as npt
 
-from plugins.child import Turnstile
-from plugins.toytown.options import ToytownOptions
-from plugins.toytown.surfaces import TAXONOMY
+from plugins.toytown.run.options import ToytownOptions
+from plugins.toytown.town.surfaces import TAXONOMY
 from sim_bridge.frames import Encoding, Frame, Kind
+from sim_bridge.process.child import Turnstile
 
 if TYPE_CHECKING:  # it needs OpenCV
-    from plugins.toytown.simulator import Shot
+    from plugins.toytown.run.simulator import Shot
 
 _ENCODINGS: Final[Mapping[Kind, Encoding]] = {
     Kind.RGB: Encoding.RGB8,
@@ -54,7 +54,7 @@ class ToytownSource(Turnstile):
         """Builds the town, which takes a few seconds.
 
         Args:
-            options: The fields of :class:`~plugins.toytown.options.ToytownOptions`.
+            options: The fields of :class:`~plugins.toytown.run.options.ToytownOptions`.
 
         Raises:
             UsageError: An option is unknown or out of bounds.
@@ -62,7 +62,7 @@ class ToytownSource(Turnstile):
         """
         self._options = ToytownOptions.checked(options)
         setup = self._options.setup()
-        from plugins.toytown.simulator import Simulator
+        from plugins.toytown.run.simulator import Simulator
 
         self._simulator = Simulator(setup)
 

@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from plugins.toytown.route import Stand
-from plugins.toytown.surfaces import Color, FloatArray, Material, Mesh
+from plugins.toytown.town.route import Stand
+from plugins.toytown.town.surfaces import Color, FloatArray, Material, Mesh
 
 Motion = Callable[[float], Stand]
 """Where an actor is at a time in seconds."""

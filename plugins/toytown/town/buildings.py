@@ -7,8 +7,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from plugins.toytown.mesh import MeshBuilder
-from plugins.toytown.surfaces import Color, Material, Surface
+from plugins.toytown.town.mesh import MeshBuilder
+from plugins.toytown.town.surfaces import Color, Material, Surface
 
 WALLS: Final[tuple[Color, ...]] = (
     *((0.60, 0.50, 0.36), (0.52, 0.40, 0.28), (0.66, 0.62, 0.54), (0.42, 0.40, 0.38), (0.58, 0.34, 0.22)),

@@ -8,13 +8,13 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from plugins.toytown.buildings import Facade, Lot, Side, add_house
-from plugins.toytown.mesh import MeshBuilder, Place, rounded
-from plugins.toytown.parts import furniture, plants, signs
-from plugins.toytown.parts.cycles import bicycle, motorcycle
-from plugins.toytown.parts.people import looks, person
-from plugins.toytown.parts.vehicles import car_range, truck
-from plugins.toytown.plan import (
+from plugins.toytown.town.buildings import Facade, Lot, Side, add_house
+from plugins.toytown.town.mesh import MeshBuilder, Place, rounded
+from plugins.toytown.town.parts import furniture, plants, signs
+from plugins.toytown.town.parts.cycles import bicycle, motorcycle
+from plugins.toytown.town.parts.people import looks, person
+from plugins.toytown.town.parts.vehicles import car_range, truck
+from plugins.toytown.town.plan import (
     BLOCKS,
     FRONT,
     KERB,
@@ -28,7 +28,7 @@ from plugins.toytown.plan import (
     in_sight,
     is_edge,
 )
-from plugins.toytown.surfaces import MAX_INSTANCES, Color, Material, Mesh, Surface
+from plugins.toytown.town.surfaces import MAX_INSTANCES, Color, Material, Mesh, Surface
 
 PAINTS: Final[tuple[Color, ...]] = (
     *((0.55, 0.02, 0.02), (0.02, 0.05, 0.25), (0.6, 0.6, 0.6), (0.75, 0.75, 0.73), (0.03, 0.03, 0.035)),

@@ -8,7 +8,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from plugins.toytown.surfaces import CLASS_ID, FACE, Color, FaceArray, FloatArray, IntArray, Material, Mesh, Surface
+from plugins.toytown.town.surfaces import (
+    CLASS_ID,
+    FACE,
+    Color,
+    FaceArray,
+    FloatArray,
+    IntArray,
+    Material,
+    Mesh,
+    Surface,
+)
 
 Point = Sequence[float] | npt.NDArray[Any]
 

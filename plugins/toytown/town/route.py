@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from plugins.toytown.mesh import rounded
+from plugins.toytown.town.mesh import rounded
 
 _TABLE_SECONDS: Final = 0.05
 _BRAKING_METRES: Final = 12.0

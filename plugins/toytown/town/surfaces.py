@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sim_bridge.labels import taxonomy
+from sim_bridge.pixels.labels import taxonomy
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]

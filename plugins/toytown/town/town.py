@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from plugins.toytown.actors import Actor
-from plugins.toytown.buildings import Facade
-from plugins.toytown.layout import Counter, build_static_town
-from plugins.toytown.surfaces import Mesh
-from plugins.toytown.traffic import Traffic, make_actors
+from plugins.toytown.town.actors import Actor
+from plugins.toytown.town.buildings import Facade
+from plugins.toytown.town.layout import Counter, build_static_town
+from plugins.toytown.town.surfaces import Mesh
+from plugins.toytown.town.traffic import Traffic, make_actors
 
 
 @dataclass(frozen=True, slots=True, eq=False)

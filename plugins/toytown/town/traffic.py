@@ -9,13 +9,13 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from plugins.toytown.actors import Actor, Motion
-from plugins.toytown.layout import PAINTS, Counter
-from plugins.toytown.parts.people import looks, ride, stride
-from plugins.toytown.parts.vehicles import car_range, coach, truck
-from plugins.toytown.plan import BLOCKS, KERB, LOOP_X, LOOP_Y, PAVEMENT_HEIGHT, PITCH, TRAM_Y
-from plugins.toytown.route import Rectangle, Route, Stand
-from plugins.toytown.surfaces import Color, Mesh
+from plugins.toytown.town.actors import Actor, Motion
+from plugins.toytown.town.layout import PAINTS, Counter
+from plugins.toytown.town.parts.people import looks, ride, stride
+from plugins.toytown.town.parts.vehicles import car_range, coach, truck
+from plugins.toytown.town.plan import BLOCKS, KERB, LOOP_X, LOOP_Y, PAVEMENT_HEIGHT, PITCH, TRAM_Y
+from plugins.toytown.town.route import Rectangle, Route, Stand
+from plugins.toytown.town.surfaces import Color, Mesh
 
 BUS_PAINT: Final[Color] = (0.55, 0.42, 0.04)
 TRAM_PAINT: Final[Color] = (0.6, 0.08, 0.06)

@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from plugins.toytown.route import Stand
-from plugins.toytown.surfaces import FloatArray
+from plugins.toytown.town.route import Stand
+from plugins.toytown.town.surfaces import FloatArray
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import CAMERA_NAME
 

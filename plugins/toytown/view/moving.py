@@ -6,12 +6,12 @@ from typing import Final, NamedTuple, Self
 
 import numpy as np
 
-from plugins.toytown.actors import Actor
-from plugins.toytown.cameras import Lens, Pose
-from plugins.toytown.raycast import Caster
-from plugins.toytown.scene import Scene
-from plugins.toytown.surfaces import BoolArray, FloatArray, IntArray, Mesh, Tables, make_tables
-from plugins.toytown.vectors import turned
+from plugins.toytown.town.actors import Actor
+from plugins.toytown.town.surfaces import BoolArray, FloatArray, IntArray, Mesh, Tables, make_tables
+from plugins.toytown.view.cameras import Lens, Pose
+from plugins.toytown.view.raycast import Caster
+from plugins.toytown.view.scene import Scene
+from plugins.toytown.view.vectors import turned
 
 FAR: Final = 130.0
 """Actors farther away than this are not drawn, metres."""

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from plugins.toytown.surfaces import Color, FloatArray
+from plugins.toytown.town.surfaces import Color, FloatArray
 from sim_bridge.errors import UsageError
 
 Byte3 = tuple[int, int, int]

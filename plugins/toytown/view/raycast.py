@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
-from plugins.toytown.surfaces import BoolArray, FloatArray, IntArray
+from plugins.toytown.town.surfaces import BoolArray, FloatArray, IntArray
 from sim_bridge.errors import MissingExtraError, UsageError
 
 MISS: Final = -1

@@ -7,11 +7,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from plugins.toytown.plan import BLOCKS, PITCH, road_marks
-from plugins.toytown.presets import NOON, Preset
-from plugins.toytown.raycast import Backend, Caster, caster_factory
-from plugins.toytown.surfaces import CLASS_ID, FloatArray, Material, Tables, make_tables
-from plugins.toytown.town import Town
+from plugins.toytown.town.plan import BLOCKS, PITCH, road_marks
+from plugins.toytown.town.surfaces import CLASS_ID, FloatArray, Material, Tables, make_tables
+from plugins.toytown.town.town import Town
+from plugins.toytown.view.presets import NOON, Preset
+from plugins.toytown.view.raycast import Backend, Caster, caster_factory
 
 SHADOW_METRES: Final = 0.25
 """Side of one element of the shadow map."""
@@ -34,8 +34,8 @@ class Scene:
         make_caster: Makes a caster of further triangles.
         caster: Of the static triangles.
         tables: Their attributes; the last row, :attr:`sky_row`, stands for the sky.
-        marks: What lies on one period of the road, see :func:`~plugins.toytown.plan.road_marks`.
-        facades: float32 ``(houses + 1, 8)``, the fields of :class:`~plugins.toytown.buildings.Facade` by house number.
+        marks: What lies on one period of the road, see :func:`~plugins.toytown.town.plan.road_marks`.
+        facades: float32 ``(houses + 1, 8)``, fields of :class:`~plugins.toytown.town.buildings.Facade` by house number.
         shadows: Which ground lies in the sun's shadow; None where the preset has no shadows.
 
     Raises:

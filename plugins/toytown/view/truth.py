@@ -7,12 +7,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from plugins.toytown.cameras import Pose
-from plugins.toytown.moving import Moving
-from plugins.toytown.plan import LINE
-from plugins.toytown.surfaces import CLASS_ID, BoolArray, FloatArray
-from plugins.toytown.vectors import turned
-from plugins.toytown.view import View
+from plugins.toytown.town.plan import LINE
+from plugins.toytown.town.surfaces import CLASS_ID, BoolArray, FloatArray
+from plugins.toytown.view.cameras import Pose
+from plugins.toytown.view.moving import Moving
+from plugins.toytown.view.vectors import turned
+from plugins.toytown.view.view import View
 
 SKY_DISTANCE: Final = 1e5
 """The sky turns with the camera and does not come nearer, metres."""

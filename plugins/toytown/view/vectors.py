@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from plugins.toytown.surfaces import FloatArray
+from plugins.toytown.town.surfaces import FloatArray
 
 
 def turned(vectors: FloatArray, matrix: npt.NDArray[np.floating[Any]]) -> FloatArray:

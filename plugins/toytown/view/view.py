@@ -9,13 +9,13 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from plugins.toytown.cameras import Lens, Pose
-from plugins.toytown.moving import Moving
-from plugins.toytown.plan import TILE_METRES
-from plugins.toytown.raycast import MISS
-from plugins.toytown.scene import Scene
-from plugins.toytown.surfaces import BoolArray, FloatArray, IntArray, Material
-from plugins.toytown.vectors import turned
+from plugins.toytown.town.plan import TILE_METRES
+from plugins.toytown.town.surfaces import BoolArray, FloatArray, IntArray, Material
+from plugins.toytown.view.cameras import Lens, Pose
+from plugins.toytown.view.moving import Moving
+from plugins.toytown.view.raycast import MISS
+from plugins.toytown.view.scene import Scene
+from plugins.toytown.view.vectors import turned
 
 Pixels = npt.NDArray[np.intp]
 """Flat pixel numbers."""

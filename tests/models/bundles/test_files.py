@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.bundle import (
+from models.bundles.files import (
     CARD,
     TRAINING,
     WEIGHTS,
@@ -21,7 +21,7 @@ from models.bundle import (
     shipped_bundles,
 )
 from models.edges import EdgeSettings
-from models.network import SFlowNetwork
+from models.nets.sflow import SFlowNetwork
 
 EDGE = EdgeSettings(threshold=0.11, blur=1.5, contrast_window=31, signed=True)
 

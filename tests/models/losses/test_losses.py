@@ -9,9 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.dned import DNED
-from models.features import PIX2PIXHD_WEIGHTS, FeatureNetwork
-from models.losses import (
+from models.losses.perceptual import (
     ADVERSARIAL,
     Chroma,
     EdgeLoss,
@@ -24,7 +22,9 @@ from models.losses import (
     Tone,
     VanillaGAN,
 )
-from models.segmenter import UNetSegmenter
+from models.nets.dned import DNED
+from models.nets.features import PIX2PIXHD_WEIGHTS, FeatureNetwork
+from models.nets.segmenter import UNetSegmenter
 
 REAL, FAKE = torch.tensor([2.0, 0.0]), torch.tensor([-1.0, 1.0])
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from models.bundle import TRAINING, load_tensors, shipped_bundles
-from models.discriminator import DiscriminatorSettings, Judgement, build_discriminator, one_hot
+from models.bundles.files import TRAINING, load_tensors, shipped_bundles
 from models.layers import label_boundary
+from models.nets.discriminator import DiscriminatorSettings, Judgement, build_discriminator, one_hot
 
 CLASSES = 5
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torchvision.models import VGG19_Weights, vgg19
 
-from models.features import IMAGENET_MEAN, IMAGENET_STD, VGG19Features
-from models.losses import Perceptual
-from models.published import WeightsError, load_published
+from models.bundles.published import WeightsError, load_published
+from models.losses.perceptual import Perceptual
+from models.nets.features import IMAGENET_MEAN, IMAGENET_STD, VGG19Features
 from tests.models.published_file import vgg19_state, write_vgg19
 
 

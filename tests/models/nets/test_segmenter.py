@@ -6,9 +6,9 @@ import pytest
 import torch
 from torchvision.models import mobilenet_v3_small, resnet18
 
-from models.bundle import BundleError, Card, load_bundle, save_bundle
-from models.published import WeightsError
-from models.segmenter import BACKBONES, SEGMENTERS, PSPNetSegmenter, Segmenter, load_backbone
+from models.bundles.files import BundleError, Card, load_bundle, save_bundle
+from models.bundles.published import WeightsError
+from models.nets.segmenter import BACKBONES, SEGMENTERS, PSPNetSegmenter, Segmenter, load_backbone
 
 
 def build(arch: str) -> Segmenter:

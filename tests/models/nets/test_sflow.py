@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.dned import DNED, SIDES, enlarge_side, fuse_sides
 from models.edges import EdgeSettings
-from models.generator import TIERS
 from models.layers import LUMA, BilinearDoubling, HalfChroma, double, extend, space_to_depth_ids, unshuffle
-from models.network import SFlowNetwork, edges_to_pixels, pad_to_stride, to_pixels
+from models.nets.dned import DNED, SIDES, enlarge_side, fuse_sides
+from models.nets.generator import TIERS
+from models.nets.sflow import SFlowNetwork, edges_to_pixels, pad_to_stride, to_pixels
 from models.style import AXES, draw_weights, ensemble_weights, style_offsets
 
 EDGE = EdgeSettings(threshold=0.11, blur=1.5, contrast_window=31, signed=True)

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from plugins.carla.images import BLUEPRINTS
-from plugins.carla.poses import Placement, pose_of
-from plugins.carla.source import CarlaSource
+from plugins.carla.run.source import CarlaSource
+from plugins.carla.world.images import BLUEPRINTS
+from plugins.carla.world.poses import Placement, pose_of
 from sim_bridge.frames import Frame, Kind
 from tests.carla_server.handle import CarlaServer
 from tests.carla_server.payloads import SENSOR_TYPES

@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from plugins.carla.process import CarlaProcess
-from sim_bridge.bridge import Bridge
+from plugins.carla.run.process import CarlaProcess
 from sim_bridge.client import Subscriber
 from sim_bridge.errors import SimBridgeError
 from sim_bridge.frames import Frame
-from sim_bridge.ledger import Outcome, TopicCount
+from sim_bridge.live.bridge import Bridge
+from sim_bridge.live.ledger import Outcome, TopicCount
 from sim_bridge.settings import load_settings
 from sim_bridge.translators import ByteArray, Style, Translation, Translator
 from sim_bridge.translators.null import NullTranslator
 from tests.carla_server.handle import CarlaServer
 from tests.carla_server.stamp import read_stamp
-from tests.plugins.carla_helpers import RIG, SECONDS, fresh, server, wait_until
+from tests.plugins.carla.carla_helpers import RIG, SECONDS, fresh, server, wait_until
 
 __all__ = ["fresh", "server"]
 

@@ -16,17 +16,17 @@ import pytest
 
 from plugins.carla import BridgeLink, PhotorealCamera, PhotorealImage
 from plugins.carla.camera import KEPT, SENT_KEPT
-from plugins.carla.poses import Placement
-from plugins.carla.rig import DEFAULT_PLACE
-from plugins.carla.server import VehicleLostError
+from plugins.carla.rig.rig import DEFAULT_PLACE
+from plugins.carla.world.poses import Placement
+from plugins.carla.world.server import VehicleLostError
 from sim_bridge.errors import FrameTimeoutError, MissedFrameError, UsageError
 from sim_bridge.frames import Kind
-from sim_bridge.labels import taxonomy
+from sim_bridge.pixels.labels import taxonomy
 from sim_bridge.translators import ByteArray, Style, Translation
 from sim_bridge.translators.null import NullTranslator
 from tests.carla_server.handle import CarlaServer
 from tests.carla_server.stamp import read_stamp
-from tests.plugins.carla_helpers import connect, fresh, server, spawn_hero, wait_until
+from tests.plugins.carla.carla_helpers import connect, fresh, server, spawn_hero, wait_until
 from tests.sim_bridge.recording_helpers import running_cli, site
 
 __all__ = ["fresh", "server", "site"]
@@ -374,7 +374,7 @@ for _ in range(5):
     ],
 )
 def test_a_script_that_just_ends_leaves_nothing_and_does_not_abort(end: str, runs: int, fresh: CarlaServer) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     for _ in range(runs):
         done = subprocess.run(
             [sys.executable, "-c", SCRIPT.replace("{end}", end), str(fresh.port)],

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from plugins.carla.server import ServerLostError, VehicleLostError
-from plugins.carla.source import CarlaSource
-from plugins.carla.traces import LAST_SECONDS
+from plugins.carla.run.source import CarlaSource
+from plugins.carla.world.cleanup import LAST_SECONDS
+from plugins.carla.world.server import ServerLostError, VehicleLostError
 from tests.carla_server.handle import CarlaServer
-from tests.plugins.carla_helpers import RIG, connect, fresh, opened, server, spawn_hero, wait_until
+from tests.plugins.carla.carla_helpers import RIG, connect, fresh, opened, server, spawn_hero, wait_until
 from tests.sim_bridge.recording_helpers import running_cli, site
 
 __all__ = ["fresh", "server", "site"]

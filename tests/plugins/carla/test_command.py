@@ -12,22 +12,22 @@ import psutil
 import pytest
 import yaml
 
-from plugins.carla.checks import look
-from plugins.carla.doctor import examine
-from plugins.carla.poses import Placement
-from plugins.carla.recorder import Recorder
-from plugins.carla.server import Where
-from plugins.carla.source import CarlaSource
+from plugins.carla.run.checks import look
+from plugins.carla.run.doctor import examine
+from plugins.carla.run.recorder import Recorder
+from plugins.carla.run.source import CarlaSource
+from plugins.carla.world.poses import Placement
+from plugins.carla.world.server import Where
 from plugins.replay.source import ReplaySource
-from sim_bridge.captures import read_capture, recording_taxonomy
 from sim_bridge.client import Subscriber
-from sim_bridge.doctor import Check
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import Frame, Kind
-from sim_bridge.recordings import Folder, Recording
+from sim_bridge.recordings.captures import read_capture, recording_taxonomy
+from sim_bridge.recordings.read import Folder, Recording
+from sim_bridge.tools.doctor import Check
 from tests.carla_server.handle import CarlaServer
 from tests.carla_server.stamp import read_stamp
-from tests.plugins.carla_helpers import RIG, WIDE_RIG, connect, fresh, server, spawn_hero, wait_until, world_pose
+from tests.plugins.carla.carla_helpers import RIG, WIDE_RIG, connect, fresh, server, spawn_hero, wait_until, world_pose
 from tests.sim_bridge.recording_helpers import RunningCli, run_cli, running_cli, site
 
 __all__ = ["fresh", "server", "site"]
@@ -154,7 +154,7 @@ def test_a_server_that_is_killed_and_started_again(site: Path) -> None:
 
 def child_of(run: RunningCli) -> psutil.Process:
     return next(
-        child for child in psutil.Process(run.process.pid).children() if "plugins.carla.child" in child.cmdline()
+        child for child in psutil.Process(run.process.pid).children() if "plugins.carla.run.child" in child.cmdline()
     )
 
 
@@ -389,7 +389,7 @@ def test_doctor_says_what_is_wrong(site: Path) -> None:
 def test_doctor_touches_nothing_in_a_world_that_nobody_ticks(
     fresh: CarlaServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("plugins.carla.checks.PAIR_SECONDS", 0.5)
+    monkeypatch.setattr("plugins.carla.run.checks.PAIR_SECONDS", 0.5)
     world = connect(fresh).get_world()
     settings = world.get_settings()
     settings.synchronous_mode = True
@@ -429,7 +429,7 @@ def test_a_version_that_works_is_only_a_warning(site: Path) -> None:
 
 
 def test_a_doctor_that_takes_too_long_ends(fresh: CarlaServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plugins.carla.doctor.LIMIT_SECONDS", 3.0)
+    monkeypatch.setattr("plugins.carla.run.doctor.LIMIT_SECONDS", 3.0)
     fresh.order("hold_rpc", method="get_episode_info", seconds=30)
     checks = list(examine(f"127.0.0.1:{fresh.port}"))
     assert [check.name for check in checks] == ["carla version", "carla"]

@@ -11,20 +11,20 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from plugins.carla.attachment import Attachment
-from plugins.carla.options import CarlaOptions
-from plugins.carla.poses import Placement
-from plugins.carla.rig import single_camera
-from plugins.carla.sensors import SensorSet
-from plugins.carla.server import CarlaError, Server, ServerLostError, VehicleLostError, Where
-from plugins.carla.source import CarlaSource
-from plugins.carla.ticks import OpenPairs
-from plugins.carla.vehicles import spawn_vehicle
+from plugins.carla.rig.rig import single_camera
+from plugins.carla.rig.sensors import SensorSet
+from plugins.carla.rig.ticks import OpenPairs
+from plugins.carla.run.attachment import Attachment
+from plugins.carla.run.options import CarlaOptions
+from plugins.carla.run.source import CarlaSource
+from plugins.carla.world.poses import Placement
+from plugins.carla.world.server import CarlaError, Server, ServerLostError, VehicleLostError, Where
+from plugins.carla.world.vehicles import spawn_vehicle
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import Frame, Kind
 from sim_bridge.sources import Source
 from tests.carla_server.handle import CarlaServer
-from tests.plugins.carla_helpers import (
+from tests.plugins.carla.carla_helpers import (
     RIG,
     SECONDS,
     WIDE_RIG,
@@ -203,13 +203,13 @@ def test_a_tick_that_lacks_an_image_does_not_hang(fresh: CarlaServer, caplog: py
 def test_ticks_that_lack_an_image_are_counted_now_and_then(
     fresh: CarlaServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("plugins.carla.ticks.BETWEEN_SECONDS", 0.1)
+    monkeypatch.setattr("plugins.carla.rig.ticks.BETWEEN_SECONDS", 0.1)
     with opened(fresh, tick=True) as source:
         ticks = source.ticks()
         next(ticks)
         fresh.order("drop", sensor=sensor_of(fresh, "rgb"), count=3)
         list(islice(ticks, 2))
-        monkeypatch.setattr("plugins.carla.attachment.COUNT_SECONDS", 0.0)
+        monkeypatch.setattr("plugins.carla.run.attachment.COUNT_SECONDS", 0.0)
         next(ticks)
     assert re.findall(r"so far (\d) of the ticks", caplog.text) == ["1", "3"]
 
@@ -234,7 +234,7 @@ def test_images_that_are_always_late_are_joined_all_the_same(fresh: CarlaServer)
 def test_a_world_that_is_not_rendered_is_named(
     tick: bool, fresh: CarlaServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("plugins.carla.attachment._TELL_SECONDS", 0.5)
+    monkeypatch.setattr("plugins.carla.run.attachment._TELL_SECONDS", 0.5)
     world = connect(fresh).get_world()
     settings = world.get_settings()
     settings.no_rendering_mode = True
@@ -418,7 +418,7 @@ def test_no_server_is_known_at_once(fresh: CarlaServer) -> None:
 def test_a_silent_world_says_why(
     fresh: CarlaServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("plugins.carla.attachment._TELL_SECONDS", 0.5)
+    monkeypatch.setattr("plugins.carla.run.attachment._TELL_SECONDS", 0.5)
     world = connect(fresh).get_world()
     settings = world.get_settings()
     with opened(fresh) as source:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from plugins.carla import ticks
-from plugins.carla.sensors import TICKS_KEPT, Arrival, ArrivalQueue
-from plugins.carla.ticks import OpenPairs, Patience
+from plugins.carla.rig import ticks
+from plugins.carla.rig.sensors import TICKS_KEPT, Arrival, ArrivalQueue
+from plugins.carla.rig.ticks import OpenPairs, Patience
 from sim_bridge.frames import Encoding, Frame, Kind
 
 KEYS = (("camera", Kind.RGB), ("camera", Kind.SEMANTIC))

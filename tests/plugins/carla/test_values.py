@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.carla.images import InstanceNumbers, bgra_from, depth_metres, semantic_ids
-from plugins.carla.options import CarlaOptions
-from plugins.carla.photoreal import PhotorealImage
-from plugins.carla.poses import Placement, placement_of, pose_of
-from plugins.carla.rig import DEFAULT_PLACE, parse_transform, read_rig, single_camera
-from plugins.carla.sensors import Arrival, ArrivalQueue
-from plugins.carla.server import CarlaError, ServerLostError, Where, asking, require_carla
-from plugins.carla.tags import taxonomy_for
+from plugins.carla.rig.photoreal import PhotorealImage
+from plugins.carla.rig.rig import DEFAULT_PLACE, parse_transform, read_rig, single_camera
+from plugins.carla.rig.sensors import Arrival, ArrivalQueue
+from plugins.carla.run.options import CarlaOptions
+from plugins.carla.world.images import InstanceNumbers, bgra_from, depth_metres, semantic_ids
+from plugins.carla.world.poses import Placement, placement_of, pose_of
+from plugins.carla.world.server import CarlaError, ServerLostError, Where, asking, require_carla
+from plugins.carla.world.tags import taxonomy_for
 from sim_bridge.errors import ImageError, UsageError
 from sim_bridge.frames import Encoding, Frame, Kind
 from tests.sim_bridge.recording_helpers import run_cli, site
@@ -376,15 +376,15 @@ def test_without_the_client_the_pip_command_is_named(tmp_path: Path, site: Path)
         "from sim_bridge.cli import main\n"
         "sys.exit(main(['carla', '--spawn']))\n"
     )
-    environment = {"PYTHONPATH": f"{site}:{Path(__file__).parents[2]}", "PATH": "/usr/bin:/bin"}
+    environment = {"PYTHONPATH": f"{site}:{Path(__file__).parents[3]}", "PATH": "/usr/bin:/bin"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 2 and "run pip install '.[carla]'" in done.stderr, done.stderr
 
 
 def test_importing_the_plugin_imports_neither_client_nor_torch() -> None:
-    code = "import sys, plugins.carla.command; print(sorted({'torch', 'cv2', 'carla'} & sys.modules.keys()))"
+    code = "import sys, plugins.carla.run.command; print(sorted({'torch', 'cv2', 'carla'} & sys.modules.keys()))"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3]
     )
     assert done.stdout.strip() == "[]"
 

@@ -18,11 +18,11 @@ av = pytest.importorskip("av", reason="the demo's film needs the extra 'demo'")
 import cv2  # noqa: E402
 import psutil  # noqa: E402
 
-from plugins.child import obey  # noqa: E402
 from plugins.demo.child import ANSWERED, note_answer  # noqa: E402
 from plugins.demo.simulator import SimulatorProcess  # noqa: E402
-from plugins.toytown.source import ToytownSource  # noqa: E402
+from plugins.toytown.run.source import ToytownSource  # noqa: E402
 from sim_bridge.errors import SimBridgeError  # noqa: E402
+from sim_bridge.process.child import obey  # noqa: E402
 
 ROOT = Path(__file__).parent.parent.parent
 QUICK = ["--bundle", "null", "--size", "128x64", "--traffic", "sparse"]
@@ -98,7 +98,7 @@ def test_a_signal_to_the_whole_group_ends_it_and_starts_nothing_again(tmp_path: 
 
 
 def test_only_answers_to_this_simulator_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plugins.toytown.source.FIRST_PATIENCE_SECONDS", SECONDS)
+    monkeypatch.setattr("plugins.toytown.run.source.FIRST_PATIENCE_SECONDS", SECONDS)
     source, orders = ToytownSource(), Queue[str]()
     source.open({"size": (64, 32), "traffic": "sparse", "rate": 0, "ahead": 1})
     made = threading.Semaphore(0)

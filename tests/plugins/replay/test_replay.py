@@ -19,9 +19,9 @@ from sim_bridge import wire
 from sim_bridge.client import Subscriber
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import Encoding, Frame, Kind
-from sim_bridge.labels import ids_from_image, taxonomy
+from sim_bridge.pixels.labels import ids_from_image, taxonomy
 from sim_bridge.sources import Source, load_source
-from sim_bridge.transport import KEY_NAME, CurveKeys, FrameReceiver
+from sim_bridge.wire.transport import KEY_NAME, CurveKeys, FrameReceiver
 from tests.sim_bridge.recording_helpers import (
     TAXONOMY,
     WAIT,

@@ -10,21 +10,21 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from plugins.toytown.cameras import MOUNTS, look, parse_mount
-from plugins.toytown.photo.look import SAMPLES
-from plugins.toytown.plan import road_marks
-from plugins.toytown.presets import DUSK, OVERCAST, Preset
-from plugins.toytown.raycast import MISS, Backend, caster_factory
-from plugins.toytown.route import Stand
-from plugins.toytown.scene import Scene
-from plugins.toytown.setup import Setup
-from plugins.toytown.simulator import Shot, Simulator
-from plugins.toytown.surfaces import CLASS_ID
-from plugins.toytown.town import Town
-from plugins.toytown.traffic import Traffic
-from plugins.toytown.view import View
+from plugins.toytown.looks.photo.look import SAMPLES
+from plugins.toytown.run.setup import Setup
+from plugins.toytown.run.simulator import Shot, Simulator
+from plugins.toytown.town.plan import road_marks
+from plugins.toytown.town.route import Stand
+from plugins.toytown.town.surfaces import CLASS_ID
+from plugins.toytown.town.town import Town
+from plugins.toytown.town.traffic import Traffic
+from plugins.toytown.view.cameras import MOUNTS, look, parse_mount
+from plugins.toytown.view.presets import DUSK, OVERCAST, Preset
+from plugins.toytown.view.raycast import MISS, Backend, caster_factory
+from plugins.toytown.view.scene import Scene
+from plugins.toytown.view.view import View
 from sim_bridge.errors import MissingExtraError, UsageError
-from sim_bridge.labels import taxonomy
+from sim_bridge.pixels.labels import taxonomy
 from tests.sim_bridge.recording_helpers import ROOT, environment
 
 TICKS = (20, 140, 333, 512, 780, 1055)
@@ -245,10 +245,10 @@ def digests(simulator: Simulator, number: int = 333) -> dict[str, str]:
 _OTHER_PROCESS = """
 import json, re
 from pathlib import Path
-from plugins.toytown.cameras import MOUNTS
-from plugins.toytown.setup import Setup
-from plugins.toytown.simulator import Simulator
-from tests.plugins.test_toytown import digests
+from plugins.toytown.view.cameras import MOUNTS
+from plugins.toytown.run.setup import Setup
+from plugins.toytown.run.simulator import Simulator
+from tests.plugins.toytown.test_toytown import digests
 simulator = Simulator(Setup(size=(256, 128), mounts=(MOUNTS["front"],)))
 simulator.tick(7)[0].photo()
 found = digests(simulator)

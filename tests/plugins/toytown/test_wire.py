@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 from plugins.replay.source import ReplaySource
-from plugins.toytown.recorder import Recorder, Wanted, describe
-from plugins.toytown.setup import Look
-from plugins.toytown.simulator import Simulator
-from plugins.toytown.source import ToytownSource
-from sim_bridge.captures import read_capture, recording_taxonomy
+from plugins.toytown.run.recorder import Recorder, Wanted, describe
+from plugins.toytown.run.setup import Look
+from plugins.toytown.run.simulator import Simulator
+from plugins.toytown.run.source import ToytownSource
 from sim_bridge.client import Subscriber
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import Encoding, Kind
-from sim_bridge.recordings import Folder, Recording
+from sim_bridge.recordings.captures import read_capture, recording_taxonomy
+from sim_bridge.recordings.read import Folder, Recording
 from sim_bridge.sources import Source, load_source
 from sim_bridge.wire import decode, encode
 from tests.sim_bridge.recording_helpers import WAIT, read_rgb, run_cli, running_cli, site
@@ -40,7 +40,7 @@ def unused_tcp_ports() -> tuple[int, int]:
 @pytest.fixture
 def source(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> ToytownSource:
     """A source whose town is built already; what it publishes is checked against it."""
-    monkeypatch.setattr("plugins.toytown.simulator.Simulator", lambda setup: simulator)
+    monkeypatch.setattr("plugins.toytown.run.simulator.Simulator", lambda setup: simulator)
     made = ToytownSource()
     made.open({"rate": 0, "frames": 3, "first": 100, "kinds": ("instance", "depth", "flow")})
     return made
@@ -108,9 +108,9 @@ def test_a_paused_source_steps_one_tick_at_a_time(source: ToytownSource) -> None
 
 
 def test_keeps_a_few_ticks_ahead_of_the_answers(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plugins.toytown.simulator.Simulator", lambda setup: simulator)
+    monkeypatch.setattr("plugins.toytown.run.simulator.Simulator", lambda setup: simulator)
     for patience in ("PATIENCE_SECONDS", "FIRST_PATIENCE_SECONDS"):
-        monkeypatch.setattr(f"plugins.toytown.source.{patience}", WAIT)
+        monkeypatch.setattr(f"plugins.toytown.run.source.{patience}", WAIT)
     source = ToytownSource()
     source.open({"rate": 0, "frames": 5, "first": 100, "ahead": 2})
     numbers: list[int] = []
@@ -140,7 +140,7 @@ def test_keeps_a_few_ticks_ahead_of_the_answers(simulator: Simulator, monkeypatc
 
 
 def test_goes_on_where_no_answer_comes(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plugins.toytown.simulator.Simulator", lambda setup: simulator)
+    monkeypatch.setattr("plugins.toytown.run.simulator.Simulator", lambda setup: simulator)
     source = ToytownSource()
     source.open({"rate": 0, "frames": 3, "ahead": 1})
     assert [frames[0].number for frames in source.ticks()] == [0, 1, 2]

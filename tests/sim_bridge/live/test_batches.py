@@ -8,7 +8,7 @@ import pytest
 
 from sim_bridge.errors import TranslatorError
 from sim_bridge.frames import Frame
-from sim_bridge.ledger import Outcome
+from sim_bridge.live.ledger import Outcome
 from sim_bridge.translators import ByteArray, Style, Translation
 from tests.sim_bridge.bridge_helpers import (
     Reader,

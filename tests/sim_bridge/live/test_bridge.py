@@ -14,18 +14,18 @@ import pytest
 import zmq
 
 from sim_bridge import wire
-from sim_bridge.bridge import Bridge, run_until_signalled
 from sim_bridge.client import Subscriber
 from sim_bridge.errors import TranslatorError, UsageError
 from sim_bridge.frames import Encoding, Frame, FrameStatus, Kind
-from sim_bridge.images import read_image
-from sim_bridge.labels import ids_from_image, taxonomy
-from sim_bridge.latency import Stage
-from sim_bridge.ledger import Outcome
-from sim_bridge.once import MAX_LINES
+from sim_bridge.live.bridge import Bridge, run_until_signalled
+from sim_bridge.live.latency import Stage
+from sim_bridge.live.ledger import Outcome
+from sim_bridge.live.once import MAX_LINES
+from sim_bridge.pixels.images import read_image
+from sim_bridge.pixels.labels import ids_from_image, taxonomy
 from sim_bridge.translators import ByteArray, Style, Translation
-from sim_bridge.transport import FrameSender
 from sim_bridge.wire import StatusMessage
+from sim_bridge.wire.transport import FrameSender
 from tests.sim_bridge.bridge_helpers import (
     ANY_PORT,
     WAIT,
@@ -218,7 +218,7 @@ def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [
         record.getMessage()
         for record in caplog.records
-        if record.name == "sim_bridge.stages" and record.levelno == logging.WARNING
+        if record.name == "sim_bridge.live.stages" and record.levelno == logging.WARNING
     ]
 
 

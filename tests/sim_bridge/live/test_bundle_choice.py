@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from sim_bridge.bridge import Bridge
-from sim_bridge.bundle_choice import BundleChoice, BundleState
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import Frame, Kind
-from sim_bridge.stages import BundleLoader
+from sim_bridge.live.bridge import Bridge
+from sim_bridge.live.bundle_choice import BundleChoice, BundleState
+from sim_bridge.live.stages import BundleLoader
 from sim_bridge.translators import ByteArray, Style, Translation, Translator
 from tests.sim_bridge.bridge_helpers import (
     WAIT,

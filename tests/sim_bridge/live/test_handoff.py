@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim_bridge.handoff import Handoff, Policy
+from sim_bridge.live.handoff import Handoff, Policy
 
 
 def test_newest_wins_and_the_displaced_item_comes_back() -> None:

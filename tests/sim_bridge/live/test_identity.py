@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sim_bridge.frames import Frame, FrameId, Kind
-from sim_bridge.pairing import JOINED_KINDS
+from sim_bridge.live.pairing import JOINED_KINDS
 from tests.sim_bridge.bridge_helpers import BridgeProcess, Child, Plan, Reader, shows_its_tick
 
 

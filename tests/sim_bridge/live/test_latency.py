@@ -3,7 +3,7 @@ import threading
 import numpy as np
 import pytest
 
-from sim_bridge.latency import LatencyRecorder, Stage
+from sim_bridge.live.latency import LatencyRecorder, Stage
 
 
 def test_percentiles_are_those_of_the_samples_in_milliseconds() -> None:

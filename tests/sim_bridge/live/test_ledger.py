@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim_bridge.ledger import Ledger, Outcome
+from sim_bridge.live.ledger import Ledger, Outcome
 
 
 def test_every_message_has_one_outcome_or_is_in_flight() -> None:

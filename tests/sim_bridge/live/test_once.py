@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from sim_bridge.once import MAX_LINES, MAX_SCOPES, PERIOD_SECONDS, OncePerCause
+from sim_bridge.live.once import MAX_LINES, MAX_SCOPES, PERIOD_SECONDS, OncePerCause
 
 logger = logging.getLogger("sim_bridge.test_once")
 

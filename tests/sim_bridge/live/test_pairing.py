@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from sim_bridge.frames import Encoding, Frame, FrameId, Kind
-from sim_bridge.ledger import Outcome
-from sim_bridge.pairing import DONE_MEMORY, SESSION_MEMORY, Drop, Event, Mode, Pair, Pairer, Repeat
+from sim_bridge.live.ledger import Outcome
+from sim_bridge.live.pairing import DONE_MEMORY, SESSION_MEMORY, Drop, Event, Mode, Pair, Pairer, Repeat
 
 RGB, SEMANTIC = Kind.RGB, Kind.SEMANTIC
 

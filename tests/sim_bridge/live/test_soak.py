@@ -74,9 +74,9 @@ def write_bundle(folder: Path) -> None:
     """A network of the shipped tier with weights nobody trained."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("safetensors")
-    from models.bundle import Card, save_bundle
+    from models.bundles.files import Card, save_bundle
     from models.edges import EdgeSettings
-    from models.network import SFlowNetwork
+    from models.nets.sflow import SFlowNetwork
 
     torch.manual_seed(0)
     network = SFlowNetwork("lite", len(CLASSES), EdgeSettings()).eval()

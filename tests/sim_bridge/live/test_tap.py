@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from sim_bridge.frames import Frame
-from sim_bridge.tap import Tap, Tick
+from sim_bridge.live.tap import Tap, Tick
 from sim_bridge.translators import Style
 from tests.sim_bridge.bridge_helpers import (
     WAIT,

@@ -30,10 +30,10 @@ import torch  # noqa: E402
 from playwright.sync_api import Browser, Page, expect, sync_playwright  # noqa: E402
 
 from models.edges import EdgeSettings  # noqa: E402
-from models.network import SFlowNetwork  # noqa: E402
-from sim_bridge.device import Target  # noqa: E402
+from models.nets.sflow import SFlowNetwork  # noqa: E402
 from sim_bridge.frames import ByteArray  # noqa: E402
 from sim_bridge.page import hub  # noqa: E402
+from sim_bridge.translators.device import Target  # noqa: E402
 from sim_bridge.translators.sflow import SFlowTranslator  # noqa: E402
 from tests.sim_bridge.bridge_helpers import CLASSES, make_pair  # noqa: E402
 from tests.sim_bridge.page.page_helpers import Shown, showing  # noqa: E402

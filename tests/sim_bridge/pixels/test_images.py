@@ -21,11 +21,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim_bridge.captures import read_ids, read_rgb
 from sim_bridge.errors import ImageError, MissingExtraError
 from sim_bridge.frames import Encoding, Frame, Kind
-from sim_bridge.images import decode_image, read_header, read_image, to_ids, to_rgb, write_jpeg, write_png
-from sim_bridge.labels import taxonomy
+from sim_bridge.pixels.images import decode_image, read_header, read_image, to_ids, to_rgb, write_jpeg, write_png
+from sim_bridge.pixels.labels import taxonomy
+from sim_bridge.recordings.captures import read_ids, read_rgb
 
 Bytes = npt.NDArray[np.uint8]
 NOISE = np.random.default_rng(0)
@@ -313,10 +313,10 @@ def test_without_opencv_the_error_says_which_extra(monkeypatch: pytest.MonkeyPat
             raise ImportError("No module named 'cv2'")
         return real(name, globals, locals, fromlist, level)
 
-    monkeypatch.delitem(sys.modules, "sim_bridge.images")
+    monkeypatch.delitem(sys.modules, "sim_bridge.pixels.images")
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(MissingExtraError, match=r"opencv-python-headless.*pip install '\.\[engine\]'"):
-        importlib.import_module("sim_bridge.images")
+        importlib.import_module("sim_bridge.pixels.images")
 
 
 @needs_data

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sim_bridge.errors import LabelError
-from sim_bridge.images import read_image
-from sim_bridge.labels import (
+from sim_bridge.pixels.images import read_image
+from sim_bridge.pixels.labels import (
     STRAY_ID,
     LabelMap,
     Via,

@@ -12,8 +12,8 @@ cv2 = pytest.importorskip("cv2")
 
 from sim_bridge.errors import ImageError, LabelError, SizeMismatchError  # noqa: E402
 from sim_bridge.frames import Encoding, Frame, Kind, PixelArray  # noqa: E402
-from sim_bridge.labels import LabelMap, taxonomy  # noqa: E402
-from sim_bridge.preprocess import Preprocessor, fit_labels, fit_pair, fit_rgb, postprocess  # noqa: E402
+from sim_bridge.pixels.labels import LabelMap, taxonomy  # noqa: E402
+from sim_bridge.pixels.preprocess import Preprocessor, fit_labels, fit_pair, fit_rgb, postprocess  # noqa: E402
 
 ByteArray = npt.NDArray[np.uint8]
 CAMVID = (

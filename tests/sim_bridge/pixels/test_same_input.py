@@ -13,17 +13,17 @@ torch = pytest.importorskip("torch")
 cv2 = pytest.importorskip("cv2")
 
 from models.edges import EdgeSettings, LaplacianEdges  # noqa: E402
-from models.network import SFlowNetwork  # noqa: E402
+from models.nets.sflow import SFlowNetwork  # noqa: E402
 from sim_bridge import wire  # noqa: E402
-from sim_bridge.device import Target  # noqa: E402
 from sim_bridge.frames import Encoding, Frame, Kind, PixelArray  # noqa: E402
-from sim_bridge.preprocess import Preprocessor  # noqa: E402
+from sim_bridge.pixels.preprocess import Preprocessor  # noqa: E402
 from sim_bridge.translators import Style  # noqa: E402
+from sim_bridge.translators.device import Target  # noqa: E402
 from sim_bridge.translators.sflow import SFlowTranslator  # noqa: E402
-from trainers.camvid import CAMVID_CLASSES, CamVid  # noqa: E402
-from trainers.data import load_all  # noqa: E402
-from trainers.recipe import ImageRecipe  # noqa: E402
-from trainers.sampling import Sampler  # noqa: E402
+from trainers.batches.draw import Sampler  # noqa: E402
+from trainers.data.camvid import CAMVID_CLASSES, CamVid  # noqa: E402
+from trainers.data.photograph import load_all  # noqa: E402
+from trainers.recipes.schema import ImageRecipe  # noqa: E402
 
 ByteArray = npt.NDArray[np.uint8]
 WIDTH, HEIGHT = 480, 352

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from plugins.kept import RESTARTS, KeptProcess
-from plugins.parent import ChildRun
 from sim_bridge.errors import SimBridgeError
+from sim_bridge.process.parent import ChildRun
+from sim_bridge.process.supervisor import RESTARTS, KeptProcess
 
 SECONDS = 60.0
 FATAL = "fatal"
@@ -43,7 +43,7 @@ def keep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
     """Starts one whose runs write these words; gives what happens, in order."""
     (tmp_path / "kept_child.py").write_text(CHILD)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("plugins.kept.RESTART_SECONDS", 0.01)
+    monkeypatch.setattr("sim_bridge.process.supervisor.RESTART_SECONDS", 0.01)
     made: list[Kept] = []
 
     def start(*runs: str) -> tuple[Kept, "queue.Queue[str]"]:

@@ -4,11 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sim_bridge.captures import read_capture, recording_taxonomy
 from sim_bridge.errors import ImageError, LabelError, SimBridgeError, SizeMismatchError, UsageError
-from sim_bridge.labels import taxonomy
-from sim_bridge.recording_writer import RecordingWriter, write_bytes
-from sim_bridge.recordings import (
+from sim_bridge.pixels.labels import taxonomy
+from sim_bridge.recordings.captures import read_capture, recording_taxonomy
+from sim_bridge.recordings.read import (
     CameraInfo,
     Folder,
     RecordedFrame,
@@ -16,6 +15,7 @@ from sim_bridge.recordings import (
     RecordingInfo,
     open_recording,
 )
+from sim_bridge.recordings.write import RecordingWriter, write_bytes
 from tests.sim_bridge.recording_helpers import (
     TAXONOMY,
     class_ids,

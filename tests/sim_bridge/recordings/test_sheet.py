@@ -4,15 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from models.bundle import Card, save_bundle
+from models.bundles.files import Card, save_bundle
 from models.edges import EdgeSettings
-from models.network import SFlowNetwork
+from models.nets.sflow import SFlowNetwork
 from sim_bridge.client import Subscriber
 from sim_bridge.errors import ImageError, UsageError
-from sim_bridge.labels import taxonomy, taxonomy_names
-from sim_bridge.recordings import RecordedFrame
-from sim_bridge.settings import BridgeSettings
-from sim_bridge.sheet import (
+from sim_bridge.pixels.labels import taxonomy, taxonomy_names
+from sim_bridge.recordings.read import RecordedFrame
+from sim_bridge.recordings.sheet import (
     CG,
     EDGES,
     LABELS,
@@ -23,7 +22,8 @@ from sim_bridge.sheet import (
     contact_sheet,
     write_sheet,
 )
-from sim_bridge.sheet_rows import live_rows, open_sources, recorded_rows, spread_evenly
+from sim_bridge.recordings.sheet_rows import live_rows, open_sources, recorded_rows, spread_evenly
+from sim_bridge.settings import BridgeSettings
 from tests.sim_bridge.recording_helpers import (
     TAXONOMY,
     class_ids,
@@ -239,7 +239,7 @@ def test_live_sheet_connects_as_the_bridge_was_told_to(monkeypatch: pytest.Monke
                 raise ConnectedError
             super().__init__(address, insecure=insecure)
 
-    monkeypatch.setattr("sim_bridge.sheet_rows.Subscriber", Recorder)
+    monkeypatch.setattr("sim_bridge.recordings.sheet_rows.Subscriber", Recorder)
     there = ("tcp://192.0.2.1:5555", "tcp://192.0.2.1:5556")
     settings = BridgeSettings(
         input=there[0], output=there[1], bundle="null", insecure=True, curve_keys=tmp_path / "keys"

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from sim_bridge.errors import SimBridgeError, TranslatorError, UsageError
-from sim_bridge.recordings import Folder, Recording, open_recording
-from sim_bridge.translate import Job, Report, summary, translate_recording
+from sim_bridge.recordings.read import Folder, Recording, open_recording
+from sim_bridge.recordings.translate import Job, Report, summary, translate_recording
 from sim_bridge.translators import ByteArray, Style, Translation
 from sim_bridge.translators.null import NullTranslator
 from tests.sim_bridge.recording_helpers import (

@@ -14,12 +14,12 @@ import pytest
 
 pytest.importorskip("cv2")
 
-from sim_bridge.bench import DELIVERED, WARM_UP_FRAMES, BenchResult, _hear, _simulator, run_bench
-from sim_bridge.bench_source import CAMERA, SCENES, TAXONOMY, Plan, draw_street
 from sim_bridge.client import Subscriber
 from sim_bridge.errors import SimBridgeError, UsageError
-from sim_bridge.labels import taxonomy
-from sim_bridge.latency import Stage
+from sim_bridge.live.latency import Stage
+from sim_bridge.pixels.labels import taxonomy
+from sim_bridge.tools.bench import DELIVERED, WARM_UP_FRAMES, BenchResult, _hear, _simulator, run_bench
+from sim_bridge.tools.bench_source import CAMERA, SCENES, TAXONOMY, Plan, draw_street
 from tests.sim_bridge.recording_helpers import WAIT, running_cli, site
 
 __all__ = ["site"]

@@ -14,12 +14,12 @@ import zmq.auth
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
-from models.bundle import Card, save_bundle  # noqa: E402
+from models.bundles.files import Card, save_bundle  # noqa: E402
 from models.edges import EdgeSettings  # noqa: E402
-from models.network import SFlowNetwork  # noqa: E402
-from sim_bridge.doctor import Check, check_folder, check_packages, run_doctor  # noqa: E402
-from sim_bridge.labels import taxonomy_names  # noqa: E402
+from models.nets.sflow import SFlowNetwork  # noqa: E402
+from sim_bridge.pixels.labels import taxonomy_names  # noqa: E402
 from sim_bridge.settings import BridgeSettings  # noqa: E402
+from sim_bridge.tools.doctor import Check, check_folder, check_packages, run_doctor  # noqa: E402
 from tests.sim_bridge.recording_helpers import write_distribution  # noqa: E402
 
 
@@ -131,7 +131,7 @@ def test_a_core_installation_is_examined_too() -> None:
 import sys
 for name in ("torch", "cv2", "safetensors", "onnxruntime"):
     sys.modules[name] = None
-from sim_bridge.doctor import run_doctor
+from sim_bridge.tools.doctor import run_doctor
 from sim_bridge.settings import BridgeSettings
 checks = {check.name: check for check in run_doctor(BridgeSettings(output="tcp://127.0.0.1:*"))}
 assert checks["core"].ok and checks["output"].ok

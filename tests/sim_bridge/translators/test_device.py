@@ -12,8 +12,8 @@ from sim_bridge.errors import UsageError
 
 torch = pytest.importorskip("torch")
 
-from sim_bridge import device as device_module  # noqa: E402
-from sim_bridge.device import (  # noqa: E402
+from sim_bridge.translators import device as device_module  # noqa: E402
+from sim_bridge.translators.device import (  # noqa: E402
     choose_device,
     choose_target,
     cpu_features,

@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from sim_bridge.memory import keep_freed_memory
+from sim_bridge.translators.memory import keep_freed_memory
 
 # Frees and asks for 4 MB again, as every 1280x720 frame does, and counts the page faults of the second half.
 PROGRAM = """
 import resource, sys
 import numpy as np
-from sim_bridge.memory import keep_freed_memory
+from sim_bridge.translators.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -352,7 +352,7 @@ def test_a_fixed_batch_above_one_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_documented_sidecar_is_one() -> None:
-    page = Path(__file__).parents[2] / "docs" / "onnx.md"
+    page = Path(__file__).parents[3] / "docs" / "onnx.md"
     _, example, *_ = page.read_text(encoding="utf-8").split("```yaml\n")
     sidecar = Sidecar.model_validate(yaml.safe_load(example.partition("```")[0]))
     assert [spec.role for spec in sidecar.inputs] == ["rgb", "onehot"] and sidecar.multiple == 32

@@ -13,14 +13,14 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
-from models.bundle import Card, save_bundle  # noqa: E402
+from models.bundles.files import Card, save_bundle  # noqa: E402
 from models.edges import EdgeSettings  # noqa: E402
-from models.network import SFlowNetwork  # noqa: E402
-from models.segmenter import SEGMENTERS  # noqa: E402
-from sim_bridge.device import Target, choose_target  # noqa: E402
+from models.nets.segmenter import SEGMENTERS  # noqa: E402
+from models.nets.sflow import SFlowNetwork  # noqa: E402
 from sim_bridge.errors import TranslatorError, UsageError  # noqa: E402
 from sim_bridge.translators import Style, Translator  # noqa: E402
 from sim_bridge.translators import sflow as sflow_module  # noqa: E402
+from sim_bridge.translators.device import Target, choose_target  # noqa: E402
 from sim_bridge.translators.load import load_translator  # noqa: E402
 from sim_bridge.translators.sflow import SFlowTranslator  # noqa: E402
 

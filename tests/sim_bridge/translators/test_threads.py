@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from sim_bridge.threads import SPINS, halve_cores, share_cores
+from sim_bridge.translators.threads import SPINS, halve_cores, share_cores
 
 
 @pytest.mark.parametrize(

@@ -499,7 +499,7 @@ def test_errors_of_other_modules_have_a_cause_too() -> None:
 
 
 def test_the_page_on_the_wire_says_what_the_code_does() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "wire.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "wire.md").read_text(encoding="utf-8")
     for kind, encodings in ENCODINGS.items():
         row = re.search(rf"^\| `{kind}` \|.*\| (.*) \|$", page, re.MULTILINE)
         assert row is not None
@@ -519,7 +519,7 @@ def test_the_page_on_the_wire_says_what_the_code_does() -> None:
 
 
 def test_the_pages_pose_of_a_carla_camera_is_right() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "wire.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "wire.md").read_text(encoding="utf-8")
     block = re.search(r"```python\n(.*?)```", page, re.DOTALL)
     assert block is not None
     names: dict[str, Any] = {}

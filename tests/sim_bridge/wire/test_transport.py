@@ -7,7 +7,15 @@ import zmq
 import zmq.auth
 
 from sim_bridge.errors import UsageError
-from sim_bridge.transport import MIN_SEND_HWM, CurveKeys, FrameReceiver, FrameSender, Message, check_address, is_local
+from sim_bridge.wire.transport import (
+    MIN_SEND_HWM,
+    CurveKeys,
+    FrameReceiver,
+    FrameSender,
+    Message,
+    check_address,
+    is_local,
+)
 from tests.sim_bridge.bridge_helpers import ANY_PORT, WAIT, Socket
 
 Context = zmq.Context[Socket]

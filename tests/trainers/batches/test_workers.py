@@ -16,17 +16,17 @@ from models.edges import EdgeSettings, LaplacianEdges
 from sim_bridge.errors import ImageError, LabelError, UsageError
 from sim_bridge.frames import ByteArray
 from tests.trainers.trees import draw_cityscapes
-from trainers.camvid import CamVid
-from trainers.data import DataSet, Inspection, Photograph, Sample, load_all, prepare
-from trainers.data_sets import open_data
-from trainers.edge_augmentation import degrade
-from trainers.image import ImageTrainer
-from trainers.loading import Unprepared, open_samples
-from trainers.recipe import ImageRecipe, load_recipe
-from trainers.report import TrainingError
-from trainers.run_folder import RunFolder
-from trainers.sampling import Batch, Sampler
-from trainers.streaming import NumberedSampler, make_sampler
+from trainers.batches.degrade import degrade
+from trainers.batches.draw import Batch, Sampler
+from trainers.batches.held import Unprepared, open_samples
+from trainers.batches.workers import NumberedSampler, make_sampler
+from trainers.data.camvid import CamVid
+from trainers.data.open import open_data
+from trainers.data.photograph import DataSet, Inspection, Photograph, Sample, load_all, prepare
+from trainers.loop.report import TrainingError
+from trainers.loop.run_folder import RunFolder
+from trainers.recipes.schema import ImageRecipe, load_recipe
+from trainers.systems.sflow import ImageTrainer
 
 CONTRAST = EdgeSettings(threshold=0.11, blur=1.5, contrast_window=31, contrast_floor=6.0, signed=True)
 

@@ -13,12 +13,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from tests.trainers.recipes import changed_recipe
-from tests.trainers.test_data_sets import SAMPLES, link, needs_cityscapes
-from tests.trainers.test_recordings_data import record
+from tests.trainers.data.test_open import SAMPLES, link, needs_cityscapes
+from tests.trainers.data.test_recordings import record
+from tests.trainers.recipe_files import changed_recipe
 from tests.trainers.trees import draw_cityscapes, draw_random_views
-from trainers.data_check import check_data
-from trainers.recipe import DataRecipe
+from trainers.data.check import check_data
+from trainers.recipes.schema import DataRecipe
 from trainers.run import app, main
 
 CITYSCAPES = DataRecipe(kind="cityscapes", crop=(64, 32))
@@ -139,7 +139,7 @@ def test_names_that_are_no_text_are_printed(camvid: Path, tmp_path: Path) -> Non
     environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
     command = [sys.executable, "trainers/run.py", "data", "check", "--recipe", str(recipe), "--root", str(camvid)]
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=Path(__file__).parents[2], env=environment, check=False
+        command, capture_output=True, text=True, cwd=Path(__file__).parents[3], env=environment, check=False
     )
     assert done.returncode == 1 and done.stderr == "" and "0001A_\\udce9.png are missing" in done.stdout
 

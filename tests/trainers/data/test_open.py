@@ -10,16 +10,16 @@ import pytest
 import yaml
 
 from sim_bridge.errors import ImageError, LabelError, SizeMismatchError, UsageError
-from sim_bridge.preprocess import fit_pair
+from sim_bridge.pixels.preprocess import fit_pair
 from tests.trainers.camvid_tree import draw_camvid
-from tests.trainers.test_recordings_data import record
+from tests.trainers.data.test_recordings import record
 from tests.trainers.trees import CITYSCAPES_IDS, draw_cityscapes, draw_random_views, draw_sequences, scene
-from trainers.cityscapes import CITYSCAPES_CLASSES, Cityscapes
-from trainers.data_sets import open_data
-from trainers.problems import EmptySplitError, MissingCounterpartError, MissingViewError
-from trainers.recipe import DataRecipe, ImageRecipe, SegmenterRecipe, load_recipe
-from trainers.recordings import STREET_CLASSES
-from trainers.synthia import Synthia
+from trainers.data.cityscapes import CITYSCAPES_CLASSES, Cityscapes
+from trainers.data.open import open_data
+from trainers.data.problems import EmptySplitError, MissingCounterpartError, MissingViewError
+from trainers.data.recordings import STREET_CLASSES
+from trainers.data.synthia import Synthia
+from trainers.recipes.schema import DataRecipe, ImageRecipe, SegmenterRecipe, load_recipe
 
 SAMPLES = Path(os.environ.get("SIM_BRIDGE_DATA", "/nonexistent"))
 needs_cityscapes = pytest.mark.skipif(not (SAMPLES / "cityscapes").is_dir(), reason="no Cityscapes samples")

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from models.bundle import find_bundle
+from models.bundles.files import find_bundle
 from models.edges import EdgeSettings, LaplacianEdges
 from sim_bridge.errors import ImageError, LabelError, SizeMismatchError, UsageError
-from trainers.camvid import CamVid
-from trainers.data import load_all, prepare
-from trainers.edge_augmentation import EdgeAugmentation, degrade
-from trainers.problems import MissingCounterpartError
-from trainers.recipe import RECIPES, ImageRecipe, SegmenterRecipe, load_recipe
-from trainers.sampling import Sampler
+from trainers.batches.degrade import EdgeAugmentation, degrade
+from trainers.batches.draw import Sampler
+from trainers.data.camvid import CamVid
+from trainers.data.photograph import load_all, prepare
+from trainers.data.problems import MissingCounterpartError
+from trainers.recipes.schema import RECIPES, ImageRecipe, SegmenterRecipe, load_recipe
 
 SIGNED = LaplacianEdges(EdgeSettings(threshold=20, signed=True))
 TWO_SCALES = LaplacianEdges(EdgeSettings(threshold=8, blur=1.0, coarse_blur=2.0, signed=True))

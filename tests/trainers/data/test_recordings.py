@@ -6,22 +6,22 @@ import numpy as np
 import pytest
 import torch
 
-from models.bundle import load_bundle
+from models.bundles.files import load_bundle
 from models.edges import EdgeSettings, LaplacianEdges
 from sim_bridge.errors import LabelError, SizeMismatchError, UsageError
-from sim_bridge.images import write_png
-from sim_bridge.recording_writer import RecordingWriter
-from sim_bridge.recordings import Folder, RecordedFrame, RecordingInfo
-from trainers.data import load_all
-from trainers.data_sets import open_data
-from trainers.evaluate import validation_photographs
-from trainers.export import score_bundle
-from trainers.metrics import psnr
-from trainers.recipe import DataRecipe, ImageRecipe, SegmenterRecipe, load_recipe
-from trainers.recordings import STREET_CLASSES, Recordings
-from trainers.run_folder import RunFolder
-from trainers.sampling import Sampler
-from trainers.segmenter import train_segmenter
+from sim_bridge.pixels.images import write_png
+from sim_bridge.recordings.read import Folder, RecordedFrame, RecordingInfo
+from sim_bridge.recordings.write import RecordingWriter
+from trainers.batches.draw import Sampler
+from trainers.data.open import open_data
+from trainers.data.photograph import load_all
+from trainers.data.recordings import STREET_CLASSES, Recordings
+from trainers.loop.run_folder import RunFolder
+from trainers.recipes.schema import DataRecipe, ImageRecipe, SegmenterRecipe, load_recipe
+from trainers.scores.evaluate import validation_photographs
+from trainers.scores.export import score_bundle
+from trainers.scores.metrics import psnr
+from trainers.systems.segmenter import train_segmenter
 
 TOYTOWN = ROAD, CAR, ROAD_LINE, BRIDGE = 7, 26, 34, 15
 """Its class ids."""

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from sim_bridge.frames import ByteArray
-from trainers.camvid import CAMVID_CLASSES, CamVid
-from trainers.data_sets import open_data
-from trainers.recipe import DataRecipe
-from trainers.road_lines import mark_road_lines
-from trainers.segmentation import Judge
+from trainers.data.camvid import CAMVID_CLASSES, CamVid
+from trainers.data.open import open_data
+from trainers.data.road_lines import mark_road_lines
+from trainers.recipes.schema import DataRecipe
+from trainers.scores.segmentation import Judge
 
 ROAD, OTHER, LINE = 3, 4, 11
 DATA = os.environ.get("SIM_BRIDGE_DATA")

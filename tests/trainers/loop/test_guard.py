@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from tests.trainers import group_processes as gp
-from trainers.guard import bad_gradient, bad_output, bad_weight, first_bad_value, total_norm
-from trainers.image import ImageTrainer
-from trainers.report import TrainingError
+from trainers.loop.guard import bad_gradient, bad_output, bad_weight, first_bad_value, total_norm
+from trainers.loop.report import TrainingError
+from trainers.systems.sflow import ImageTrainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

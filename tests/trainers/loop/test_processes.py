@@ -12,9 +12,9 @@ import torch
 
 from sim_bridge.errors import UsageError
 from tests.trainers import group_processes as gp
-from trainers.processes import Group
+from trainers.loop.processes import Group
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MEANS: dict[str, Any] = {
     "perceptual_normalise": False,
     "hints": {"classes": "all", "jitter": 0.2, "dropout": 0.3, "keep_hues": True},

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from trainers import report
-from trainers.report import Progress
+from trainers.loop import report
+from trainers.loop.report import Progress
 
 
 def test_rates_and_the_time_left_are_those_of_the_last_ten_reports(

@@ -11,16 +11,16 @@ import pytest
 import torch
 import yaml
 
-from models.bundle import CARD, ZOO
+from models.bundles.files import CARD, ZOO
 from sim_bridge.errors import ImageError, UsageError
 from tests.trainers import group_processes as gp
 from tests.trainers.camvid_tree import draw_camvid
 from tests.trainers.command_line import CommandLine
-from trainers.camvid import CamVid
-from trainers.recipe import ImageRecipe, load_recipe
-from trainers.report import TrainingError
-from trainers.run_folder import RunFolder
-from trainers.sheets import SampleSheet
+from trainers.data.camvid import CamVid
+from trainers.loop.report import TrainingError
+from trainers.loop.run_folder import RunFolder
+from trainers.loop.sheets import SampleSheet
+from trainers.recipes.schema import ImageRecipe, load_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -91,7 +91,7 @@ def test_a_run_goes_on_with_its_own_data_alone(
 
 
 def test_a_checkpoint_that_does_not_tell_its_data_goes_on(recipe: Path, camvid: Path, tmp_path: Path) -> None:
-    from tests.trainers.test_image import trainer
+    from tests.trainers.systems.test_sflow import trainer
 
     resolved = load_recipe(ImageRecipe, str(recipe))
     trainer(recipe, camvid, tmp_path / "run").train()  # says nothing of its data, as all did before
@@ -130,7 +130,7 @@ def test_a_file_system_without_locks_is_no_obstacle(
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr("trainers.run_folder.fcntl.lockf", refuse)
+    monkeypatch.setattr("trainers.loop.run_folder.fcntl.lockf", refuse)
     with RunFolder(tmp_path / "run", resume=False).locked():
         assert "cannot be locked (No locks available): see that no other" in caplog.text
 

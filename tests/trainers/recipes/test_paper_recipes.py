@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 import torch
 
-from models.dned import SIDES
 from models.edges import EdgeSettings, LaplacianEdges
-from models.losses import VanillaGAN
+from models.losses.perceptual import VanillaGAN
+from models.nets.dned import SIDES
 from sim_bridge.errors import UsageError
 from tests.models.published_file import write_vgg19
-from trainers.camvid import CamVid
-from trainers.data import load_all
-from trainers.image import ImageTrainer
-from trainers.recipe import RECIPES, ImageRecipe, LossWeights, SegmenterRecipe, load_recipe
-from trainers.run_folder import RunFolder
+from trainers.data.camvid import CamVid
+from trainers.data.photograph import load_all
+from trainers.loop.run_folder import RunFolder
+from trainers.recipes.schema import RECIPES, ImageRecipe, LossWeights, SegmenterRecipe, load_recipe
+from trainers.systems.sflow import ImageTrainer
 
 PAPER = sorted(p.stem for p in RECIPES.glob("paper_*.yaml") if not p.stem.endswith("_judge"))
 TINY_DATA = {"kind": "camvid", "crop": [64, 32]}

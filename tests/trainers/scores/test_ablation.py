@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from sim_bridge.errors import UsageError
-from tests.trainers.recipes import changed_recipe
-from tests.trainers.test_image import ROOT, run_cli
-from trainers.ablation import FULL, PHOTOGRAPHS, choose, table, variants
-from trainers.export import TrainedRun
-from trainers.recipe import ImageRecipe, load_recipe
+from tests.trainers.recipe_files import changed_recipe
+from tests.trainers.systems.test_sflow import ROOT, run_cli
+from trainers.recipes.schema import ImageRecipe, load_recipe
+from trainers.scores.ablation import FULL, PHOTOGRAPHS, choose, table, variants
+from trainers.scores.export import TrainedRun
 
 
 def test_each_variant_lacks_its_part_and_nothing_else(recipe: Path) -> None:

@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
-from models.bundle import load_bundle
+from models.bundles.files import load_bundle
 from sim_bridge.frames import ByteArray
-from tests.trainers.test_image import run_cli
-from tests.trainers.test_recordings_data import record
-from trainers.camvid import CAMVID_CLASSES
-from trainers.edge_gap import EdgeGap, EdgeStatistics, EdgeStudy, Scene, statistics
+from tests.trainers.data.test_recordings import record
+from tests.trainers.systems.test_sflow import run_cli
+from trainers.data.camvid import CAMVID_CLASSES
+from trainers.scores.edge_gap import EdgeGap, EdgeStatistics, EdgeStudy, Scene, statistics
 
 CLASSES = ("road", "car", "sky")
 

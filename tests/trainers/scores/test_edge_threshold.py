@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from models.edges import EdgeSettings, LaplacianEdges
-from tests.trainers.test_image import run_cli
-from trainers.camvid import CamVid
-from trainers.edge_threshold import calibrate
-from trainers.recipe import ImageRecipe, load_recipe
+from tests.trainers.systems.test_sflow import run_cli
+from trainers.data.camvid import CamVid
+from trainers.recipes.schema import ImageRecipe, load_recipe
+from trainers.scores.edge_threshold import calibrate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

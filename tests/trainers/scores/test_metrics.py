@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.segmenter import PyramidSegmenter
-from trainers.metrics import (
+from models.nets.segmenter import PyramidSegmenter
+from trainers.scores.metrics import (
     frechet_distance,
     grid_amplitude,
     mean_difference,
@@ -14,7 +14,7 @@ from trainers.metrics import (
     relative_sharpness,
     ssim,
 )
-from trainers.segmentation import deep_features, score
+from trainers.scores.segmentation import deep_features, score
 
 FLAT = np.full((64, 64, 3), 100, np.uint8)
 

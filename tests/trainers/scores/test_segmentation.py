@@ -14,18 +14,18 @@ import torch
 import yaml
 from torchvision.models import mobilenet_v3_small
 
-from models.bundle import load_bundle
-from models.segmenter import PSPNetSegmenter
+from models.bundles.files import load_bundle
+from models.nets.segmenter import PSPNetSegmenter
 from sim_bridge.errors import ImageError, SizeMismatchError, UsageError
 from tests.trainers.camvid_tree import draw_camvid
 from tests.trainers.command_line import CommandLine
-from trainers.camvid import CamVid
-from trainers.recipe import SegmenterRecipe
-from trainers.run_folder import RunFolder
-from trainers.segmentation import score
-from trainers.segmenter import SegmenterTrainer, _batch, train_segmenter
+from trainers.data.camvid import CamVid
+from trainers.loop.run_folder import RunFolder
+from trainers.recipes.schema import SegmenterRecipe
+from trainers.scores.segmentation import score
+from trainers.systems.segmenter import SegmenterTrainer, _batch, train_segmenter
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -196,7 +196,7 @@ def test_weights_are_saved_before_they_are_scored(
     def fail(*_: object) -> None:
         raise ImageError("no scores today")
 
-    monkeypatch.setattr("trainers.segmenter.predict", fail)
+    monkeypatch.setattr("trainers.systems.segmenter.predict", fail)
     with pytest.raises(ImageError):
         train_segmenter(tiny_recipe(), camvid, RunFolder(tmp_path / "run", resume=False), "none")
     monkeypatch.undo()

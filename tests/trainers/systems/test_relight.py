@@ -5,9 +5,9 @@ from itertools import combinations
 import pytest
 import torch
 
-from models.dned import SIDES
+from models.nets.dned import SIDES
 from models.style import ensemble_weights, style_offsets
-from trainers.relight import EXPOSURE, relight
+from trainers.systems.relight import EXPOSURE, relight
 
 
 def test_learned_weights_leave_the_photograph_as_it_is() -> None:

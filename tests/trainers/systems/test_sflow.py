@@ -15,29 +15,29 @@ import pytest
 import torch
 import yaml
 
-from models.bundle import load_bundle
+from models.bundles.files import load_bundle
 from models.edges import LaplacianEdges
 from models.hints import chroma_limits
 from models.layers import label_boundary
-from models.network import SFlowNetwork
+from models.nets.sflow import SFlowNetwork
 from sim_bridge.errors import UsageError
 from tests.trainers.command_line import CommandLine
-from tests.trainers.recipes import changed_recipe
+from tests.trainers.recipe_files import changed_recipe
 from tests.trainers.trees import draw_cityscapes
-from trainers.board import Board
-from trainers.camvid import CamVid
-from trainers.data import load_all
-from trainers.data_sets import open_data
-from trainers.export import export_run
-from trainers.image import ImageTrainer
-from trainers.loading import open_samples
-from trainers.recipe import ImageRecipe, SegmenterRecipe, Stage, load_recipe
-from trainers.report import TrainingError
+from trainers.batches.held import open_samples
+from trainers.data.camvid import CamVid
+from trainers.data.open import open_data
+from trainers.data.photograph import load_all
+from trainers.loop.board import Board
+from trainers.loop.report import TrainingError
+from trainers.loop.run_folder import RunFolder, published_command
+from trainers.loop.sheets import SampleSheet
+from trainers.recipes.schema import ImageRecipe, SegmenterRecipe, Stage, load_recipe
 from trainers.run import _command as run_command
-from trainers.run_folder import RunFolder, published_command
-from trainers.sheets import SampleSheet
+from trainers.scores.export import export_run
+from trainers.systems.sflow import ImageTrainer
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from plugins.toytown.surfaces import FloatArray
-from plugins.toytown.vectors import along
+from plugins.toytown.town.surfaces import FloatArray
+from plugins.toytown.view.vectors import along
 
 SATURATED: Final = 12.0
 REFERENCE_WIDTH: Final = 512

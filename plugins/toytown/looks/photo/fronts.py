@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plugins.toytown.facades import FacadeView, facade_view
-from plugins.toytown.photo.noise import Noise, Textures, cell_noise
-from plugins.toytown.photo.surface import Skin, brickwork
-from plugins.toytown.surfaces import BoolArray, FloatArray, rgb
-from plugins.toytown.view import View
+from plugins.toytown.looks.facades import FacadeView, facade_view
+from plugins.toytown.looks.photo.noise import Noise, Textures, cell_noise
+from plugins.toytown.looks.photo.surface import Skin, brickwork
+from plugins.toytown.town.surfaces import BoolArray, FloatArray, rgb
+from plugins.toytown.view.view import View
 
 
 class _Panes(NamedTuple):

@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from plugins.toytown.photo.noise import Noise, Textures
-from plugins.toytown.photo.surface import MIRROR, Skin
-from plugins.toytown.plan import BLOCKS, PITCH
-from plugins.toytown.presets import PhotoLight, Preset
-from plugins.toytown.raycast import MISS
-from plugins.toytown.surfaces import BoolArray, FloatArray, Material, rgb
-from plugins.toytown.vectors import along
-from plugins.toytown.view import Pixels, View
+from plugins.toytown.looks.photo.noise import Noise, Textures
+from plugins.toytown.looks.photo.surface import MIRROR, Skin
+from plugins.toytown.town.plan import BLOCKS, PITCH
+from plugins.toytown.town.surfaces import BoolArray, FloatArray, Material, rgb
+from plugins.toytown.view.presets import PhotoLight, Preset
+from plugins.toytown.view.raycast import MISS
+from plugins.toytown.view.vectors import along
+from plugins.toytown.view.view import Pixels, View
 
 AMBIENT_RAYS: Final = 2
 """Per pixel and sample; an edge-stopping blur makes them look like many."""

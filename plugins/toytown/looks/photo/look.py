@@ -7,14 +7,14 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from plugins.toytown.photo.film import develop
-from plugins.toytown.photo.fronts import FrontPainter
-from plugins.toytown.photo.light import Lighting
-from plugins.toytown.photo.noise import Textures
-from plugins.toytown.photo.surface import Painter, bare_skin
-from plugins.toytown.scene import Scene
-from plugins.toytown.surfaces import FloatArray
-from plugins.toytown.view import View
+from plugins.toytown.looks.photo.film import develop
+from plugins.toytown.looks.photo.fronts import FrontPainter
+from plugins.toytown.looks.photo.light import Lighting
+from plugins.toytown.looks.photo.noise import Textures
+from plugins.toytown.looks.photo.surface import Painter, bare_skin
+from plugins.toytown.town.surfaces import FloatArray
+from plugins.toytown.view.scene import Scene
+from plugins.toytown.view.view import View
 
 SAMPLES: Final = ((-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25))
 """Where in its pixel each sample lies; around the middle, where the labels are taken."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
-from plugins.toytown.surfaces import FloatArray
+from plugins.toytown.town.surfaces import FloatArray
 
 SIDE: Final = 512
 """Texels along a texture."""

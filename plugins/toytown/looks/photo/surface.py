@@ -7,10 +7,10 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from plugins.toytown.photo.noise import Noise, Textures, cell_noise
-from plugins.toytown.plan import KERB, LINE, MANHOLE, PARKING, PITCH
-from plugins.toytown.surfaces import CLASS_ID, FloatArray, Material, rgb
-from plugins.toytown.view import Pixels, View
+from plugins.toytown.looks.photo.noise import Noise, Textures, cell_noise
+from plugins.toytown.town.plan import KERB, LINE, MANHOLE, PARKING, PITCH
+from plugins.toytown.town.surfaces import CLASS_ID, FloatArray, Material, rgb
+from plugins.toytown.view.view import Pixels, View
 
 
 class Finish(NamedTuple):
@@ -87,7 +87,7 @@ class Painter:
 
     Args:
         textures: Where they come from.
-        lamps: Strength of lamps, see :class:`~plugins.toytown.presets.PhotoLight`.
+        lamps: Strength of lamps, see :class:`~plugins.toytown.view.presets.PhotoLight`.
     """
 
     def __init__(self, textures: Textures, lamps: float) -> None:

@@ -8,9 +8,9 @@ from typing import Final
 
 import numpy as np
 
-from plugins.toytown.mesh import MeshBuilder
-from plugins.toytown.parts.vehicles import BLACK, HEAD_LIGHT, wheel
-from plugins.toytown.surfaces import Color, Material, Mesh, Surface
+from plugins.toytown.town.mesh import MeshBuilder
+from plugins.toytown.town.parts.vehicles import BLACK, HEAD_LIGHT, wheel
+from plugins.toytown.town.surfaces import Color, Material, Mesh, Surface
 
 GREY: Final[Color] = (0.35, 0.36, 0.38)
 PAINT: Final[Color] = (0.4, 0.05, 0.05)

@@ -6,8 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from plugins.toytown.mesh import MeshBuilder, quads
-from plugins.toytown.surfaces import Color, Material, Mesh, Surface
+from plugins.toytown.town.mesh import MeshBuilder, quads
+from plugins.toytown.town.surfaces import Color, Material, Mesh, Surface
 
 GREY: Final[Color] = (0.35, 0.36, 0.38)
 LIGHTS: Final[tuple[Color, ...]] = ((0.1, 0.9, 0.35), (0.95, 0.55, 0.05), (0.95, 0.06, 0.04))

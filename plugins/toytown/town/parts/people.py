@@ -8,9 +8,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from plugins.toytown.mesh import MeshBuilder, Place
-from plugins.toytown.parts.cycles import bicycle, motorcycle
-from plugins.toytown.surfaces import Color, Material, Mesh, Surface
+from plugins.toytown.town.mesh import MeshBuilder, Place
+from plugins.toytown.town.parts.cycles import bicycle, motorcycle
+from plugins.toytown.town.surfaces import Color, Material, Mesh, Surface
 
 SKIN: Final[tuple[Color, ...]] = ((0.5, 0.3, 0.2), (0.62, 0.42, 0.31), (0.2, 0.11, 0.07))
 HAIR: Final[tuple[Color, ...]] = ((0.05, 0.03, 0.02), (0.25, 0.16, 0.07), (0.4, 0.39, 0.37))

@@ -7,8 +7,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from plugins.toytown.mesh import MeshBuilder
-from plugins.toytown.surfaces import Material, Mesh, Surface
+from plugins.toytown.town.mesh import MeshBuilder
+from plugins.toytown.town.surfaces import Material, Mesh, Surface
 
 BARK: Final = Surface("vegetation", Material.BARK, (0.09, 0.065, 0.045))
 LEAVES: Final = Surface("vegetation", Material.FOLIAGE, (0.1, 0.2, 0.045))

@@ -6,8 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from plugins.toytown.mesh import MeshBuilder
-from plugins.toytown.surfaces import Color, Material, Mesh, Surface
+from plugins.toytown.town.mesh import MeshBuilder
+from plugins.toytown.town.surfaces import Color, Material, Mesh, Surface
 
 BLACK: Final[Color] = (0.02, 0.02, 0.02)
 PLATE: Final[Color] = (0.8, 0.8, 0.75)

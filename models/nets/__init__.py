@@ -1,0 +1,4 @@
+"""Networks, one a file.
+
+Operators that several share (edges, hints, layers, style) live one folder up.
+"""

@@ -1,0 +1,4 @@
+"""What a camera sees: rays, depth, truth, light presets.
+
+Colours come from plugins/toytown/looks.
+"""

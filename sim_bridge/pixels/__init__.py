@@ -1,0 +1,4 @@
+"""Pictures, labels and the network's input.
+
+Files of recordings live in sim_bridge/recordings.
+"""

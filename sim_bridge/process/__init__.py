@@ -1,0 +1,4 @@
+"""One process among others: signals, logs, children kept running.
+
+It knows no simulator.
+"""

@@ -1,0 +1,4 @@
+"""Where photographs and renders come from: data sets on disk.
+
+Crops and batches live in trainers/batches.
+"""

@@ -1,0 +1,4 @@
+"""What a result is worth: metrics, judges, evaluation, export.
+
+Nothing here trains.
+"""

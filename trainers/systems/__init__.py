@@ -1,0 +1,4 @@
+"""What is trained: networks, losses, phases.
+
+How anything is trained lives in trainers/loop.
+"""
