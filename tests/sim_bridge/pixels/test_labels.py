@@ -314,7 +314,8 @@ def test_real_captures(pattern: str, name: str, count: int, shares: dict[int, fl
 def test_palette_and_ids_of_one_frame_are_the_same() -> None:
     folder = Path(DATA or "") / "carla/carla_0.9.15_carlascapes"
     source = taxonomy("carla-0.9.14")
-    colors, ids = (read_image(next(folder.glob(pattern))) for pattern in ("*_5026200_color.png", "*_5026200_labelIds.png"))
+    patterns = ("*_5026200_color.png", "*_5026200_labelIds.png")
+    colors, ids = (read_image(next(folder.glob(pattern))) for pattern in patterns)
     assert np.array_equal(ids_from_image(colors, source), ids)
     instances = read_image(next(folder.glob("*_5026200_instance.png")))
     tags = ids_from_carla_raw(instances.astype(np.uint8, copy=False), "bgra")
