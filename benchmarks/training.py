@@ -24,8 +24,9 @@ import torch
 
 from models.edges import LaplacianEdges
 from sim_bridge.settings import parse_size
+from trainers.batches.sample import Sample, prepare
 from trainers.data.camvid import CAMVID_CLASSES
-from trainers.data.photograph import Photograph, Sample, prepare
+from trainers.data.photograph import Photograph
 from trainers.loop.device import peak_memory
 from trainers.loop.run_folder import RunFolder
 from trainers.recipes.schema import ImageRecipe, load_recipe

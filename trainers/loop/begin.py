@@ -8,8 +8,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from models.edges import LaplacianEdges
-from trainers.batches.draw import refuse_small_pictures
 from trainers.batches.held import load, open_samples
+from trainers.batches.sampler import refuse_small_pictures
 from trainers.data.open import open_data
 from trainers.loop.board import Board
 from trainers.loop.processes import Group

@@ -52,8 +52,8 @@ class Group:
         return self.rank == 0
 
     def share(self, total: int) -> slice:
-        """Which of ``total`` samples are this process's; see :func:`own_share`."""
-        return own_share(total, self.rank, self.size)
+        """Which of ``total`` samples are this process's; see :func:`rank_slice`."""
+        return rank_slice(total, self.rank, self.size)
 
     def any(self, flag: bool) -> bool:
         """Whether it is true on one process at least; all get the same answer."""
@@ -132,7 +132,7 @@ class Group:
             raise LostProcessError(_why_lost(self.rank, self.size, e)) from e
 
 
-def own_share(total: int, rank: int, world_size: int) -> slice:
+def rank_slice(total: int, rank: int, world_size: int) -> slice:
     """Which samples of a step are those of one process of several; joined in order of rank they are all of them.
 
     Raises:

@@ -24,8 +24,9 @@ from sim_bridge.recordings.sheet import SheetRow, contact_sheet, write_sheet
 from sim_bridge.recordings.sheet_rows import spread_evenly
 from trainers.batches.degrade import EdgeAugmentation
 from trainers.data.camvid import ROAD_LINE
+from trainers.data.dataset import DataSet
 from trainers.data.open import open_data
-from trainers.data.photograph import DataSet, Photograph
+from trainers.data.photograph import Photograph
 from trainers.loop.device import pick_device
 from trainers.loop.run_folder import CHECKPOINT, RunFolder
 from trainers.recipes.schema import DataRecipe, ImageRecipe, LossWeights, Stage, dump_recipe, load_recipe

@@ -13,7 +13,9 @@ from torch import Tensor
 from models.nets.sflow import SFlowNetwork, edges_to_pixels, to_pixels
 from sim_bridge.frames import ByteArray
 from trainers.batches.degrade import EdgeAugmentation, degrade
-from trainers.data.photograph import DataSet, Photograph, prepare
+from trainers.batches.sample import prepare
+from trainers.data.dataset import DataSet
+from trainers.data.photograph import Photograph
 from trainers.loop.device import pick_device
 from trainers.scores.metrics import (
     frechet_distance,
@@ -82,7 +84,7 @@ def validation_photographs(data: DataSet, every: int) -> list[Photograph]:
 
 def _inputs(network: SFlowNetwork, photograph: Photograph) -> tuple[Tensor, Tensor]:
     """The picture whose edges are seen and the labels, as a batch on the network's device."""
-    rgb, labels = torch.from_numpy(photograph.seen)[None], torch.from_numpy(photograph.labels)[None]
+    rgb, labels = torch.from_numpy(photograph.shown_rgb)[None], torch.from_numpy(photograph.labels)[None]
     return rgb.to(network.device), labels.to(network.device)
 
 

@@ -13,8 +13,8 @@ import torch
 from models.bundles.files import CARD, Card, load_bundle, save_bundle
 from models.nets.sflow import SFlowNetwork
 from sim_bridge.errors import UsageError
+from trainers.data.dataset import DataSet
 from trainers.data.open import open_data
-from trainers.data.photograph import DataSet
 from trainers.loop.device import pick_device
 from trainers.loop.run_folder import RECIPE, RunFolder, published, published_command
 from trainers.recipes.schema import ImageRecipe, data_of_card, load_recipe
@@ -43,7 +43,7 @@ def score_network(
         pictures = generate(network, photographs, first, hints=False)
         result[f"seed_{first}_without_hints"] = evaluate(photographs, pictures, first, judge, data.classes).rounded()
     if all(p.render is not None for p in photographs):
-        renders = [p.seen for p in photographs]
+        renders = [p.shown_rgb for p in photographs]
         result["render"] = evaluate(photographs, renders, None, judge, data.classes).rounded()
     if len(seeds) > 1:
         result["smallest_style_difference"] = round(style_differences(by_seed), 2)

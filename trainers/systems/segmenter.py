@@ -17,9 +17,11 @@ from models.bundles.published import WeightsError
 from models.nets.segmenter import SEGMENTERS, PSPNetSegmenter, Segmenter, backbone_file, load_backbone
 from sim_bridge.errors import UsageError
 from sim_bridge.process.signals import on_signals
-from trainers.batches.draw import coloured, draw_place
+from trainers.batches.draw import draw_place
+from trainers.batches.make import coloured
+from trainers.data.dataset import DataSet, in_threads
 from trainers.data.open import open_data
-from trainers.data.photograph import VOID, DataSet, Photograph, in_threads
+from trainers.data.photograph import VOID, Photograph
 from trainers.loop.device import pick_device
 from trainers.loop.guard import ADVICE, bad_weight
 from trainers.loop.report import Collector, Progress, TrainingError, check_finite

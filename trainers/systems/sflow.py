@@ -44,8 +44,8 @@ from models.style import draw_weights, style_offsets
 from sim_bridge.errors import UsageError
 from sim_bridge.process.signals import on_signals
 from sim_bridge.recordings.sheet_rows import spread_evenly
-from trainers.batches.draw import Batch
-from trainers.batches.held import Croppable
+from trainers.batches.held import SampleSource
+from trainers.batches.make import Batch
 from trainers.batches.workers import make_sampler
 from trainers.data.photograph import VOID
 from trainers.loop.board import Board
@@ -213,7 +213,7 @@ class ImageTrainer:
     def __init__(
         self,
         recipe: ImageRecipe,
-        samples: Sequence[Croppable],
+        samples: Sequence[SampleSource],
         classes: Sequence[str],
         folder: RunFolder,
         group: Group | None = None,
@@ -492,7 +492,7 @@ class ImageTrainer:
 
     def _hints(self, part: Part) -> Tensor | None:
         """Colour hints of the pictures that are seen, as the recipe varies them."""
-        hints = self.network.hints_of(part.batch.seen, part.batch.s)
+        hints = self.network.hints_of(part.batch.hint_rgb, part.batch.s)
         return None if hints is None or part.variations is None else vary_hints(hints, part.variations)
 
     def _edge_terms(self, stage: Stage, drawn: Drawn, e: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ from models.losses.perceptual import VanillaGAN
 from models.nets.dned import SIDES
 from sim_bridge.errors import UsageError
 from tests.models.published_file import write_vgg19
+from trainers.batches.sample import load_all
 from trainers.data.camvid import CamVid
-from trainers.data.photograph import load_all
 from trainers.loop.run_folder import RunFolder
 from trainers.recipes.schema import RECIPES, ImageRecipe, LossWeights, SegmenterRecipe, load_recipe
 from trainers.systems.sflow import ImageTrainer
