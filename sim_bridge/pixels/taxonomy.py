@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from importlib.metadata import entry_points
 from importlib.resources.abc import Traversable
@@ -55,8 +55,8 @@ class Taxonomy:
     ids: Mapping[int, str]
     palette: Mapping[int, Color]
     aliases: Mapping[str, str]
-    fallbacks: Mapping[str, tuple[str, ...]]
-    trains: tuple[str, ...]
+    fallbacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    trains: tuple[str, ...] = ()
     text: str = ""
 
     def canonical_name(self, name: str) -> str:
