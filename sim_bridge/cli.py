@@ -38,6 +38,7 @@ from sim_bridge.options import (
     SeedOption,
     SemanticOption,
     SizeOption,
+    TaxonomyOption,
     TopicOption,
     setting_option,
 )
@@ -131,6 +132,7 @@ def bridge(
     style_seed: SeedOption = None,
     on_error: Annotated[str | None, setting_option("on_error")] = None,
     batch_wait: Annotated[float | None, setting_option("batch_wait")] = None,
+    taxonomy: TaxonomyOption = None,
     pair_window: Annotated[int | None, setting_option("pair_window")] = None,
     receive_hwm: Annotated[int | None, setting_option("receive_hwm")] = None,
     max_pixels: Annotated[int | None, setting_option("max_pixels")] = None,
@@ -199,7 +201,8 @@ def _settings(context: typer.Context) -> BridgeSettings:
     config: Path | None = None
     for level in (context.parent, context):
         params = {} if level is None else level.params
-        given = {**params, "topics": tuple(params.get("topic") or ()) or None}
+        lists = {"topics": params.get("topic"), "taxonomies": params.get("taxonomy")}
+        given = {**params, **{name: tuple(values) for name, values in lists.items() if values}}
         flags |= {name: given[name] for name in BridgeSettings.model_fields if given.get(name) is not None}
         config = params.get("config") or config
     settings = load_settings(flags, config=config)
@@ -301,9 +304,10 @@ def sheet(
     width: Annotated[int, typer.Option(min=64, max=4096, help="Width of each image on the sheet, in pixels.")] = 480,
     rgb: Annotated[list[str] | None, typer.Option(metavar="GLOB", help=RGB_HELP + " Once, or once per SRC.")] = None,
     semantic: Annotated[list[str] | None, typer.Option(metavar="GLOB", help=SEMANTIC_HELP)] = None,
-    labels: Annotated[list[str] | None, typer.Option(metavar="NAME", help=LABELS_HELP)] = None,
+    labels: Annotated[list[str] | None, typer.Option(metavar="NAME|FILE", help=LABELS_HELP)] = None,
     timeout: Annotated[float, typer.Option(min=0, help="With --live: seconds to wait for a frame.")] = 30.0,
     topic: TopicOption = None,
+    taxonomy: TaxonomyOption = None,
     input: InputOption = None,
     output: OutputOption = None,
     curve_keys: CurveKeysOption = None,

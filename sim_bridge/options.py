@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
+import typing
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import typer
 
-from sim_bridge.settings import BridgeSettings, describe, flag_of, metavar_of
+from sim_bridge.settings import BridgeSettings, extra, flag_of
 
 RGB_HELP: Final = "Foreign folder: which files are the RGB images, relative to it and quoted, like 'rgb/*.png'."
 SEMANTIC_HELP: Final = "Foreign folder: which files are the label images, raw ids or palette colours."
-LABELS_HELP: Final = "Taxonomy of the label images, like carla-0.9.14; a recording names its own."
+LABELS_HELP: Final = (
+    "Taxonomy of the label images: a name like carla-0.9.14, or your own YAML. A recording names its own."
+)
 CAMERA_HELP: Final = "Of a recording, the only camera to take; of a foreign folder, the name to give it."
+
+
+def metavar_of(name: str) -> str | None:
+    """What stands for a setting's value in ``--help``; None for a switch."""
+    info = BridgeSettings.model_fields[name]
+    if typing.get_origin(info.annotation) is Literal:
+        return "|".join(str(value) for value in typing.get_args(info.annotation))
+    if info.annotation is bool:
+        return None
+    default = "N" if info.annotation is int else "SECONDS" if info.annotation is float else "NAME"
+    return str(extra(info).get("metavar", default))
+
+
+def describe(name: str) -> str:
+    """The help text of a setting, as plain text."""
+    return str(BridgeSettings.model_fields[name].description).replace("`", "")
 
 
 def setting_option(name: str, *flags: str) -> Any:
     """An option for a setting; its help is the setting's own description. A value is checked with all others, later."""
     default = BridgeSettings.model_fields[name].default
-    shown = {"topics": "camera", "size": "input"}.get(name, default)
+    shown = {"topics": "camera", "size": "input", "taxonomies": None}.get(name, default)
     suffix = "" if shown is None or isinstance(shown, bool) else f" [default: {shown}]"
     text = describe(name) + suffix
     return typer.Option(*(flags or (flag_of(name),)), metavar=metavar_of(name), help=text, show_default=False)
 
 
 TopicOption = Annotated[list[str] | None, setting_option("topics")]
+TaxonomyOption = Annotated[list[Path] | None, setting_option("taxonomies")]
 InputOption = Annotated[str | None, setting_option("input")]
 OutputOption = Annotated[str | None, setting_option("output")]
 BundleOption = Annotated[str | None, setting_option("bundle")]
@@ -39,5 +59,5 @@ ConfigOption = Annotated[
 ]
 RgbOption = Annotated[str | None, typer.Option(metavar="GLOB", help=RGB_HELP, show_default=False)]
 SemanticOption = Annotated[str | None, typer.Option(metavar="GLOB", help=SEMANTIC_HELP, show_default=False)]
-LabelsOption = Annotated[str | None, typer.Option(metavar="NAME", help=LABELS_HELP, show_default=False)]
+LabelsOption = Annotated[str | None, typer.Option(metavar="NAME|FILE", help=LABELS_HELP, show_default=False)]
 CameraOption = Annotated[str | None, typer.Option(metavar="NAME", help=CAMERA_HELP, show_default=False)]

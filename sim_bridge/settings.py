@@ -1,6 +1,6 @@
 """One settings object, built from defaults < YAML file < environment (``SIM_BRIDGE_...``) < flags.
 
-``python -m sim_bridge.settings [FILE]`` writes ``docs/settings.md`` from the model below.
+``python -m sim_bridge.tools.docs`` writes ``docs/settings.md`` from the model below.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import sys
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,10 +16,10 @@ from typing import Annotated, Any, Final, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
 
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import CAMERA_NAME, MAX_PIXELS, MAX_SIDE
+from sim_bridge.mistakes import Mistake, first_mistake
 from sim_bridge.wire.addresses import BRIDGE_ADDRESS, MAX_PORT, SIMULATOR_ADDRESS, is_loopback, parse_address
 
 ENVIRONMENT_PREFIX: Final = "SIM_BRIDGE_"
@@ -31,7 +30,6 @@ MIN_TOKEN: Final = 16
 """Fewest characters of the live page's token."""
 MIN_SIDE: Final = 16
 """Smallest width or height the network is asked for, in pixels."""
-
 _SIZE: Final = re.compile(r"\s*(\d+)\s*[xX×]\s*(\d+)\s*")
 
 Size = tuple[int, int]
@@ -47,10 +45,7 @@ def parse_size(text: str) -> Size:
     match = _SIZE.fullmatch(text)
     if match is None:
         raise UsageError(f"the size {text!r} is not WIDTHxHEIGHT in pixels: write it like 512x256")
-    return _checked_size(int(match[1]), int(match[2]))
-
-
-def _checked_size(width: int, height: int) -> Size:
+    width, height = int(match[1]), int(match[2])
     for side in (width, height):
         if not MIN_SIDE <= side <= MAX_SIDE:
             raise UsageError(f"the size {width}x{height} has a side of {side} pixels: use {MIN_SIDE} to {MAX_SIDE}")
@@ -58,7 +53,7 @@ def _checked_size(width: int, height: int) -> Size:
 
 
 class BridgeSettings(BaseModel):
-    """Everything the bridge can be told. Immutable; unknown names are errors."""
+    """Immutable; unknown names are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
@@ -152,6 +147,14 @@ class BridgeSettings(BaseModel):
             json_schema_extra={"values": "number from 0 to 1", "metavar": "SECONDS"},
         ),
     ] = None
+    taxonomies: Annotated[
+        tuple[Path, ...],
+        Field(
+            description="YAML files with taxonomies of your own, which semantic frames may then name "
+            "(docs/recordings.md has the format). The flag may be given several times.",
+            json_schema_extra={"flag": "--taxonomy", "values": "paths, comma separated", "metavar": "FILE"},
+        ),
+    ] = ()
     pair_window: Annotated[
         int,
         Field(ge=1, le=1024, description="How many frames per camera may wait for their RGB or semantic partner."),
@@ -236,10 +239,10 @@ class BridgeSettings(BaseModel):
         Field(description="Least severe log line that is written to stderr."),
     ] = "info"
 
-    @field_validator("topics", mode="before")
+    @field_validator("topics", "taxonomies", mode="before")
     @classmethod
-    def _split_topics(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if value) if isinstance(value, str) else value
 
     @field_validator("topics")
     @classmethod
@@ -294,7 +297,7 @@ class BridgeSettings(BaseModel):
     def _check_addresses_differ(self) -> BridgeSettings:
         if self.input == self.output:
             raise ValueError(
-                f"input and output are both {self.input}: the simulator and the bridge each bind their own address"
+                f"input and output are both {self.input}: simulator and bridge each bind their own address"
             )
         return self
 
@@ -321,7 +324,6 @@ class BridgeSettings(BaseModel):
     def to_yaml(self) -> str:
         """The resolved settings as YAML that ``--config`` reads back."""
         values = self.model_dump(mode="json")
-        values["topics"] = list(self.topics)
         values["size"] = "input" if self.size is None else f"{self.size[0]}x{self.size[1]}"
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
@@ -335,7 +337,7 @@ def _size_or_value_error(text: str) -> Size:
 
 def flag_of(name: str) -> str:
     """The command line flag of a setting, for example ``--pair-window``."""
-    return str(_extra(BridgeSettings.model_fields[name]).get("flag", "--" + name.replace("_", "-")))
+    return str(extra(BridgeSettings.model_fields[name]).get("flag", "--" + name.replace("_", "-")))
 
 
 def variable_of(name: str) -> str:
@@ -379,7 +381,7 @@ def load_settings(
     try:
         return BridgeSettings.model_validate(values)
     except ValidationError as error:
-        raise UsageError(_sentence(error.errors(include_url=False)[0], origins)) from error
+        raise UsageError(_sentence(first_mistake(error), origins)) from error
 
 
 def _read_yaml(path: Path) -> dict[str, object]:
@@ -418,24 +420,24 @@ def _nearest(name: str) -> str:
     return f": did you mean {near[0]!r}?" if near else ": --show-config prints all that are known"
 
 
-def _sentence(error: ErrorDetails, origins: Mapping[str, str]) -> str:
-    message = re.sub(r"^Value error, ", "", error["msg"])
-    message = re.sub(r"^Input should", "it should", message)
-    if not error["loc"]:
-        return message
-    name = str(error["loc"][0])
-    if error["type"] == "string_pattern_mismatch":
-        message = "it should be " + _accepted(BridgeSettings.model_fields[name]).replace("`", "'")
-    return f"the setting {name!r} is {error['input']!r} ({origins.get(name, 'default')}): {message}"
+def _sentence(mistake: Mistake, origins: Mapping[str, str]) -> str:
+    if not mistake.place:
+        return mistake.inside
+    name = mistake.place.partition(".")[0]
+    sentence = mistake.inside
+    if mistake.kind == "string_pattern_mismatch":
+        sentence = "it should be " + accepted(BridgeSettings.model_fields[name]).replace("`", "'")
+    return f"the setting {name!r} is {mistake.value!r} ({origins.get(name, 'default')}): {sentence}"
 
 
-def _extra(info: FieldInfo) -> dict[str, Any]:
+def extra(info: FieldInfo) -> dict[str, Any]:
+    """What a setting says of itself for help and documentation."""
     return dict(info.json_schema_extra) if isinstance(info.json_schema_extra, dict) else {}
 
 
-def _accepted(info: FieldInfo) -> str:
-    """The accepted values of a setting as Markdown, from its annotation."""
-    values = _extra(info).get("values")
+def accepted(info: FieldInfo) -> str:
+    """A setting's values as Markdown, from its annotation."""
+    values = extra(info).get("values")
     if values is not None:
         return str(values)
     if typing.get_origin(info.annotation) is Literal:
@@ -446,61 +448,3 @@ def _accepted(info: FieldInfo) -> str:
     low = f"above {bounds['gt'].gt}" if "gt" in bounds else f"from {bounds['ge'].ge}"
     number = "whole number" if info.annotation is int else "number"
     return f"{number} {low} to {bounds['le'].le}"
-
-
-def metavar_of(name: str) -> str | None:
-    """What stands for a setting's value in ``--help``; None for a switch."""
-    info = BridgeSettings.model_fields[name]
-    if typing.get_origin(info.annotation) is Literal:
-        return "|".join(str(value) for value in typing.get_args(info.annotation))
-    if info.annotation is bool:
-        return None
-    default = "N" if info.annotation is int else "SECONDS" if info.annotation is float else "NAME"
-    return str(_extra(info).get("metavar", default))
-
-
-def describe(name: str) -> str:
-    """The help text of a setting, as plain text."""
-    return str(BridgeSettings.model_fields[name].description).replace("`", "")
-
-
-def settings_page() -> str:
-    """The whole of ``docs/settings.md``."""
-    rows = []
-    for name, value in yaml.safe_load(BridgeSettings().to_yaml()).items():
-        info = BridgeSettings.model_fields[name]
-        default = ", ".join(value) if isinstance(value, list) else yaml.safe_dump(value).splitlines()[0]
-        rows.append(
-            f"| `{name}` | `{flag_of(name)}`<br>`{variable_of(name)}` | {_accepted(info)} "
-            f"| `{default}` | {info.description} |"
-        )
-    return _PAGE_HEAD + "\n".join(rows) + "\n"
-
-
-_PAGE_HEAD: Final = f"""# Settings
-
-<!-- Generated by python -m sim_bridge.settings; a test checks it. Edit sim_bridge/settings.py instead. -->
-
-The bridge has one settings object. It is built from four layers; a later one overrides an earlier one:
-
-1. the defaults below;
-2. a YAML file with the names of the first column: `--config FILE`, or its path in `{CONFIG_VARIABLE}`;
-3. environment variables;
-4. flags.
-
-`sim-bridge --show-config` prints the result as YAML and ends; `--config` reads that back. An unknown name is an error
-that names the nearest known one. A setting that is a switch is turned off again with `--no-...`.
-
-| setting | flag, environment variable | values | default | meaning |
-|---|---|---|---|---|
-"""
-
-
-def main(arguments: list[str]) -> None:
-    """Writes the settings page to the path given, by default ``docs/settings.md``."""
-    path = Path(arguments[0]) if arguments else Path("docs/settings.md")
-    path.write_text(settings_page(), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

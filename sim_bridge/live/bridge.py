@@ -27,6 +27,7 @@ from sim_bridge.live.network import NetworkStage
 from sim_bridge.live.stages import BundleLoader, PublishStage, ReceiveStage, Shared, TranslatorSource
 from sim_bridge.live.status import OutputCounts
 from sim_bridge.live.tap import Tap
+from sim_bridge.pixels.taxonomy import Taxonomies
 from sim_bridge.process.signals import on_signals
 from sim_bridge.translators import Style
 from sim_bridge.translators.load import load_translator
@@ -131,6 +132,11 @@ class Bridge:
     def bundles(self) -> BundleChoice:
         """Which network runs; another one can be asked for there."""
         return self._shared.bundles
+
+    @property
+    def taxonomies(self) -> Taxonomies:
+        """Those that a semantic frame may name."""
+        return self._shared.taxonomies
 
     @property
     def ledger(self) -> Ledger:

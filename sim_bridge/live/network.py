@@ -18,6 +18,7 @@ from sim_bridge.live.ledger import Outcome
 from sim_bridge.live.stages import BundleLoader, Job, Result, Shared, TranslatorSource
 from sim_bridge.live.tick_gatherer import TickGatherer
 from sim_bridge.pixels.preprocess import Prepared, Preprocessor
+from sim_bridge.pixels.taxonomy import Taxonomies
 from sim_bridge.settings import flag_of
 from sim_bridge.translators import Style, Translator
 
@@ -30,10 +31,12 @@ MAX_WARM_SIZES: Final = 16
 class _Engine:
     """A translator with what belongs to it: the label tables and the sizes it is warm for. One thread uses it."""
 
-    def __init__(self, translator: Translator, size: tuple[int, int] | None, batch: int) -> None:
+    def __init__(
+        self, translator: Translator, size: tuple[int, int] | None, batch: int, taxonomies: Taxonomies
+    ) -> None:
         self.translator = translator
         self._batch = batch
-        self.preprocessor = Preprocessor(translator.classes, size)
+        self.preprocessor = Preprocessor(translator.classes, size, taxonomies)
         self.warm: set[tuple[int, int]] = set()
         if size is not None:
             self.warm_up(size)
@@ -96,7 +99,8 @@ class NetworkStage:
         shared.outbox.close()
 
     def _make_engine(self, translator: Translator) -> _Engine:
-        return _Engine(translator, self._shared.settings.size, self._largest_batch)
+        shared = self._shared
+        return _Engine(translator, shared.settings.size, self._largest_batch, shared.taxonomies)
 
     def _change_bundle(self) -> None:
         """Loads the bundle that was asked for, if one was; both networks are in memory until the new one is warm."""

@@ -26,6 +26,7 @@ from sim_bridge.live.pairing import Drop, Event, Pair, Pairer, Repeat
 from sim_bridge.live.status import OutputCounts, StatusReporter
 from sim_bridge.live.tap import Tap, Tick
 from sim_bridge.pixels.preprocess import postprocess
+from sim_bridge.pixels.taxonomy import Taxonomies
 from sim_bridge.translators import ByteArray, Style, Translation, Translator
 from sim_bridge.wire.transport import FrameReceiver, FrameSender, Message
 
@@ -192,6 +193,7 @@ class Shared:
     outputs: OutputCounts
     tap: Tap
     bundles: BundleChoice
+    taxonomies: Taxonomies
     loaded: threading.Event = field(default_factory=threading.Event)
     """Set when the translator is ready."""
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -223,6 +225,7 @@ class Shared:
             outputs=OutputCounts(cameras),
             tap=Tap(),
             bundles=BundleChoice(settings.bundle, wake_network),
+            taxonomies=Taxonomies.read(settings.taxonomies),
         )
 
     @property

@@ -20,7 +20,6 @@ from sim_bridge.live.bridge import Bridge
 from sim_bridge.live.latency import Stage
 from sim_bridge.live.ledger import Outcome
 from sim_bridge.live.tap import Tick
-from sim_bridge.pixels.labels import taxonomy
 from sim_bridge.settings import MAX_STYLE_SEED
 from sim_bridge.translators import Style
 
@@ -137,7 +136,7 @@ class Page:
                 Route("/", _index),
                 Route("/healthz", self._health),
                 Route("/metrics", self._metrics),
-                Route("/taxonomies/{name}", _taxonomy),
+                Route("/taxonomies/{name}", self._taxonomy),
                 WebSocketRoute("/ws", self._connect),
                 Mount("/static", StaticFiles(directory=STATIC)),
             ]
@@ -148,6 +147,15 @@ class Page:
         state = self._bridge.state
         well = state in ("running", "paused")
         return JSONResponse({"state": state}, HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE)
+
+    async def _taxonomy(self, request: Request) -> Response:
+        """Names and colours of a taxonomy's classes by id."""
+        try:
+            table = self._bridge.taxonomies.named(request.path_params["name"])
+        except LabelError as error:
+            return PlainTextResponse(f"{error}\n", HTTPStatus.NOT_FOUND)
+        classes = {number: {"name": name, "color": table.palette[number]} for number, name in table.ids.items()}
+        return JSONResponse({"name": table.name, "classes": classes})
 
     async def _metrics(self, request: Request) -> Response:
         clients = len(self._hub.clients) if self._hub else 0
@@ -268,16 +276,6 @@ async def _put(websocket: WebSocket, messages: Iterable[str | bytes]) -> None:
 
 async def _index(request: Request) -> Response:
     return FileResponse(STATIC / "index.html")
-
-
-async def _taxonomy(request: Request) -> Response:
-    """Names and colours of a taxonomy's classes by id."""
-    try:
-        table = taxonomy(request.path_params["name"])
-    except LabelError as error:
-        return PlainTextResponse(f"{error}\n", HTTPStatus.NOT_FOUND)
-    classes = {number: {"name": name, "color": table.palette[number]} for number, name in table.ids.items()}
-    return JSONResponse({"name": table.name, "classes": classes})
 
 
 def _listen(host: str, port: int) -> socket.socket:

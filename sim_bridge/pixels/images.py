@@ -1,7 +1,7 @@
 """Image files and compressed payloads, and frames as plain arrays. Needs OpenCV (the ``engine`` extra).
 
-Sizes are read from the file's header and checked before anything is decoded, and a file that ends early is refused:
-OpenCV alone would allocate whatever a header asks for, and fill the missing rows with grey.
+Sizes are checked before anything is decoded, and a file that ends early is refused: OpenCV alone allocates whatever a
+header asks for, and fills missing rows with grey.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ MAX_FILE_BYTES: Final = 1 << 29
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}  # per colour type
-_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame: all C0..CF but DHT, JPG, DAC
 _JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
 _JPEG_SCAN, _JPEG_END = 0xDA, b"\xff\xd9"
@@ -51,8 +50,7 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS, full_range: bool = F
     Args:
         path: The file.
         max_pixels: Largest width times height that is decoded.
-        full_range: Whether the values of a grey PNG of 1, 2 or 4 bits are spread over 0 to 255, as brightness has to
-            be; without, they stay the numbers in the file, as class ids have to (optimisers reduce the depth).
+        full_range: Spread a grey PNG of 1, 2 or 4 bits over 0 to 255, for brightness; else its numbers stay, for ids.
 
     Returns:
         uint8 or uint16 ``(H, W)`` or ``(H, W, 3 or 4)`` in OpenCV's order (BGR, BGRA).
@@ -79,11 +77,10 @@ def decode_image(
         data: The compressed image.
         expect: ``(width, height)`` it must have, or None for any within the limits.
         max_pixels: Largest width times height that is decoded.
-        full_range: Whether the values of a grey PNG of 1, 2 or 4 bits are spread over 0 to 255, as brightness has to
-            be; without, they stay the numbers in the file, as class ids have to (optimisers reduce the depth).
+        full_range: As for :func:`read_image`.
 
     Returns:
-        uint8 or uint16 ``(H, W)`` or ``(H, W, 3 or 4)`` in OpenCV's order (BGR, BGRA).
+        As :func:`read_image`.
 
     Raises:
         ImageError: The payload is too large, truncated, damaged, of another size, or neither PNG nor JPEG.
@@ -122,11 +119,6 @@ def write_png(path: Path, array: PixelArray) -> None:
 def write_jpeg(path: Path, array: PixelArray, quality: int = 95) -> None:
     """Writes uint8 ``(H, W)`` or ``(H, W, 3)`` in OpenCV's order; a reader sees all of it or nothing.
 
-    Args:
-        path: The file.
-        array: The pixels.
-        quality: 1 to 100.
-
     Raises:
         ImageError: The array cannot be a JPEG, or the file cannot be written.
     """
@@ -135,6 +127,41 @@ def write_jpeg(path: Path, array: PixelArray, quality: int = 95) -> None:
             f"{path}: a JPEG holds 8 bits and 1 or 3 channels, not {array.dtype} {array.shape}: write a PNG"
         )
     _write(path, ".jpg", array, [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+
+def encode_jpeg(rgb: ByteArray, quality: int) -> ByteArray:
+    """A JPEG of uint8 ``(H, W, 3)`` RGB or ``(H, W)`` grey, as bytes uint8 ``(n,)``.
+
+    4:4:4, since thin coloured things (lights, signs, road lines) are what halved chroma blurs first.
+
+    Raises:
+        ImageError: It cannot be encoded.
+    """
+    flags = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    return _encode(".jpg", rgb, [*flags, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444])
+
+
+def encode_png(rgb: ByteArray) -> ByteArray:
+    """A PNG of uint8 ``(H, W, 3)`` RGB or ``(H, W)`` grey, as bytes uint8 ``(n,)``.
+
+    Raises:
+        ImageError: It cannot be encoded.
+    """
+    # Level 1: higher levels cost several times the time for some per cent of the size, and this runs once a frame.
+    return _encode(".png", rgb, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+
+
+def stored_to_rgb(pixels: PixelArray, name: str) -> ByteArray:
+    """A decoded picture (grey, BGR or BGRA) as uint8 ``(H, W, 3)`` RGB; an alpha channel is dropped.
+
+    Raises:
+        ImageError: It has more than 8 bits a channel; ``name`` is what the message calls it.
+    """
+    if pixels.dtype != np.uint8:
+        raise ImageError(f"{name} has {pixels.dtype} pixels, but an RGB image has 8 bits a channel: convert it")
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    code = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}[channels]
+    return _convert(pixels, code)
 
 
 def to_rgb(frame: Frame) -> ByteArray:
@@ -152,7 +179,7 @@ def to_rgb(frame: Frame) -> ByteArray:
         case Encoding.BGRA8:
             return _convert(pixels, cv2.COLOR_BGRA2RGB)
         case Encoding.JPEG | Encoding.PNG:
-            return _stored_to_rgb(_decode_frame(frame, full_range=True), frame.topic)
+            return stored_to_rgb(_decode_frame(frame, full_range=True), f"the picture of {frame.topic}")
         case _:
             raise ImageError(
                 f"frame {frame.number} of {frame.topic} has the encoding '{frame.encoding}', not a picture's"
@@ -279,16 +306,17 @@ def _write(path: Path, extension: str, array: PixelArray, options: list[int]) ->
         ) from error
 
 
+def _encode(extension: str, pixels: ByteArray, options: list[int]) -> ByteArray:
+    stored = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode(extension, stored, options)
+    if not done:
+        height, width = pixels.shape[:2]
+        raise ImageError(f"a {width}x{height} picture could not be encoded as {extension[1:]}: publish raw RGB instead")
+    return np.asarray(data, dtype=np.uint8).reshape(-1)
+
+
 def _decode_frame(frame: Frame, *, full_range: bool) -> PixelArray:
     return decode_image(frame.pixels.data, expect=(frame.width, frame.height), full_range=full_range)
-
-
-def _stored_to_rgb(pixels: PixelArray, name: str) -> ByteArray:
-    if pixels.dtype != np.uint8:
-        raise ImageError(f"the picture of {name} has {pixels.dtype} pixels, but must have 8 bits a channel: convert it")
-    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
-    code = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}[channels]
-    return _convert(pixels, code)
 
 
 def _convert(pixels: Any, code: int) -> ByteArray:

@@ -1,8 +1,6 @@
-"""Class ids: taxonomies, the table from a stream's taxonomy to a network's classes, and ids out of label images.
+"""Class ids: the table from a stream's taxonomy to a network's classes, and ids out of label images.
 
-A taxonomy is one YAML table in ``taxonomies/``; classes carry Cityscapes' names wherever Cityscapes has the class. A
-stream's ids become a network's ids by name, and where the network lacks a class by the chains that are written in
-``taxonomies/fallbacks.yaml``.
+A stream's ids become a network's ids by name, and where the network lacks a class by fallback chains.
 """
 
 from __future__ import annotations
@@ -12,46 +10,49 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from importlib import resources
-from types import MappingProxyType
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from sim_bridge.errors import ForeignIdsError, LabelError
 from sim_bridge.frames import ByteArray, PixelArray
+from sim_bridge.pixels.taxonomy import (
+    UNLABELED,
+    Color,
+    Taxonomy,
+    canonical_name,
+    fallback_chain,
+    known_classes,
+    taxonomy,
+    taxonomy_names,
+)
 
-Color = tuple[int, int, int]
-"""Red, green, blue, 0 to 255."""
+__all__ = [
+    "STRAY_ID",
+    "STRAY_SHARE",
+    "UNLABELED",
+    "Color",
+    "LabelMap",
+    "Mapped",
+    "MappedLabels",
+    "Taxonomy",
+    "Via",
+    "canonical_name",
+    "fallback_chain",
+    "ids_from_carla_raw",
+    "ids_from_image",
+    "ids_from_palette",
+    "taxonomy",
+    "taxonomy_names",
+]
 
-UNLABELED: Final = "unlabeled"
 STRAY_SHARE: Final = 0.001
 """Share of an image's pixels that may be outside the taxonomy before the image is refused."""
 STRAY_ID: Final = 255
 """What a stray colour becomes; a stray id itself, so that the reader of the ids counts it."""
 
 _log = logging.getLogger(__name__)
-_FOLDER = resources.files("sim_bridge.pixels") / "taxonomies"
-_FALLBACKS = "fallbacks"
-
-
-@dataclass(frozen=True, slots=True)
-class Taxonomy:
-    """What the class ids of a stream mean.
-
-    Attributes:
-        name: Its name in headers and settings.
-        ids: Canonical class name by id.
-        palette: Colour by id, as the set's own colour images have it.
-        aliases: Canonical name by the set's own name, where the two differ.
-    """
-
-    name: str
-    ids: Mapping[int, str]
-    palette: Mapping[int, Color]
-    aliases: Mapping[str, str]
 
 
 class Via(StrEnum):
@@ -81,41 +82,6 @@ class MappedLabels(NamedTuple):
     stray: int
 
 
-def taxonomy_names() -> tuple[str, ...]:
-    """Names of all taxonomies, sorted."""
-    stems = (entry.name.removesuffix(".yaml") for entry in _FOLDER.iterdir() if entry.name.endswith(".yaml"))
-    return tuple(sorted(stem for stem in stems if stem != _FALLBACKS))
-
-
-@functools.cache
-def taxonomy(name: str) -> Taxonomy:
-    """Returns the taxonomy of that name.
-
-    Raises:
-        LabelError: There is none; the message lists those there are.
-    """
-    if name not in taxonomy_names():
-        raise LabelError(f"the taxonomy {name!r} is unknown: use one of {', '.join(taxonomy_names())}")
-    classes = _load(name)["classes"]
-    return Taxonomy(
-        name=name,
-        ids=MappingProxyType({entry["id"]: entry["name"] for entry in classes}),
-        palette=MappingProxyType({entry["id"]: tuple(entry["color"]) for entry in classes}),
-        aliases=MappingProxyType({entry["called"]: entry["name"] for entry in classes if "called" in entry}),
-    )
-
-
-def canonical_name(name: str) -> str:
-    """This project's name of a class that a data set or model card may call otherwise (``Tree`` -> ``vegetation``)."""
-    plain = name.strip().lower().replace("-", " ").replace("_", " ")
-    return _aliases().get(plain, plain)
-
-
-def fallback_chain(name: str) -> tuple[str, ...]:
-    """The classes that stand in for a class where a network lacks it, best first; ``unlabeled`` follows them all."""
-    return tuple(_load(_FALLBACKS)["fallbacks"].get(name, ()))
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelMap:
     """One 256-entry look-up table from a taxonomy to a network's classes.
@@ -136,7 +102,7 @@ class LabelMap:
 
     @classmethod
     def build(cls, source: Taxonomy, target_classes: Sequence[str], *, unlabeled: str | None = None) -> LabelMap:
-        """Builds the table by class names and the written fallback chains.
+        """Builds the table by class names and fallback chains.
 
         Args:
             source: The stream's taxonomy.
@@ -147,8 +113,8 @@ class LabelMap:
             LabelError: The target has no such class, or more than 256.
         """
         target = tuple(target_classes)
-        places = _places(target)
-        rest = canonical_name(unlabeled or UNLABELED)
+        places = _places(source, target)
+        rest = source.canonical_name(unlabeled or UNLABELED)
         if rest not in places:
             raise LabelError(
                 f"the network's classes {', '.join(target)} have no '{rest}' for what is none of them: "
@@ -157,7 +123,7 @@ class LabelMap:
         table = np.full(256, places[rest], np.uint8)
         report = []
         for number, name in source.ids.items():
-            chosen, via = _choose(name, places, rest)
+            chosen, via = _choose(source, name, places, rest)
             table[number] = places[chosen]
             report.append(Mapped(number, name, target[places[chosen]], via))
         table.flags.writeable = False
@@ -170,7 +136,7 @@ class LabelMap:
             ids: uint8 ``(H, W)``, ids of the source taxonomy.
 
         Returns:
-            uint8 ``(H, W)`` ids of the target, and the number of stray pixels (at most 0.1 %); these are ``unlabeled``.
+            uint8 ``(H, W)`` ids of the target, and the number of stray pixels (at most 0.1 %), which are ``unlabeled``.
 
         Raises:
             LabelError: More pixels than that are outside the taxonomy, or ``ids`` is no image of ids.
@@ -190,9 +156,7 @@ class LabelMap:
 
 
 def ids_from_palette(rgb: ByteArray, source: Taxonomy) -> ByteArray:
-    """Reads ids out of a colour-coded label image.
-
-    Where a taxonomy gives several classes one colour, the lowest id is taken.
+    """Reads ids out of a colour-coded label image; of classes that share a colour it takes the lowest id.
 
     Args:
         rgb: uint8 ``(H, W, 3)``, red first.
@@ -202,13 +166,12 @@ def ids_from_palette(rgb: ByteArray, source: Taxonomy) -> ByteArray:
         uint8 ``(H, W)``; stray colours (at most 0.1 % of the pixels) are :data:`STRAY_ID`.
 
     Raises:
-        LabelError: More pixels than that have colours outside the taxonomy; the message names the most frequent one and
-            the taxonomy that fits best.
+        LabelError: More have colours outside the taxonomy; the message names the worst and the taxonomy that fits best.
     """
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
         raise LabelError(f"a colour-coded label image is {rgb.dtype} {rgb.shape}, but must be uint8 (H, W, 3)")
     codes = _color_codes(rgb)
-    known, ids = _palette_table(source.name)
+    known, ids = _palette_table(source)
     places = np.minimum(np.searchsorted(known, codes), known.size - 1)
     fits = known[places] == codes
     strays = codes[~fits]
@@ -236,10 +199,11 @@ def ids_from_carla_raw(image: ByteArray, order: Literal["bgra", "rgb"]) -> ByteA
 
 
 def ids_from_image(image: PixelArray, source: Taxonomy) -> ByteArray:
-    """Reads ids out of a label image as a file holds it, whichever of the usual ways it holds them.
+    """Reads ids out of a label image as a file holds it.
 
-    One channel holds ids. Of several channels of 16 bits the first in the file is the class (SYNTHIA). Of several
-    channels of 8 bits with green and blue all zero, red is the id (CARLA's raw images); else they are colours.
+    - One channel: ids.
+    - Several channels of 16 bits: the first in the file is the class (SYNTHIA).
+    - Several of 8 bits: colours; with green and blue all zero, red is the id (CARLA's raw images).
 
     Args:
         image: uint8 or uint16 ``(H, W)`` or ``(H, W, C)`` in OpenCV's order (BGR, BGRA).
@@ -268,35 +232,23 @@ def ids_from_image(image: PixelArray, source: Taxonomy) -> ByteArray:
     return ids_from_palette(pixels[..., 2::-1], source)
 
 
-@functools.cache
-def _load(stem: str) -> Mapping[str, Any]:
-    """One of this package's own tables."""
-    table: Mapping[str, Any] = yaml.safe_load((_FOLDER / f"{stem}.yaml").read_text(encoding="utf-8"))
-    return table
-
-
-@functools.cache
-def _aliases() -> Mapping[str, str]:
-    return {alias: name for name, aliases in _load(_FALLBACKS)["aliases"].items() for alias in aliases}
-
-
-def _places(target: tuple[str, ...]) -> dict[str, int]:
+def _places(source: Taxonomy, target: tuple[str, ...]) -> dict[str, int]:
     """Target id by canonical name; of two classes of one name the first counts."""
     if len(target) > 256:
         raise LabelError(f"the network has {len(target)} classes, the limit is 256: class ids are one byte")
     places: dict[str, int] = {}
     for number, name in enumerate(target):
-        places.setdefault(canonical_name(name), number)
-    strange = sorted(places.keys() - _load(_FALLBACKS)["fallbacks"].keys() - {UNLABELED})
-    if strange:
-        _log.warning("no taxonomy knows the classes %s: they will never occur in a network's input", ", ".join(strange))
+        places.setdefault(source.canonical_name(name), number)
+    if strange := sorted(places.keys() - known_classes() - set(source.ids.values())):
+        names = ", ".join(strange)
+        _log.warning("the taxonomy %s has no classes %s: they never occur in the network's input", source.name, names)
     return places
 
 
-def _choose(name: str, places: Mapping[str, int], rest: str) -> tuple[str, Via]:
+def _choose(source: Taxonomy, name: str, places: Mapping[str, int], rest: str) -> tuple[str, Via]:
     if name in places:
         return name, Via.NAME
-    for candidate in fallback_chain(name):
+    for candidate in source.fallback_chain(name):
         if candidate in places:
             return candidate, Via.FALLBACK
     return rest, Via.UNLABELED
@@ -336,7 +288,7 @@ def _stray_color_sentence(source: Taxonomy, strays: npt.NDArray[np.uint32], code
 
 def _fits(codes: npt.NDArray[np.uint32]) -> Iterator[tuple[str, float]]:
     for name in taxonomy_names():
-        yield name, float(np.isin(codes, _palette_table(name)[0]).mean())
+        yield name, float(np.isin(codes, _palette_table(taxonomy(name))[0]).mean())
 
 
 def _percent(part: int, whole: int) -> str:
@@ -362,11 +314,11 @@ def _color_codes(rgb: ByteArray) -> npt.NDArray[np.uint32]:
     return codes
 
 
-@functools.cache
-def _palette_table(name: str) -> tuple[npt.NDArray[np.uint32], ByteArray]:
+@functools.lru_cache(maxsize=64)
+def _palette_table(source: Taxonomy) -> tuple[npt.NDArray[np.uint32], ByteArray]:
     """The palette's colour codes, sorted, and the id of each."""
     lowest: dict[int, int] = {}
-    for number, (red, green, blue) in sorted(taxonomy(name).palette.items()):
+    for number, (red, green, blue) in sorted(source.palette.items()):
         lowest.setdefault(red << 16 | green << 8 | blue, number)
     codes = sorted(lowest)
     return np.array(codes, np.uint32), np.array([lowest[code] for code in codes], np.uint8)

@@ -1,7 +1,7 @@
 """What happens to a frame between the wire and the network, and back.
 
-Training and the live bridge both call :func:`fit_pair` and the :class:`~sim_bridge.pixels.labels.LabelMap`, so a
-picture gives the network the same input either way. The network computes the edge map itself, from the RGB.
+Training and the live bridge both call :func:`fit_pair` and :class:`~sim_bridge.pixels.labels.LabelMap`, so a picture
+gives the network the same input either way. The network computes the edge map itself, from the RGB.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from sim_bridge.errors import ImageError, LabelError, MissingExtraError, SizeMismatchError
 from sim_bridge.frames import Encoding, Frame, PixelArray
-from sim_bridge.pixels.images import to_ids, to_rgb
-from sim_bridge.pixels.labels import LabelMap, taxonomy
+from sim_bridge.pixels.images import encode_jpeg, encode_png, to_ids, to_rgb
+from sim_bridge.pixels.labels import LabelMap
+from sim_bridge.pixels.taxonomy import Taxonomies
 from sim_bridge.translators import ByteArray
 
 try:
@@ -36,8 +37,8 @@ class Prepared:
 
     Attributes:
         rgb: uint8 ``(H, W, 3)``; may be a read-only view of the received message.
-        labels: uint8 ``(H, W)``, ids into the translator's classes; all zero when it does not look at labels.
-        stray: Pixels whose class id was outside the taxonomy and became ``unlabeled``.
+        labels: uint8 ``(H, W)``, ids into the translator's classes; all zero when it has none.
+        stray: Pixels outside the taxonomy, now ``unlabeled``.
         width: Width in pixels at which the network works.
         height: Height in pixels at which the network works.
     """
@@ -50,36 +51,22 @@ class Prepared:
 
 
 def fit_rgb(rgb: ByteArray, size: tuple[int, int] | None) -> ByteArray:
-    """Resizes a picture: by area when it shrinks, linearly when a side grows.
+    """Resizes uint8 ``(H, W, 3)`` to ``(width, height)``: by area when it shrinks, linearly when a side grows.
 
-    Linear, not cubic: the overshoot of a cubic kernel beside a step is an edge that the render does not have.
-
-    Args:
-        rgb: uint8 ``(H, W, 3)``.
-        size: ``(width, height)`` in pixels, or None to keep the picture's own.
-
-    Returns:
-        uint8 ``(height, width, 3)``; ``rgb`` itself when it already has that size.
+    Returns ``rgb`` itself for None or its own size.
     """
     height, width = rgb.shape[:2]
     if size is None or size == (width, height):
         return rgb
     shrinks = size[0] <= width and size[1] <= height
+    # Linear, not cubic: the overshoot of a cubic kernel beside a step is an edge that the render does not have.
     return _bytes(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR))
 
 
 def fit_labels(ids: ByteArray, size: tuple[int, int] | None) -> ByteArray:
-    """Resizes class ids to the nearest pixel centre, so that no id appears that was not there.
+    """Resizes class ids uint8 ``(H, W)`` to ``(width, height)``: nearest pixel centre, so no new id appears.
 
-    ``INTER_NEAREST`` would take the pixel at each cell's upper left corner, half a cell away from what the RGB's area
-    mean shows.
-
-    Args:
-        ids: uint8 ``(H, W)``.
-        size: ``(width, height)`` in pixels, or None to keep the image's own.
-
-    Returns:
-        uint8 ``(height, width)``; ``ids`` itself when it already has that size.
+    Returns ``ids`` itself for None or its own size.
     """
     return fit_ids(ids, size)
 
@@ -89,19 +76,12 @@ def fit_ids(ids: npt.NDArray[Integer], size: tuple[int, int] | None) -> npt.NDAr
     height, width = ids.shape
     if size is None or size == (width, height):
         return ids
+    # INTER_NEAREST would take each cell's upper left pixel, half a cell away from what the RGB's area mean shows.
     return np.asarray(cv2.resize(ids, size, interpolation=cv2.INTER_NEAREST_EXACT), ids.dtype)
 
 
 def fit_pair(rgb: ByteArray, ids: ByteArray, size: tuple[int, int] | None) -> tuple[ByteArray, ByteArray]:
-    """Brings a picture and its class ids to the network's size.
-
-    Args:
-        rgb: uint8 ``(H, W, 3)``.
-        ids: uint8 ``(H, W)``.
-        size: ``(width, height)`` in pixels, or None to keep the input's.
-
-    Returns:
-        The two at that size; unchanged inputs are passed through without a copy.
+    """:func:`fit_rgb` and :func:`fit_labels`.
 
     Raises:
         SizeMismatchError: The two differ in size.
@@ -115,13 +95,17 @@ class Preprocessor:
     """Turns the two messages of a tick into a network's input. One thread uses it at a time.
 
     Args:
-        classes: The translator's class names by id; empty when it does not look at labels, which then are not decoded.
+        classes: The translator's class names by id; without any, labels are not decoded.
         size: ``(width, height)`` at which the network works, or None for the input's own size.
+        taxonomies: Those that a frame may name; by default the shipped ones and those that packages bring.
     """
 
-    def __init__(self, classes: Sequence[str], size: tuple[int, int] | None) -> None:
+    def __init__(
+        self, classes: Sequence[str], size: tuple[int, int] | None, taxonomies: Taxonomies | None = None
+    ) -> None:
         self._classes = tuple(classes)
         self._size = size
+        self._taxonomies = taxonomies or Taxonomies()
         self._maps: dict[str, LabelMap] = {}
         self._blank: ByteArray = np.zeros((0, 0), np.uint8)
 
@@ -150,7 +134,7 @@ class Preprocessor:
         """
         table = self._maps.get(name)
         if table is None:
-            table = self._maps[name] = LabelMap.build(taxonomy(name), self._classes)
+            table = self._maps[name] = LabelMap.build(self._taxonomies.named(name), self._classes)
         return table
 
     def _map_of(self, semantic: Frame) -> LabelMap:
@@ -168,15 +152,10 @@ class Preprocessor:
 
 
 def postprocess(rgb: ByteArray, like: Frame) -> PixelArray:
-    """Brings a translated picture into the encoding its CG frame came in.
-
-    Args:
-        rgb: uint8 ``(H, W, 3)``.
-        like: The RGB input frame; only its encoding is looked at.
+    """Brings a translated picture uint8 ``(H, W, 3)`` into the encoding of its CG frame.
 
     Returns:
-        uint8 ``(H, W, C)`` for raw encodings (``bgra8`` with alpha 255), the compressed bytes uint8 ``(n,)`` for
-        ``jpeg`` and ``png``.
+        uint8 ``(H, W, C)`` for raw encodings (``bgra8`` with alpha 255), bytes uint8 ``(n,)`` for ``jpeg`` and ``png``.
 
     Raises:
         ImageError: The encoding cannot hold a colour picture.
@@ -188,26 +167,6 @@ def postprocess(rgb: ByteArray, like: Frame) -> PixelArray:
             f"but a colour picture needs one of {', '.join(sorted(_ENCODERS))}: publish RGB in one of these"
         )
     return encode(rgb)
-
-
-def _to_jpeg(rgb: ByteArray) -> ByteArray:
-    # 4:4:4, since thin coloured things (lights, signs, road lines) are what halved chroma blurs first.
-    flags = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    flags += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    return _compress(".jpg", rgb, flags)
-
-
-def _to_png(rgb: ByteArray) -> ByteArray:
-    # Level 1: higher levels cost several times the time for some per cent of the size, and this runs once a frame.
-    return _compress(".png", rgb, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-
-
-def _compress(extension: str, rgb: ByteArray, flags: list[int]) -> ByteArray:
-    done, data = cv2.imencode(extension, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), flags)
-    if not done:
-        height, width = rgb.shape[:2]
-        raise ImageError(f"a {width}x{height} picture could not be encoded as {extension[1:]}: publish raw RGB instead")
-    return _bytes(data).reshape(-1)
 
 
 def _bytes(image: PixelArray) -> ByteArray:
@@ -226,6 +185,6 @@ _ENCODERS: dict[Encoding, Callable[[ByteArray], PixelArray]] = {
     Encoding.RGB8: lambda rgb: rgb,
     Encoding.BGR8: lambda rgb: cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR),
     Encoding.BGRA8: lambda rgb: cv2.cvtColor(rgb, cv2.COLOR_RGB2BGRA),
-    Encoding.JPEG: _to_jpeg,
-    Encoding.PNG: _to_png,
+    Encoding.JPEG: lambda rgb: encode_jpeg(rgb, JPEG_QUALITY),
+    Encoding.PNG: encode_png,
 }

@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 
 from sim_bridge.errors import ImageError, LabelError, SizeMismatchError, UsageError
 from sim_bridge.frames import ByteArray, Encoding, Frame, Kind
-from sim_bridge.pixels.images import read_image
-from sim_bridge.pixels.labels import Taxonomy, ids_from_image, taxonomy
+from sim_bridge.pixels.images import read_image, stored_to_rgb
+from sim_bridge.pixels.labels import ids_from_image
+from sim_bridge.pixels.taxonomy import Taxonomy, find_taxonomy
 from sim_bridge.recordings.read import DESCRIPTION, Folder, RecordedFrame, Recording
 
 
@@ -23,7 +22,7 @@ class Capture:
 
     Attributes:
         rgb: uint8 ``(H, W, 3)``.
-        ids: uint8 ``(H, W)``, class ids of the taxonomy ``labels``; None when the frame has no labels.
+        ids: uint8 ``(H, W)``, class ids of the taxonomy ``labels``; None without labels.
         labels: Name of the taxonomy.
     """
 
@@ -38,15 +37,19 @@ class Capture:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arrays."""
+        """Of both arrays."""
         return self.rgb.nbytes + (0 if self.ids is None else self.ids.nbytes)
 
 
 def recording_taxonomy(recording: Recording, labels: str | None) -> Taxonomy:
-    """The taxonomy of a recording's label images: the one asked for, else the one the recording names.
+    """The taxonomy of a recording's label images: the one asked for, else the one that the recording names.
+
+    Args:
+        recording: The recording; it may hold the file of its own taxonomy.
+        labels: A name, or any ``.yaml`` file.
 
     Raises:
-        UsageError: Neither names one, or there is none of that name.
+        UsageError: Neither names one, there is none of that name, or its file cannot be used.
     """
     name = labels or recording.info.taxonomy
     if name is None:
@@ -55,7 +58,7 @@ def recording_taxonomy(recording: Recording, labels: str | None) -> Taxonomy:
             f' {DESCRIPTION}, like {{"taxonomy": "cityscapes"}}, or give --labels NAME where the command has it'
         )
     try:
-        return taxonomy(name)
+        return find_taxonomy(name, None if labels else recording.root)
     except LabelError as error:
         raise UsageError(f"the labels of the recording {recording.root}: {error}") from error
 
@@ -66,12 +69,7 @@ def read_rgb(path: Path) -> ByteArray:
     Raises:
         ImageError: It cannot be decoded, or has more than 8 bits a channel.
     """
-    stored: Any = read_image(path, full_range=True)
-    if stored.dtype != np.uint8:
-        raise ImageError(f"{path} has {stored.dtype} pixels, but an RGB image has 8 bits a channel: convert it")
-    channels = 1 if stored.ndim == 2 else stored.shape[2]
-    code = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}[channels]
-    return np.asarray(cv2.cvtColor(stored, code), dtype=np.uint8)
+    return stored_to_rgb(read_image(path, full_range=True), str(path))
 
 
 def read_ids(path: Path, source: Taxonomy) -> ByteArray:
@@ -89,11 +87,7 @@ def read_ids(path: Path, source: Taxonomy) -> ByteArray:
 
 
 def read_capture(frame: RecordedFrame, source: Taxonomy | None) -> Capture:
-    """Reads the images of a recorded frame.
-
-    Args:
-        frame: The frame.
-        source: Taxonomy of its label images; None leaves them unread.
+    """Reads the images of a recorded frame; without ``source``, the taxonomy of its labels, these stay unread.
 
     Raises:
         ImageError: A file is missing or cannot be decoded.
@@ -124,15 +118,7 @@ def _file(frame: RecordedFrame, folder: Folder) -> Path:
 def to_frames(
     frame: RecordedFrame, capture: Capture, *, session: str, seconds: float, fov: float | None = None
 ) -> tuple[Frame, ...]:
-    """The RGB frame of a capture and, where it has labels, the semantic one.
-
-    Args:
-        frame: Whose images they are.
-        capture: The images.
-        session: Session id to publish under.
-        seconds: Simulator time in seconds.
-        fov: Horizontal field of view in degrees.
-    """
+    """The RGB frame of a capture and, where it has labels, the semantic one; time in seconds, ``fov`` in degrees."""
     width, height = capture.size
 
     def make(kind: Kind, encoding: Encoding, pixels: ByteArray, labels: str | None) -> Frame:

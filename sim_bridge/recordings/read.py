@@ -20,6 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import CAMERA_NAME
+from sim_bridge.mistakes import first_mistake
+from sim_bridge.pixels.taxonomy import is_file_name
 from sim_bridge.recordings.file_pairs import pair_files
 
 MANIFEST: Final = "manifest.jsonl"
@@ -93,7 +95,9 @@ class RecordingInfo(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     cameras: Mapping[str, CameraInfo] = Field(default_factory=dict)
-    taxonomy: str | None = Field(default=None, description="Name of the taxonomy of the semantic images.")
+    taxonomy: str | None = Field(
+        default=None, description="Of the semantic images: a name, or a YAML file in the recording."
+    )
     session: str | None = Field(default=None, description="Id of the simulator run.")
     licence: str | None = None
     translation: Mapping[str, object] | None = Field(
@@ -145,7 +149,7 @@ class Recording:
             root: The folder.
             rgb: Glob of the RGB images, relative to it.
             semantic: Glob of the label images.
-            labels: Name of their taxonomy.
+            labels: Their taxonomy, by name or file.
             camera: Name to give the camera.
 
         Raises:
@@ -161,7 +165,8 @@ class Recording:
             RecordedFrame(camera, pair.number, None, None, {Folder.RGB: pair.rgb, Folder.SEMANTIC: pair.semantic})
             for pair in pairs
         ]
-        return cls(root, RecordingInfo(cameras={camera: CameraInfo()}, taxonomy=labels), {camera: frames}, notes)
+        named = None if is_file_name(labels) else labels  # the user's file is no file of this folder
+        return cls(root, RecordingInfo(cameras={camera: CameraInfo()}, taxonomy=named), {camera: frames}, notes)
 
     @staticmethod
     def describe(root: Path) -> RecordingInfo:
@@ -208,7 +213,7 @@ def open_recording(
         folder: The folder.
         rgb: Glob of the RGB images of a foreign folder.
         semantic: Glob of its label images.
-        labels: Name of their taxonomy.
+        labels: Their taxonomy, by name or file.
         camera: Of a recording the only camera wanted; of a foreign folder the name to give it.
 
     Raises:
@@ -254,10 +259,7 @@ def _read_description(path: Path) -> RecordingInfo:
 
 
 def _where(error: ValidationError) -> str:
-    """The first thing that is wrong, and where."""
-    first = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
+    place, _, _, message = first_mistake(error)
     return f"at {place!r} ({message})" if place else f"({message})"
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from sim_bridge.errors import ImageError
 from sim_bridge.frames import ByteArray
 from sim_bridge.pixels.images import write_jpeg, write_png
-from sim_bridge.pixels.labels import Color, Taxonomy, fallback_chain, taxonomy
+from sim_bridge.pixels.taxonomy import Color, Taxonomy, fallback_chain, known_classes, taxonomy
 
 _log = logging.getLogger(__name__)
 
@@ -43,11 +43,13 @@ class SheetRow:
         caption: What and where from.
         images: uint8 ``(H, W, 3)`` RGB or ``(H, W)`` grey by column; missing ones stay empty.
         classes: Share of the pixels by class name, for the legend.
+        colors: Colour by class name, where a taxonomy has classes of its own.
     """
 
     caption: str
     images: Mapping[str, ByteArray]
     classes: Mapping[str, float] = field(default_factory=dict)
+    colors: Mapping[str, Color] = field(default_factory=dict)
 
 
 @functools.cache
@@ -71,19 +73,22 @@ def class_color(name: str) -> Color:
     return _UNKNOWN_COLOR
 
 
-def color_labels(ids: ByteArray, source: Taxonomy) -> ByteArray:
-    """Colours class ids by class name, so that sheets of different taxonomies look alike.
+def class_colors(source: Taxonomy) -> Mapping[str, Color]:
+    """Colour by class name: the sheets' own, but the taxonomy's for classes that no shipped one has."""
+    known = known_classes()
+    return {name: class_color(name) if name in known else source.palette[number] for number, name in source.ids.items()}
 
-    Args:
-        ids: uint8 ``(H, W)``.
-        source: Their taxonomy.
+
+def color_labels(ids: ByteArray, source: Taxonomy) -> ByteArray:
+    """Colours class ids uint8 ``(H, W)`` by class name, so that sheets of different taxonomies look alike.
 
     Returns:
         uint8 ``(H, W, 3)`` RGB.
     """
     table = np.zeros((256, 3), np.uint8)
+    colors = class_colors(source)
     for number, name in source.ids.items():
-        table[number] = class_color(name)
+        table[number] = colors[name]
     return table[ids]
 
 
@@ -162,7 +167,9 @@ def _text_band(total: int, texts: Sequence[tuple[int, str, Color]], size: int) -
 def _legend(total: int, rows: Sequence[SheetRow]) -> ByteArray:
     """Swatches of the classes that are visible on the sheet, the largest first, as many lines as they need."""
     shares: dict[str, float] = {}
+    colors: dict[str, Color] = {}
     for row in rows:
+        colors |= row.colors
         for name, share in row.classes.items():
             shares[name] = shares.get(name, 0.0) + share / len(rows)
     names = sorted((name for name, share in shares.items() if share >= _LEGEND_SHARE), key=lambda name: -shares[name])
@@ -177,7 +184,7 @@ def _legend(total: int, rows: Sequence[SheetRow]) -> ByteArray:
     band = _band(total, (line + 1) * 24 + 6 if names else 0)
     for name, left, line in places:
         top = 6 + line * 24
-        band[top : top + swatch, left : left + swatch] = class_color(name)
+        band[top : top + swatch, left : left + swatch] = colors.get(name) or class_color(name)
         _write(band, name, left + swatch + 6, top + 12, size, _INK)
     return band
 

@@ -15,10 +15,10 @@ from sim_bridge.client import Subscriber
 from sim_bridge.errors import FrameTimeoutError, ImageError, LabelError, TranslatorError, UsageError
 from sim_bridge.frames import ByteArray, Frame, FrameId, Kind
 from sim_bridge.pixels.images import to_ids, to_rgb
-from sim_bridge.pixels.labels import Taxonomy, taxonomy
+from sim_bridge.pixels.taxonomy import Taxonomies, Taxonomy
 from sim_bridge.recordings.captures import read_capture, recording_taxonomy, to_frames
 from sim_bridge.recordings.read import RecordedFrame, Recording, open_recording
-from sim_bridge.recordings.sheet import CG, EDGES, LABELS, PHOTOREAL, SheetRow, color_labels
+from sim_bridge.recordings.sheet import CG, EDGES, LABELS, PHOTOREAL, SheetRow, class_colors, color_labels
 from sim_bridge.recordings.translate import PairTranslator
 from sim_bridge.settings import BridgeSettings
 from sim_bridge.translators import Style, Translator
@@ -120,7 +120,9 @@ def _with_labels(caption: str, images: dict[str, ByteArray], ids: ByteArray | No
     for number in np.flatnonzero(shares):
         name = source.ids.get(int(number), "unlabeled")
         classes[name] = classes.get(name, 0.0) + float(shares[number])
-    return SheetRow(f"{caption}   labels {source.name}", {**images, LABELS: color_labels(ids, source)}, classes)
+    colors = class_colors(source)
+    images = {**images, LABELS: color_labels(ids, source)}
+    return SheetRow(f"{caption}   labels {source.name}", images, classes, colors)
 
 
 def live_rows(settings: BridgeSettings, *, count: int, timeout: float) -> SheetContent:
@@ -138,12 +140,13 @@ def live_rows(settings: BridgeSettings, *, count: int, timeout: float) -> SheetC
         FrameTimeoutError: No frame came in time, or none that the simulator's frames belong to.
         TranslatorError: The bundle cannot be loaded.
     """
-    edges = _Edges(load_translator(settings))
+    taxonomies = Taxonomies.read(settings.taxonomies)
+    edges = _Edges(load_translator(settings), taxonomies)
     rows: list[SheetRow] = []
     models: dict[str, None] = {}
     for camera in settings.topics:
         for rgb, semantic, photoreal in _live_frames(settings, camera, count, timeout):
-            rows.append(_live_row(rgb, semantic, photoreal, edges))
+            rows.append(_live_row(rgb, semantic, photoreal, edges, taxonomies))
             if photoreal.provenance is not None:
                 models[photoreal.provenance.model] = None
     return SheetContent(rows, f"sim-bridge, live   model {', '.join(models)}")
@@ -183,8 +186,9 @@ def _live_frames(
 class _Edges:
     """The edge maps a network sees, for frames that a bridge has translated with it."""
 
-    def __init__(self, translator: Translator) -> None:
+    def __init__(self, translator: Translator, taxonomies: Taxonomies) -> None:
         self._translator = translator
+        self._taxonomies = taxonomies
         self._pairs: dict[tuple[int, int, int], PairTranslator] = {}
 
     def of(self, rgb: Frame, semantic: Frame, photoreal: Frame) -> ByteArray | None:
@@ -194,7 +198,7 @@ class _Edges:
             return None
         key = (photoreal.width, photoreal.height, made.seed)
         if key not in self._pairs:
-            self._pairs[key] = PairTranslator(self._translator, key[:2], Style(seed=made.seed))
+            self._pairs[key] = PairTranslator(self._translator, key[:2], Style(seed=made.seed), self._taxonomies)
         edges = self._pairs[key].translate(rgb, semantic).edges
         return None if edges is None else edges[0]
 
@@ -218,7 +222,7 @@ class _Inputs:
         return (found[Kind.RGB], found[Kind.SEMANTIC]) if len(found) == 2 else None
 
 
-def _live_row(rgb: Frame, semantic: Frame, photoreal: Frame, edges: _Edges) -> SheetRow:
+def _live_row(rgb: Frame, semantic: Frame, photoreal: Frame, edges: _Edges, taxonomies: Taxonomies) -> SheetRow:
     images = {CG: to_rgb(rgb), PHOTOREAL: to_rgb(photoreal)}
     seen = edges.of(rgb, semantic, photoreal)
     if seen is not None:
@@ -228,7 +232,7 @@ def _live_row(rgb: Frame, semantic: Frame, photoreal: Frame, edges: _Edges) -> S
     if made is not None:
         seed = f", style seed {made.seed}" if made.seed else ""
         caption += f"   {made.status}{seed}, {(made.published - rgb.sent) / 1e6:.0f} ms after it was sent"
-    return _with_labels(caption, images, to_ids(semantic), taxonomy(semantic.labels or ""))
+    return _with_labels(caption, images, to_ids(semantic), taxonomies.named(semantic.labels or ""))
 
 
 def _title(translator: Translator, settings: BridgeSettings) -> str:

@@ -12,8 +12,8 @@ from typing import Final, Literal, TypeVar
 from sim_bridge.errors import ImageError, LabelError, SimBridgeError, TranslatorError, UsageError
 from sim_bridge.frames import ByteArray, Frame
 from sim_bridge.pixels.images import write_jpeg, write_png
-from sim_bridge.pixels.labels import Taxonomy
 from sim_bridge.pixels.preprocess import Preprocessor, fit_rgb
+from sim_bridge.pixels.taxonomy import Taxonomies, Taxonomy
 from sim_bridge.recordings.captures import Capture, read_capture, recording_taxonomy, to_frames
 from sim_bridge.recordings.read import (
     DEFAULT_CAMERA,
@@ -82,13 +82,16 @@ class PairTranslator:
         translator: The translator.
         size: ``(width, height)`` the network works at, or None for each image's own.
         style: Which photoreal version.
+        taxonomies: Those that a frame may name.
     """
 
-    def __init__(self, translator: Translator, size: Size | None, style: Style) -> None:
+    def __init__(
+        self, translator: Translator, size: Size | None, style: Style, taxonomies: Taxonomies | None = None
+    ) -> None:
         self.translator = translator
         self._size = size
         self._style = style
-        self._preprocessor = Preprocessor(translator.classes, size)
+        self._preprocessor = Preprocessor(translator.classes, size, taxonomies)
         self._warm: set[Size] = set()
 
     def translate(self, rgb: Frame, semantic: Frame) -> Translation:
@@ -142,11 +145,11 @@ def translate_recording(
     progress(report)
     camera_folders = recording.cameras() != (DEFAULT_CAMERA,)
     with (
-        RecordingWriter(destination, info, camera_folders=camera_folders) as writer,
+        RecordingWriter(destination, info, camera_folders=camera_folders, taxonomy=source) as writer,
         ThreadPoolExecutor(1, "translate-read") as readers,
         ThreadPoolExecutor(1, "translate-write") as writers,
     ):
-        pairs = PairTranslator(translator, job.size, Style(seed=job.seed))
+        pairs = PairTranslator(translator, job.size, Style(seed=job.seed), Taxonomies([source]))
         output = _Output(recording.root, writer, {"model": translator.model_id, "seed": job.seed}, job.image_format)
         writing: deque[Future[str | None]] = deque()
         for frame, reading in _ahead(readers, lambda frame: _read(frame, source), todo):

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from sim_bridge.errors import ImageError, SimBridgeError, UsageError
 from sim_bridge.frames import CAMERA_NAME
+from sim_bridge.pixels.taxonomy import Taxonomy
 from sim_bridge.recordings.read import (
     DEFAULT_CAMERA,
     DESCRIPTION,
@@ -37,19 +38,25 @@ class RecordingWriter:
 
     Args:
         root: The folder; it is made when missing.
-        info: What ``recording.json`` is to say.
-        camera_folders: Whether each camera gets a folder; without, the only camera is :data:`DEFAULT_CAMERA`.
+        info: What ``recording.json`` says.
+        camera_folders: Give each camera a folder; else the only camera is :data:`DEFAULT_CAMERA`.
+        taxonomy: That of the labels; a user's own is kept in the recording as ``NAME.yaml``.
 
     Raises:
         SimBridgeError: The folder cannot be written.
+        UsageError: The recording holds another taxonomy of this name.
     """
 
-    def __init__(self, root: Path, info: RecordingInfo, *, camera_folders: bool = False) -> None:
+    def __init__(
+        self, root: Path, info: RecordingInfo, *, camera_folders: bool = False, taxonomy: Taxonomy | None = None
+    ) -> None:
         self.root = root
         self._camera_folders = camera_folders
         description = json.dumps(info.model_dump(mode="json", exclude_none=True), indent=2, ensure_ascii=False)
         with _writing(root):
             root.mkdir(parents=True, exist_ok=True)
+            if taxonomy is not None and taxonomy.text:
+                _keep_taxonomy(root / f"{taxonomy.name}.yaml", taxonomy.text.encode())
             write_bytes(root / DESCRIPTION, description.encode() + b"\n")
             self._manifest = (root / MANIFEST).open("ab+")
         self._drop_unfinished()
@@ -94,13 +101,9 @@ class RecordingWriter:
         return parent / f"{number:06d}{suffix}"
 
     def write_image(self, camera: str, folder: Folder, number: int, pixels: npt.NDArray[Any]) -> Path:
-        """Writes an image of a frame.
+        """Writes an image of a frame: depth and flow as ``.npy``, all others as PNG.
 
-        Args:
-            camera: Name of the camera.
-            folder: Depth and flow become ``.npy``, all others PNG.
-            number: Frame number.
-            pixels: uint8 ``(H, W, 3)`` RGB, uint8 or uint16 ``(H, W)`` ids, or float ``(H, W)`` or ``(H, W, 2)``.
+        ``pixels`` are uint8 ``(H, W, 3)`` RGB, uint8 or uint16 ``(H, W)`` ids, or float ``(H, W)`` or ``(H, W, 2)``.
 
         Raises:
             MissingExtraError: OpenCV is not installed.
@@ -118,7 +121,7 @@ class RecordingWriter:
         return path
 
     def copy(self, camera: str, folder: Folder, number: int, source: Path) -> Path:
-        """Takes a file over unchanged, byte for byte, under this recording's name for it.
+        """Copies a file byte for byte, under this recording's name for it.
 
         Raises:
             ImageError: The source is missing or cannot be read.
@@ -152,8 +155,14 @@ class RecordingWriter:
             self._manifest.flush()
 
 
+def _keep_taxonomy(path: Path, content: bytes) -> None:
+    if path.exists() and path.read_bytes() != content:
+        raise UsageError(f"{path} holds another taxonomy of this name: choose another folder for the recording")
+    write_bytes(path, content)
+
+
 def check_extra(frame: RecordedFrame) -> None:
-    """Whether a frame's further manifest keys can be written.
+    """Checks that a frame's further manifest keys can be written.
 
     Raises:
         UsageError: One cannot: NaN and Infinity, which Python's own JSON reader lets in, are no JSON.
@@ -168,7 +177,7 @@ def check_extra(frame: RecordedFrame) -> None:
 
 
 def _parts(source: Path) -> Iterator[bytes]:
-    """A file's bytes; its own errors are told apart from those of the file it is copied to."""
+    """A file's bytes; its errors must not look like those of the copy."""
     try:
         with source.open("rb") as file:
             while part := file.read(_COPY_BYTES):
@@ -181,7 +190,7 @@ def _parts(source: Path) -> Iterator[bytes]:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside ``path`` and moves it there when the block ends well."""
+    """Gives a temporary path and moves it to ``path`` when the block ends well."""
     temporary = path.with_name(f".{path.name}.partial")
     with _writing(path):
         try:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,7 +21,8 @@ import zmq
 
 from sim_bridge import __version__
 from sim_bridge.errors import SimBridgeError, UsageError
-from sim_bridge.pixels.labels import LabelMap, Via, taxonomy, taxonomy_names
+from sim_bridge.pixels.labels import LabelMap, Via
+from sim_bridge.pixels.taxonomy import Taxonomies
 from sim_bridge.sources import load_entry_point, load_source, source_names
 from sim_bridge.translators.load import load_translator
 from sim_bridge.wire.transport import KEY_NAME, CurveKeys, FrameSender, check_address
@@ -117,7 +119,7 @@ def run_doctor(settings: BridgeSettings, examinations: Sequence[tuple[Examinatio
         examinations: Further ones, each with its value.
 
     Returns:
-        In the order in which to mend what is not ok.
+        In the order in which to correct what is not ok.
     """
     checks = [
         check_packages("core", _CORE, "."),
@@ -193,18 +195,24 @@ def _check_bundle(settings: BridgeSettings) -> Iterator[Check]:
         return
     classes = f"{len(translator.classes)} classes" if translator.classes else "does not look at labels"
     yield Check("bundle", True, f"{translator.name}, model {translator.model_id}, {classes}")
-    if translator.classes:
-        for name in taxonomy_names():
-            yield _guarded(f"labels {name}", lambda name=name: check_taxonomy(name, translator))  # type: ignore[misc]
+    if not translator.classes:
+        return
+    try:
+        taxonomies = Taxonomies.read(settings.taxonomies)
+    except UsageError as error:
+        yield Check("taxonomies", False, str(error))
+        taxonomies = Taxonomies()
+    for name in taxonomies.names():
+        yield _guarded(f"labels {name}", partial(check_taxonomy, name, taxonomies, translator))
 
 
-def check_taxonomy(name: str, translator: Translator) -> Check:
+def check_taxonomy(name: str, taxonomies: Taxonomies, translator: Translator) -> Check:
     """How the classes of a taxonomy reach the bundle's.
 
     Raises:
         LabelError: The bundle has no place for what is none of its classes.
     """
-    report = LabelMap.build(taxonomy(name), translator.classes).report
+    report = LabelMap.build(taxonomies.named(name), translator.classes).report
     by_name = sum(line.via is Via.NAME for line in report)
     fallbacks = sum(line.via is Via.FALLBACK for line in report)
     lost = [line.source for line in report if line.via is Via.UNLABELED]

@@ -7,15 +7,16 @@ import yaml
 from pydantic import ValidationError
 
 from sim_bridge.errors import UsageError
+from sim_bridge.pixels.taxonomy import shipped_names
 from sim_bridge.settings import (
     MAX_STYLE_SEED,
     BridgeSettings,
     flag_of,
     load_settings,
     parse_size,
-    settings_page,
     variable_of,
 )
+from sim_bridge.tools.docs import settings_page, with_tables
 from tests.sim_bridge.recording_helpers import ROOT, environment
 
 EMPTY: dict[str, str] = {}
@@ -193,8 +194,27 @@ def test_parse_size() -> None:
 
 def test_page_is_what_the_model_says() -> None:
     assert (ROOT / "docs/settings.md").read_text(encoding="utf-8") == settings_page(), (
-        "run python -m sim_bridge.settings and commit docs/settings.md"
+        "run python -m sim_bridge.tools.docs and commit docs/settings.md"
     )
+
+
+def test_wire_page_has_all_shipped_taxonomies() -> None:
+    page = (ROOT / "docs/wire.md").read_text(encoding="utf-8")
+    assert page == with_tables(page), "run python -m sim_bridge.tools.docs and commit docs/wire.md"
+    for name in shipped_names():
+        assert f"**`{name}`**: " in page
+    assert "34 road line" in page and "255 unlabeled" in page
+
+
+def test_taxonomies_are_files_of_every_layer(tmp_path: Path) -> None:
+    assert load_settings(environ={"SIM_BRIDGE_TAXONOMIES": "a.yaml, b.yaml"}).taxonomies == (
+        Path("a.yaml"),
+        Path("b.yaml"),
+    )
+    assert load_settings({"taxonomies": (Path("c.yaml"),)}, environ=EMPTY).taxonomies == (Path("c.yaml"),)
+    config = tmp_path / "bridge.yaml"
+    config.write_text("taxonomies: [x.yaml]\n")
+    assert load_settings(config=config, environ=EMPTY).taxonomies == (Path("x.yaml"),)
 
 
 def test_page_names_every_setting() -> None:
@@ -210,8 +230,9 @@ def test_yaml_is_plain() -> None:
 
 
 def test_core_imports_neither_torch_nor_opencv() -> None:
-    modules = "settings, sim_bridge.recordings.read, sim_bridge.process.logs, sim_bridge.sources, sim_bridge.cli"
-    check = f"import sys, sim_bridge.{modules}; sys.exit(bool({{'torch', 'cv2'}} & sys.modules.keys()))"
+    modules = "settings, recordings.read, sources, process.logs, cli"
+    imports = f"import sys, {', '.join(f'sim_bridge.{name}' for name in modules.split(', '))}"
+    check = f"{imports}; sys.exit(bool({{'torch', 'cv2'}} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", check], env=environment(), timeout=60, check=False)
     assert done.returncode == 0
 

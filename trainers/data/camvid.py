@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Final
 
 from sim_bridge.pixels.labels import LabelMap, taxonomy
+from sim_bridge.pixels.taxonomy import class_list
 from trainers.data.pairs import PairedImages, list_images, pair_up, refuse_unknown_names
 from trainers.data.photograph import Inspection
 from trainers.data.road_lines import mark_road_lines
 
-CAMVID_CLASSES: Final = (
-    "sky", "building", "pole", "road", "sidewalk", "vegetation", "traffic sign", "fence", "car", "person", "bicyclist",
-    "unlabeled",
-)  # fmt: skip
+CAMVID_CLASSES: Final = class_list("camvid")
 ROAD_LINE: Final = "road line"
 WITH_ROAD_LINES: Final = (*CAMVID_CLASSES[:-1], ROAD_LINE, CAMVID_CLASSES[-1])
 DRIVES: Final = frozenset({"0001TP", "0006R0", "0016E5", "Seq05VD"})

@@ -8,11 +8,12 @@ from typing import Final
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import ByteArray
 from sim_bridge.pixels.labels import LabelMap, taxonomy
+from sim_bridge.pixels.taxonomy import class_list
 from sim_bridge.recordings.captures import read_rgb
 from trainers.data.pairs import PairedImages, list_images, pair_up, refuse_unknown_names
 from trainers.data.problems import MissingCounterpartError, Problem
 
-CITYSCAPES_CLASSES: Final = tuple(name for _, name in sorted(taxonomy("cityscapes-train").ids.items()))
+CITYSCAPES_CLASSES: Final = class_list("cityscapes")
 """The 19 train classes, in the order of their train ids, and ``unlabeled``."""
 
 PICTURE, LABELS, INSTANCES = "_leftImg8bit", "_gtFine_labelIds", "_gtFine_instanceIds"

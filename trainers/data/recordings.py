@@ -6,23 +6,24 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from sim_bridge.errors import UsageError
 from sim_bridge.pixels.labels import LabelMap
+from sim_bridge.pixels.taxonomy import class_list
 from sim_bridge.recordings.captures import read_rgb, recording_taxonomy
 from sim_bridge.recordings.read import DESCRIPTION, MANIFEST, Folder, RecordedFrame, Recording
 from trainers.data.dataset import DataSet, take_share
 from trainers.data.pairs import nothing_left, read_labels, refuse_unknown_names
-from trainers.data.photograph import VOID, Inspection, Photograph
+from trainers.data.photograph import Inspection, Photograph
 from trainers.data.problems import MissingCounterpartError, Problem, ProblemCollector
 
-STREET_CLASSES: Final = (
-    "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain",
-    "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle", "road line", VOID,
-)  # fmt: skip
+STREET_CLASSES: Final = class_list("street")
 """Cityscapes' 19 train classes and road lines, which simulators tell apart and photographs' labels do not."""
 
 
 class Recordings(DataSet):
     """Recordings in ``ROOT/<split>``: one recording, or folders that hold one each.
+
+    The classes are those that the recordings' taxonomies train (their key ``trains``): one list for all of them.
 
     The picture to be made is the frame's ``photo``; frames of a recording without photographs are their own target.
 
@@ -39,8 +40,6 @@ class Recordings(DataSet):
             recording to exclude.
     """
 
-    classes = STREET_CLASSES
-
     def __init__(
         self,
         root: Path,
@@ -52,6 +51,7 @@ class Recordings(DataSet):
         strict: bool = True,
     ) -> None:
         self._renders = renders
+        self.classes = ()
         frames: list[tuple[RecordedFrame, LabelMap]] = []
         licences = set()
         attempt = ProblemCollector()
@@ -76,12 +76,21 @@ class Recordings(DataSet):
         photos = bool(self._frames) and all(Folder.PHOTO in frame.files for frame, _ in self._frames)
         self._target = Folder.PHOTO if photos else Folder.RGB
         self.licence = " AND ".join(sorted(licences))
+        self.classes = self.classes or STREET_CLASSES
         self.credit = f"recordings in {root.name}"
         self.description = f"recordings {root.name}/{split}, {share} frames, {self._target} images"
 
     def _open(self, folder: Path) -> tuple[Recording, LabelMap]:
         recording = Recording.open(folder)
-        return recording, LabelMap.build(recording_taxonomy(recording, None), self.classes)
+        source = recording_taxonomy(recording, None)
+        self.classes = self.classes or source.trains
+        if source.trains != self.classes:
+            first, other = ", ".join(self.classes), ", ".join(source.trains)
+            raise UsageError(
+                f"{folder} trains the classes {other}, but those before it {first}: give their taxonomies one list "
+                "under trains:"
+            )
+        return recording, LabelMap.build(source, self.classes)
 
     def __len__(self) -> int:
         return len(self._frames)

@@ -17,6 +17,8 @@ import pytest
 
 pytest.importorskip("starlette", reason="the page needs the extra 'page': pip install '.[page]'")
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import FrameId, Kind
 from sim_bridge.page.hub import MAX_IN_FLIGHT, SILENT_SECONDS, Hub
@@ -388,6 +390,15 @@ def test_a_wrong_order_is_a_sentence_and_changes_nothing(order: str) -> None:
         assert shown.bridge.style("camera") == Style() and shown.bridge.state == "running"
 
 
+METRIC_TYPES = {
+    **dict.fromkeys(("sim_bridge_received_messages", "sim_bridge_messages", "sim_bridge_stray_pixels"), "counter"),
+    **{f"sim_bridge_{name}_frames": "counter" for name in ("published", "fallback", "repeated")},
+    **{f"sim_bridge_{name}": "gauge" for name in ("info", "state", "in_flight_messages", "latency_seconds")},
+    "sim_bridge_page_clients": "gauge",
+}
+"""The parser takes ``_total`` off a counter's name."""
+
+
 def test_healthz_metrics_and_taxonomies() -> None:
     with showing(Styled(), status_interval=0.1) as shown:
         answer, body = shown.get("/healthz")
@@ -397,12 +408,20 @@ def test_healthz_metrics_and_taxonomies() -> None:
         shown.reader.status(until=lambda s: s.counters[f"camera/{Kind.RGB}"]["duplicate"] == 1)
         answer, body = shown.get("/metrics")
         assert answer.getheader("content-type") == "text/plain; version=0.0.4; charset=utf-8"
-        values = dict(line.rsplit(" ", 1) for line in body.splitlines() if not line.startswith("#"))
-        assert values['sim_bridge_received_messages_total{topic="camera/rgb"}'] == "2"
-        assert values['sim_bridge_messages_total{topic="camera/rgb",outcome="published"}'] == "1"
-        assert values['sim_bridge_messages_total{topic="camera/rgb",outcome="duplicate"}'] == "1"
-        assert values['sim_bridge_published_frames_total{camera="camera"}'] == "1"
-        assert float(values['sim_bridge_latency_seconds{stage="network",quantile="0.99"}']) > 0
+        families = {family.name: family for family in text_string_to_metric_families(body)}
+        assert {name: family.type for name, family in families.items()} == METRIC_TYPES
+        samples = [sample for family in families.values() for sample in family.samples]
+        values = {(s.name, *(f"{key}={label}" for key, label in sorted(s.labels.items()))): s.value for s in samples}
+        assert values["sim_bridge_received_messages_total", "topic=camera/rgb"] == 2
+        assert values["sim_bridge_messages_total", "outcome=published", "topic=camera/rgb"] == 1
+        assert values["sim_bridge_messages_total", "outcome=duplicate", "topic=camera/rgb"] == 1
+        assert values["sim_bridge_published_frames_total", "camera=camera"] == 1
+        assert values["sim_bridge_latency_seconds", "quantile=0.99", "stage=network"] > 0
+        assert values["sim_bridge_state", "state=running"] == 1 and values["sim_bridge_state", "state=paused"] == 0
+        assert values["sim_bridge_page_clients",] == 0
+        (info,) = families["sim_bridge_info"].samples
+        assert info.labels.keys() == {"version", "bundle", "model", "mode"}
+        assert "# TYPE sim_bridge_messages_total counter\n" in body
         answer, body = shown.get("/taxonomies/carla-0.9.14")
         assert json.loads(body)["classes"]["14"] == {"name": "car", "color": [0, 0, 142]}
         assert shown.get("/taxonomies/nothing")[0].status == 404
