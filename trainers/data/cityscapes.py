@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from sim_bridge.errors import UsageError
-from sim_bridge.frames import ByteArray
 from sim_bridge.pixels.labels import LabelMap, taxonomy
 from sim_bridge.pixels.taxonomy import class_list
-from sim_bridge.recordings.captures import read_rgb
+from trainers.data.clips import FrameFiles, Video, predicted_labels
 from trainers.data.pairs import PairedImages, list_images, pair_up, refuse_unknown_names
 from trainers.data.problems import MissingCounterpartError, Problem
 
 CITYSCAPES_CLASSES: Final = class_list("cityscapes")
 """The 19 train classes, in the order of their train ids, and ``unlabeled``."""
 
+BEFORE, AFTER = 19, 10
+"""Frames of the video before and after a labelled photograph."""
 PICTURE, LABELS, INSTANCES = "_leftImg8bit", "_gtFine_labelIds", "_gtFine_instanceIds"
 
 
@@ -57,11 +58,13 @@ class Cityscapes(PairedImages):
         strict: bool = True,
     ) -> None:
         self._instances = instances
-        self._frames = root / "leftImg8bit_sequence" / split
+        self._sequences = root / "leftImg8bit_sequence" / split
         photographs, annotations = root / "leftImg8bit" / split, root / "gtFine" / split
 
         def files(folder: Path, ending: str) -> list[Path]:
-            found = list_images(folder, f"*/*{ending}.*", {".png"})
+            return list_images(folder, f"*/*{ending}.*", {".png"})
+
+        def wanted(found: list[Path]) -> list[Path]:
             return [file for file in found if file.parent.name not in exclude]
 
         def label_of(image: Path) -> Path:
@@ -69,7 +72,8 @@ class Cityscapes(PairedImages):
 
         held = {city.name for city in (root / "leftImg8bit").glob("*/*") if city.is_dir()}
         refuse_unknown_names("exclude", exclude, held, root)
-        listing = pair_up(files(photographs, PICTURE), files(annotations, LABELS), label_of)
+        pictures = files(photographs, PICTURE)
+        listing = pair_up(wanted(pictures), wanted(files(annotations, LABELS)), label_of)
         missing = [file for _, labels in listing.pairs if (file := self.instances_of(labels)) and not file.is_file()]
         for file in missing:
             sentence = f"instance ids {file} are missing: unpack gtFine whole, or leave out sees_instance_edges"
@@ -77,7 +81,7 @@ class Cityscapes(PairedImages):
         self._map = LabelMap.build(taxonomy("cityscapes"), self.classes)
         self.description = f"Cityscapes {split}, {share} frames, without {', '.join(exclude) or 'none'}"
         hint = "give --root the folder that holds leftImg8bit/ and gtFine/"
-        super().__init__(listing, photographs, hint, share, strict=strict)
+        super().__init__(root, listing, pictures, hint, share, folder=photographs, strict=strict)
 
     def name_of(self, image: Path) -> str:
         """``CITY_SEQ_FRAME``."""
@@ -91,38 +95,25 @@ class Cityscapes(PairedImages):
         """Cityscapes' labelIds."""
         return self._map
 
-    def neighbours(self, index: int, before: int, after: int) -> list[Path]:
-        """Files of the video frames around a labelled photograph, itself included, in the order of time.
+    def videos(self) -> list[Video]:
+        """The frames around each labelled photograph, 17 a second: 19 before it, 10 after it, without labels.
 
-        They are those of ``ROOT/leftImg8bit_sequence/SPLIT/CITY``, 17 a second; around every labelled frame Cityscapes
-        has 19 before and 10 after it. They have no labels.
-
-        Args:
-            index: Of the labelled photograph.
-            before: How many frames before it.
-            after: How many after it.
-
-        Raises:
-            UsageError: One of the frames is not there.
+        They are files of ``ROOT/leftImg8bit_sequence/SPLIT/CITY``; photographs without any are left out.
         """
-        image = self.files[index][0]
-        city, sequence, frame = self.name_of(image).rsplit("_", 2)
-        numbers = range(int(frame) - before, int(frame) + after + 1)
-        folder = self._frames / image.parent.name
-        found = [folder / f"{city}_{sequence}_{number:0{len(frame)}d}{PICTURE}.png" for number in numbers]
-        missing = [file for file in found if not file.is_file()]
-        if missing:
-            raise UsageError(
-                f"video frame {missing[0]} is missing ({len(missing)} of the {len(found)} around {image.name}): unpack"
-                " leftImg8bit_sequence, or ask for at most 19 before and 10 after"
-            )
-        return found
+        found = list_images(self._sequences, f"*/*{PICTURE}.*", {".png"})
+        there = {file.with_suffix(".png"): file for file in found}
+        videos = (self._video(index, there) for index in range(len(self)))
+        return [video for video in videos if len(video) > 1]
 
-    def read_neighbours(self, index: int, before: int, after: int) -> list[ByteArray]:
-        """The frames of :meth:`neighbours`, each uint8 ``(H, W, 3)`` RGB.
-
-        Raises:
-            UsageError: One of the frames is not there.
-            ImageError: One cannot be decoded.
-        """
-        return [read_rgb(file) for file in self.neighbours(index, before, after)]
+    def _video(self, index: int, there: Mapping[Path, Path]) -> Video:
+        labelled = self.frame(index)
+        city, sequence, moment = labelled.name.rsplit("_", 2)
+        folder, now = self._sequences / city, int(moment)
+        video = {now: labelled}
+        for time in range(now - BEFORE, now + AFTER + 1):
+            name = f"{city}_{sequence}_{time:0{len(moment)}d}"
+            file = there.get(folder / f"{name}{PICTURE}.png")
+            if time != now and file is not None:
+                guess = predicted_labels(self._root, file)
+                video[time] = FrameFiles(name, file, None, self._map, predicted=guess)
+        return video

@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, TypeVar, overload
 
+from trainers.data.clips import Clip, FrameFiles, Need, Video, cut_clips, no_clips
 from trainers.data.photograph import VOID, Inspection, Photograph
 from trainers.data.problems import Problem
+from trainers.data.read import inspect_frame
 
 T = TypeVar("T")
 
@@ -28,19 +30,20 @@ class Fingerprint(NamedTuple):
 
 
 def take_share(items: Sequence[T], share: str) -> list[T]:
-    """All items, or only the ``odd`` or ``even`` ones: a judge and a loss must not learn from the same frames."""
+    """All items, or the ``odd`` or ``even`` ones; give the whole listing, as recipes that exclude nothing count it."""
     start, step = {"all": (0, 1), "odd": (1, 2), "even": (0, 2)}[share]
     return list(items[start::step])
 
 
 class DataSet(Sequence[Photograph]):
-    """Photographs with labels; reading one is what takes time.
+    """Photographs with labels, and the videos around them; reading one takes time.
 
     Attributes:
         classes: Class names by id.
-        licence: Of the data, and so of what is trained on them: SPDX id or name.
+        licence: SPDX id or name; it holds for what is trained on the data, too.
         description: Which part of which data, for a bundle's card.
         problems: What is wrong with the listing of the files; reading them may find more.
+        clips: What a sample is where the recipe asks for several frames; empty where photographs are single.
     """
 
     classes: tuple[str, ...]
@@ -48,6 +51,7 @@ class DataSet(Sequence[Photograph]):
     credit: str
     description: str
     problems: tuple[Problem, ...] = ()
+    clips: tuple[Clip, ...] = ()
 
     @property
     def void(self) -> int:
@@ -55,28 +59,50 @@ class DataSet(Sequence[Photograph]):
         return self.classes.index(VOID)
 
     @abstractmethod
-    def inspect(self, index: int) -> Inspection:
-        """Reads one sample and names all that is wrong with it."""
+    def frame(self, index: int) -> FrameFiles:
+        """The files of a labelled photograph."""
 
-    @abstractmethod
+    def videos(self) -> Sequence[Video]:
+        """Where frames are consecutive, labelled or not."""
+        return ()
+
+    def cut_clips(self, length: int, step: int = 1, need: Need = "required") -> list[Clip]:
+        """All clips of ``length`` frames, each ``step`` after the one before.
+
+        Raises:
+            EmptySplitError: There is none.
+        """
+        videos = self.videos()
+        if clips := cut_clips(videos, length, step, need):
+            return clips
+        raise no_clips(self.description, videos, length, step, need)
+
+    def inspect_frame(self, frame: FrameFiles, *, flow: bool = False) -> Inspection:
+        """Reads a frame, with its exact flow if asked, and names all that is wrong with it."""
+        return inspect_frame(frame, self.void, flow=flow)
+
+    def inspect(self, index: int) -> Inspection:
+        """Reads a labelled photograph and names all that is wrong with it."""
+        return self.inspect_frame(self.frame(index))
+
     def files_of(self, index: int) -> tuple[Path, ...]:
-        """The files of one sample, the picture first."""
+        """The files of a labelled photograph, the picture first."""
+        return self.frame(index).files
 
     def read(self, index: int) -> Photograph:
-        """Reads one sample.
+        """Reads a labelled photograph.
 
         Raises:
             LabelError: A class id is outside the taxonomy.
             ImageError: A file cannot be decoded, or the sizes differ.
         """
-        photograph, problems = self.inspect(index)
-        if photograph is None:
-            raise problems[0].error
-        return photograph
+        return whole(self.inspect(index))
 
     def fingerprint(self) -> Fingerprint:
-        """What tells this set from another one, wherever it lies: a training goes on with the same alone."""
-        names = "\n".join("/".join(self.files_of(i)[0].parts[-2:]) for i in range(len(self)))
+        """Tells this set from another one, wherever it lies: a training resumes with the same alone."""
+        pictures = [self.files_of(i)[0] for i in range(len(self))]
+        pictures += [frame.picture for clip in self.clips for frame in clip.frames]
+        names = "\n".join("/".join(file.parts[-2:]) for file in pictures)
         return Fingerprint(len(self), hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest())
 
     def refuse_problems(self) -> None:
@@ -102,6 +128,17 @@ class DataSet(Sequence[Photograph]):
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         return self.read(index % len(self))
+
+
+def whole(inspected: Inspection) -> Photograph:
+    """The photograph.
+
+    Raises:
+        SimBridgeError: Something is wrong with it.
+    """
+    if inspected.photograph is None:
+        raise inspected.problems[0].error
+    return inspected.photograph
 
 
 def in_threads(step: Callable[[int], T], count: int, threads: int) -> list[T]:

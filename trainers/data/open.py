@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from trainers.data.camvid import CamVid
 from trainers.data.cityscapes import Cityscapes
+from trainers.data.clips import FrameFiles, Video
 from trainers.data.dataset import DataSet
 from trainers.data.photograph import Inspection
+from trainers.data.problems import EmptySplitError, Problem
 from trainers.data.recordings import Recordings
 from trainers.data.synthia import Synthia
 from trainers.recipes.schema import DataRecipe
@@ -25,13 +28,17 @@ class Resized(DataSet):
     def __len__(self) -> int:
         return len(self._data)
 
-    def files_of(self, index: int) -> tuple[Path, ...]:
-        """The files of one sample, the picture first."""
-        return self._data.files_of(index)
+    def frame(self, index: int) -> FrameFiles:
+        """The files of one sample."""
+        return self._data.frame(index)
 
-    def inspect(self, index: int) -> Inspection:
-        """Reads one sample; see :meth:`DataSet.inspect`."""
-        photograph, problems = self._data.inspect(index)
+    def videos(self) -> Sequence[Video]:
+        """Those of the data set."""
+        return self._data.videos()
+
+    def inspect_frame(self, frame: FrameFiles, *, flow: bool = False) -> Inspection:
+        """Reads a frame and resizes it."""
+        photograph, problems = self._data.inspect_frame(frame, flow=flow)
         return Inspection(None if photograph is None else photograph.resized(self._size), problems)
 
 
@@ -49,7 +56,23 @@ def open_data(recipe: DataRecipe, root: Path, split: str, *, instances: bool = F
         UsageError: The folder does not hold what the recipe says.
     """
     data = _open(recipe, root, split, instances, strict)
-    return data if recipe.resize is None else Resized(data, recipe.resize)
+    if recipe.resize is not None:
+        data = Resized(data, recipe.resize)
+    if recipe.frames > 1:
+        _choose_clips(data, recipe, root / split, may_have_none=split != "train", strict=strict)
+    return data
+
+
+def _choose_clips(data: DataSet, recipe: DataRecipe, folder: Path, *, may_have_none: bool, strict: bool) -> None:
+    """Makes clips the samples of a set; a set that only validates may be without."""
+    try:
+        data.clips = tuple(data.cut_clips(recipe.frames, recipe.frame_step, recipe.labels))
+    except EmptySplitError as error:
+        if may_have_none:
+            return
+        data.problems = (*data.problems, Problem(folder, error))
+        if strict:
+            data.refuse_problems()
 
 
 def _open(recipe: DataRecipe, root: Path, split: str, instances: bool, strict: bool) -> DataSet:

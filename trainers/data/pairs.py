@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import numpy as np
-
-from sim_bridge.errors import ForeignIdsError, ImageError, LabelError, UsageError
-from sim_bridge.pixels.images import read_image
-from sim_bridge.pixels.labels import LabelMap, MappedLabels
-from sim_bridge.recordings.captures import read_ids, read_rgb
+from sim_bridge.errors import UsageError
+from sim_bridge.pixels.labels import LabelMap
+from trainers.data.clips import FrameFiles
 from trainers.data.dataset import DataSet, take_share
-from trainers.data.photograph import Inspection, InstanceIds, Photograph
-from trainers.data.problems import EmptySplitError, MissingCounterpartError, Problem, ProblemCollector
+from trainers.data.problems import EmptySplitError, MissingCounterpartError, Problem
 
 PICTURES: Final = frozenset({".png", ".jpg", ".jpeg"})
 """Endings of image files, in any case."""
@@ -36,12 +32,12 @@ def list_images(folder: Path, pattern: str = "*", endings: Collection[str] = PIC
 
 
 def refuse_unknown_names(key: str, names: Iterable[str], held: Collection[str], root: Path) -> None:
-    """A name that is not there has no effect: what it should leave out would be trained on.
+    """Refuses names that are not there: what they should leave out would be trained on.
 
     Args:
         key: Of the recipe's section ``data``.
         names: What it names.
-        held: What there is; nothing is said where there is nothing.
+        held: What there is; where it is empty, nothing is refused.
         root: Where.
 
     Raises:
@@ -83,19 +79,32 @@ def pair_up(images: Iterable[Path], labels: Iterable[Path], label_of: Callable[[
 
 
 class PairedImages(DataSet):
-    """Base of the data sets of two files a sample; a subclass lists them and says what their ids mean."""
+    """Base of the data sets of two files a sample; a subclass lists them and says what their ids mean.
 
-    def __init__(self, listing: Listing, folder: Path, hint: str, share: str, *, strict: bool) -> None:
-        """Takes up the files.
+    Args:
+        root: The data set's folder.
+        listing: The files that the recipe does not exclude.
+        pictures: All pictures of the split, also the excluded: what ``share`` counts.
+        hint: What to do when nothing was found.
+        share: Every sample, or only the ``odd`` or ``even`` ones.
+        folder: Where the files were looked for.
+        strict: Raise a problem of the listing, instead of keeping it in :attr:`problems`.
+    """
 
-        Args:
-            listing: The files.
-            folder: Where they were looked for.
-            hint: What to do when nothing was found.
-            share: Every sample, or only the ``odd`` or ``even`` ones.
-            strict: Raise a problem of the listing, instead of keeping it in :attr:`problems`.
-        """
-        self.files = take_share(listing.pairs, share)
+    def __init__(
+        self,
+        root: Path,
+        listing: Listing,
+        pictures: Sequence[Path],
+        hint: str,
+        share: str,
+        *,
+        folder: Path,
+        strict: bool,
+    ) -> None:
+        self._root = root
+        shared = set(take_share(pictures, share))
+        self.files = [pair for pair in listing.pairs if pair[0] in shared]
         """Picture and label file of every sample."""
         self.problems = tuple(listing.problems)
         if not self.files:
@@ -108,10 +117,6 @@ class PairedImages(DataSet):
     def __len__(self) -> int:
         return len(self.files)
 
-    def files_of(self, index: int) -> tuple[Path, ...]:
-        """Picture and labels of one sample."""
-        return self.files[index]
-
     def name_of(self, image: Path) -> str:
         """Name of the sample of a picture."""
         return image.stem
@@ -121,23 +126,14 @@ class PairedImages(DataSet):
         """What the ids of a label file mean, in the data set's classes."""
 
     def instances_of(self, labels: Path) -> Path | None:
-        """The file of instance ids beside a label file; None where there is none, or nobody asked for it."""
+        """The file of instance ids beside a label file, where they are wanted."""
         return None
 
-    def inspect(self, index: int) -> Inspection:
-        """Reads one sample; see :meth:`DataSet.inspect`."""
+    def frame(self, index: int) -> FrameFiles:
+        """The files of a sample."""
         image, labels = self.files[index]
-        attempt = ProblemCollector()
-        rgb = attempt(image, lambda: read_rgb(image))
-        mapped = attempt(labels, lambda: read_labels(labels, self.label_map(labels)))
-        attempt.same_size(labels, None if mapped is None else mapped.labels, image, rgb)
-        file, instances = self.instances_of(labels), None
-        if file is not None and file.is_file():  # a missing one is a problem of the listing
-            instances = attempt(file, lambda: read_instances(file))
-            attempt.same_size(file, instances, image, rgb)
-        if rgb is None or mapped is None or attempt.problems:
-            return Inspection(None, tuple(attempt.problems))
-        return Inspection(Photograph(self.name_of(image), rgb, mapped.labels, None, mapped.stray, instances), ())
+        instances = self.instances_of(labels)
+        return FrameFiles(self.name_of(image), image, labels, self.label_map(labels), instances=instances)
 
 
 def nothing_left(folder: Path, found: int, share: str, nothing: str) -> EmptySplitError:
@@ -145,34 +141,3 @@ def nothing_left(folder: Path, found: int, share: str, nothing: str) -> EmptySpl
     if not found:
         return EmptySplitError(nothing)
     return EmptySplitError(f"data.share is {share!r}, which is none of the {found} samples of {folder}: set it to all")
-
-
-def read_instances(file: Path) -> InstanceIds:
-    """Reads instance ids, one number a pixel, of 8 or 16 bits.
-
-    Raises:
-        ImageError: It cannot be decoded, or has several channels.
-    """
-    stored = read_image(file)
-    if stored.ndim != 2:
-        raise ImageError(
-            f"{file} has {stored.shape[2]} channels, but instance ids are one number a pixel: unpack the file again"
-        )
-    return stored.astype(np.uint16)
-
-
-def read_labels(file: Path, table: LabelMap) -> MappedLabels:
-    """Reads a label file in a data set's classes.
-
-    Raises:
-        ImageError: It cannot be decoded.
-        LabelError: Ids or colours are outside the taxonomy; the message names the file, the id and its share.
-    """
-    ids = read_ids(file, table.source)
-    try:
-        return table.apply(ids)
-    except ForeignIdsError as error:
-        advice = "mend the labels, or set data.kind to the set that they are of"
-        raise LabelError(f"{file}: {error.fact}: {advice}") from error
-    except LabelError as error:
-        raise LabelError(f"{file}: {error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -19,6 +20,7 @@ VOID = "unlabeled"
 
 
 InstanceIds = npt.NDArray[np.uint16]
+Flow = npt.NDArray[np.float32]
 
 
 class _OfIds(Protocol):
@@ -26,16 +28,17 @@ class _OfIds(Protocol):
 
 
 class Photograph(NamedTuple):
-    """One sample, whole.
+    """One frame, whole.
 
     Attributes:
         name: File name without its ending.
         rgb: uint8 ``(H, W, 3)``, what the network shall learn to make.
         labels: uint8 ``(H, W)``, ids into the data set's classes.
-        render: uint8 ``(H, W, 3)``, a simulator's picture of the same scene; None where there is none.
+        render: uint8 ``(H, W, 3)``, a simulator's picture of the same scene, if its edges are to be shown.
         stray: Pixels (at most 0.1 %) whose id is outside the taxonomy; they are void.
-        instances: uint16 ``(H, W)``: pixels of one thing have one number, and its neighbours another; None where nobody
-            asked for them.
+        instances: uint16 ``(H, W)``: one number for one thing; None where they are not wanted.
+        labelled: Whether there are labels; without, all is void.
+        flow: float32 ``(H, W, 2)``, exact motion to the next frame in pixels; NaN where the target is not visible.
     """
 
     name: str
@@ -44,6 +47,8 @@ class Photograph(NamedTuple):
     render: ByteArray | None = None
     stray: int = 0
     instances: InstanceIds | None = None
+    labelled: bool = True
+    flow: Flow | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -52,7 +57,7 @@ class Photograph(NamedTuple):
 
     @property
     def shown_rgb(self) -> ByteArray:
-        """The picture whose edges the network is shown when it is used: the render where there is one."""
+        """The picture whose edges the network sees: the render where there is one."""
         return self.rgb if self.render is None else self.render
 
     def crop_to_stride(self) -> Photograph:
@@ -75,33 +80,53 @@ class Photograph(NamedTuple):
         def window(picture: npt.NDArray[Integer]) -> npt.NDArray[Integer]:
             return np.ascontiguousarray(picture[top : top + height, left : left + width])
 
-        return self._each(window, window)
+        def motion(flow: Flow) -> Flow:
+            return within(np.ascontiguousarray(flow[top : top + height, left : left + width]))
+
+        return self._each(window, window, motion)
 
     def resized(self, size: tuple[int, int]) -> Photograph:
-        """At ``(width, height)``, by the very functions of the live bridge: pictures by area, labels to the nearest."""
+        """At ``(width, height)``, by the live bridge's functions; flow is the nearest pixel's, scaled."""
 
         def nearest(ids: npt.NDArray[Integer]) -> npt.NDArray[Integer]:
             return fit_ids(ids, size)
 
-        return self._each(lambda picture: fit_rgb(picture, size), nearest)
+        def motion(flow: Flow) -> Flow:
+            factors = np.float32(size[0] / self.size[0]), np.float32(size[1] / self.size[1])
+            planes = [cv2.resize(flow[..., i], size, interpolation=cv2.INTER_NEAREST_EXACT) for i in (0, 1)]
+            return np.stack([plane * factor for plane, factor in zip(planes, factors, strict=True)], 2)
+
+        return self._each(lambda picture: fit_rgb(picture, size), nearest, motion)
 
     def scaled(self, factor: float) -> Photograph:
         """Resized by a factor; itself by a factor of 1."""
         width, height = (round(side * factor) for side in self.size)
         return self.resized((width, height))
 
-    def _each(self, picture: Callable[[ByteArray], ByteArray], ids: _OfIds) -> Photograph:
-        render, instances = self.render, self.instances
+    def _each(
+        self, picture: Callable[[ByteArray], ByteArray], ids: _OfIds, motion: Callable[[Flow], Flow]
+    ) -> Photograph:
+        render, instances, flow = self.render, self.instances, self.flow
         return self._replace(
             rgb=picture(self.rgb),
             labels=ids(self.labels),
             render=None if render is None else picture(render),
             instances=None if instances is None else ids(instances),
+            flow=None if flow is None else motion(flow),
         )
 
 
+def within(flow: Flow) -> Flow:
+    """Flow of a window ``(H, W, 2)``, NaN where it leads out of it; positions are pixel centres."""
+    height, width = flow.shape[:2]
+    x = flow[..., 0] + (np.arange(width, dtype=np.float32) + 0.5)
+    y = flow[..., 1] + (np.arange(height, dtype=np.float32) + 0.5)[:, None]
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    return np.where(inside[..., None], flow, np.float32(np.nan))
+
+
 class Inspection(NamedTuple):
-    """A sample that was read, and all that is wrong with it; the photograph is None exactly where something is."""
+    """What was read, and all that is wrong with it; the photograph is None exactly where something is."""
 
     photograph: Photograph | None
     problems: tuple[Problem, ...]

@@ -1,4 +1,4 @@
-"""What can be wrong with a data set: every problem is a sentence with a kind, and one does not hide another."""
+"""What can be wrong with a data set: each problem is a sentence with a kind."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from sim_bridge.errors import ImageError, LabelError, SimBridgeError, SizeMismatchError, UsageError
 
 T = TypeVar("T")
-Picture = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+Picture = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.float32]
 
 
 class MissingCounterpartError(UsageError):
@@ -38,7 +38,7 @@ _KINDS: Final = {
 
 
 class Problem(NamedTuple):
-    """What is wrong with a file or folder of a data set; the error's message is the sentence for the user."""
+    """What is wrong with a file or folder; the error's message is the sentence for the user."""
 
     file: Path
     error: SimBridgeError
@@ -50,7 +50,7 @@ class Problem(NamedTuple):
 
 
 class ProblemCollector:
-    """Runs the steps of reading a sample and notes the problems of each, so that one does not hide another."""
+    """Runs the steps of reading a sample and keeps the problems of each."""
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
@@ -64,7 +64,7 @@ class ProblemCollector:
             return None
 
     def same_size(self, file: Path, picture: Picture | None, other: Path, second: Picture | None) -> None:
-        """Notes a problem where both were read and differ in size."""
+        """Keeps a problem where both were read and differ in size."""
         if picture is None or second is None or picture.shape[:2] == second.shape[:2]:
             return
         sizes = [f"{name} is {a.shape[1]}x{a.shape[0]}" for name, a in ((file, picture), (other, second))]

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from sim_bridge.errors import UsageError
 from sim_bridge.pixels.labels import LabelMap
 from sim_bridge.pixels.taxonomy import class_list
-from sim_bridge.recordings.captures import read_rgb, recording_taxonomy
+from sim_bridge.recordings.captures import recording_taxonomy
 from sim_bridge.recordings.read import DESCRIPTION, MANIFEST, Folder, RecordedFrame, Recording
+from trainers.data.clips import FrameFiles, Video
 from trainers.data.dataset import DataSet, take_share
-from trainers.data.pairs import nothing_left, read_labels, refuse_unknown_names
-from trainers.data.photograph import Inspection, Photograph
+from trainers.data.pairs import nothing_left, refuse_unknown_names
 from trainers.data.problems import MissingCounterpartError, Problem, ProblemCollector
 
 STREET_CLASSES: Final = class_list("street")
 """Cityscapes' 19 train classes and road lines, which simulators tell apart and photographs' labels do not."""
+
+
+MOST_APART: Final = 0.5
+"""Seconds of simulator time between two consecutive frames; what is further apart is no video."""
 
 
 class Recordings(DataSet):
@@ -52,71 +56,107 @@ class Recordings(DataSet):
     ) -> None:
         self._renders = renders
         self.classes = ()
-        frames: list[tuple[RecordedFrame, LabelMap]] = []
-        licences = set()
-        attempt = ProblemCollector()
-        held = {folder.name for side in ("train", "val") for folder in _recordings(root / side, ())}
-        refuse_unknown_names("exclude", exclude, held, root)
-        for folder in _recordings(root / split, exclude):
-            opened = attempt(folder / DESCRIPTION, partial(self._open, folder))
+        collect = ProblemCollector()
+        folders = _recordings(root / split)
+        named = {
+            folder.name for side in ("train", "val") for folder in _recordings(root / side) if folder != root / side
+        }
+        refuse_unknown_names("exclude", exclude, named, root)
+        listed, licences = list[_Listed](), set[str]()
+        for folder in folders:
+            excluded = folder.name in exclude and folder != root / split
+            problems = ProblemCollector() if excluded else collect
+            opened = problems(folder / DESCRIPTION, partial(self._open, folder, excluded))
             if opened is not None:
-                recording, table = opened
-                licences.add(recording.info.licence or "unknown")
-                frames += [(frame, table) for camera in recording.cameras() for frame in recording.frames(camera)]
-        found, frames = len(frames), take_share(frames, share)
-        listing = _listing_problems(root / split, [frame for frame, _ in frames], renders)
-        self.problems = (*attempt.problems, *listing)
-        if not frames and not attempt.problems:
+                listed += [_Listed(frame, table, excluded) for frame, table in opened[1]]
+                licences |= set() if excluded else {opened[0]}
+        found = sum(not one.excluded for one in listed)
+        frames = [one for one in take_share(listed, share) if not one.excluded]
+        listing = _listing_problems(root / split, [one.frame for one in frames], renders)
+        self.problems = (*collect.problems, *listing)
+        if not frames and not collect.problems:
             nothing = f"{root / split} holds no recording with frames: {_HINT}"
             self.problems = (Problem(root / split, nothing_left(root / split, found, share, nothing)),)
         if strict:
             self.refuse_problems()
         needed = (Folder.RGB, Folder.SEMANTIC)
-        self._frames = [(frame, table) for frame, table in frames if all(f in frame.files for f in needed)]
-        photos = bool(self._frames) and all(Folder.PHOTO in frame.files for frame, _ in self._frames)
+        self._frames = [one for one in frames if all(f in one.frame.files for f in needed)]
+        photos = bool(self._frames) and all(Folder.PHOTO in one.frame.files for one in self._frames)
         self._target = Folder.PHOTO if photos else Folder.RGB
         self.licence = " AND ".join(sorted(licences))
         self.classes = self.classes or STREET_CLASSES
         self.credit = f"recordings in {root.name}"
         self.description = f"recordings {root.name}/{split}, {share} frames, {self._target} images"
 
-    def _open(self, folder: Path) -> tuple[Recording, LabelMap]:
+    def _open(self, folder: Path, excluded: bool) -> tuple[str, list[tuple[RecordedFrame, LabelMap]]]:
+        """The licence, and every frame of every camera with the meaning of its ids."""
         recording = Recording.open(folder)
         source = recording_taxonomy(recording, None)
-        self.classes = self.classes or source.trains
-        if source.trains != self.classes:
-            first, other = ", ".join(self.classes), ", ".join(source.trains)
-            raise UsageError(
-                f"{folder} trains the classes {other}, but those before it {first}: give their taxonomies one list "
-                "under trains:"
-            )
-        return recording, LabelMap.build(source, self.classes)
+        if not excluded:
+            self.classes = self.classes or source.trains
+            if source.trains != self.classes:
+                first, other = ", ".join(self.classes), ", ".join(source.trains)
+                raise UsageError(
+                    f"{folder} trains the classes {other}, but those before it {first}: give their taxonomies one list "
+                    "under trains:"
+                )
+        table = LabelMap.build(source, source.trains)
+        frames = [(frame, table) for camera in recording.cameras() for frame in recording.frames(camera)]
+        return recording.info.licence or "unknown", frames
 
     def __len__(self) -> int:
         return len(self._frames)
 
-    def files_of(self, index: int) -> tuple[Path, ...]:
-        """Picture to be made, labels, and the render where its edges are shown."""
-        files = self._frames[index][0].files
-        renders = (files[Folder.RGB],) if self._target is not Folder.RGB else ()
-        return (files[self._target], files[Folder.SEMANTIC], *renders)
+    def frame(self, index: int) -> FrameFiles:
+        """Picture to be made, labels, render, and the truth that the recording holds."""
+        recorded, table, _ = self._frames[index]
+        files = recorded.files
+        render = files[Folder.RGB] if self._target is not Folder.RGB else None
+        return FrameFiles(
+            files[Folder.RGB].stem,
+            files[self._target],
+            files[Folder.SEMANTIC],
+            table,
+            render=render,
+            shows_render=self._renders,
+            flow=files.get(Folder.FLOW),
+            depth=files.get(Folder.DEPTH),
+            pose=recorded.pose,
+        )
 
-    def inspect(self, index: int) -> Inspection:
-        """Reads one sample; see :meth:`DataSet.inspect`."""
-        frame, table = self._frames[index]
-        render_file, labels_file, photo_file = (frame.files[f] for f in (Folder.RGB, Folder.SEMANTIC, self._target))
-        attempt = ProblemCollector()
-        render = attempt(render_file, lambda: read_rgb(render_file))
-        mapped = attempt(labels_file, lambda: read_labels(labels_file, table))
-        attempt.same_size(labels_file, None if mapped is None else mapped.labels, render_file, render)
-        photo = render
-        if photo_file != render_file:
-            photo = attempt(photo_file, lambda: read_rgb(photo_file))
-            attempt.same_size(photo_file, photo, render_file, render)
-        if photo is None or mapped is None or attempt.problems:
-            return Inspection(None, tuple(attempt.problems))
-        shown = render if self._renders else None
-        return Inspection(Photograph(render_file.stem, photo, mapped.labels, shown, mapped.stray), ())
+    def videos(self) -> list[Video]:
+        """One a camera, broken where the simulator's time jumps: frames of a scattered recording are unrelated."""
+        videos: list[dict[int, FrameFiles]] = []
+        before: _Listed | None = None
+        for index, one in enumerate(self._frames):
+            if before is None or not one.follows(before):
+                videos.append({})
+            videos[-1][one.frame.number] = self.frame(index)
+            before = one
+        return videos
+
+
+class _Listed(NamedTuple):
+    """A frame of a split's listing.
+
+    Attributes:
+        frame: The frame.
+        table: What its ids mean.
+        excluded: Whether the recipe leaves it out; it is counted by ``share`` all the same.
+    """
+
+    frame: RecordedFrame
+    table: LabelMap
+    excluded: bool
+
+    def follows(self, before: _Listed) -> bool:
+        """Whether both are of one camera of one recording, and no time is skipped between them."""
+        a, b = before.frame, self.frame
+        if self.table is not before.table or a.camera != b.camera:
+            return False
+        if a.time is None or b.time is None:
+            return True
+        return 0 < b.time - a.time <= MOST_APART * (b.number - a.number)
 
 
 def _listing_problems(folder: Path, frames: list[RecordedFrame], renders: bool) -> list[Problem]:
@@ -145,8 +185,8 @@ def _listing_problems(folder: Path, frames: list[RecordedFrame], renders: bool) 
 _HINT: Final = "give --root the folder that holds train/ and val/ recordings"
 
 
-def _recordings(folder: Path, exclude: tuple[str, ...]) -> list[Path]:
+def _recordings(folder: Path) -> list[Path]:
     """The folder itself if it is a recording, else the recordings in it, sorted by name."""
     if any((folder / name).exists() for name in (DESCRIPTION, MANIFEST, Folder.RGB)):
         return [folder]
-    return sorted(p for p in folder.glob("*") if p.is_dir() and p.name not in exclude and not p.name.startswith("."))
+    return sorted(p for p in folder.glob("*") if p.is_dir() and not p.name.startswith("."))

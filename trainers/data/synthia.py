@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from sim_bridge.pixels.labels import LabelMap, taxonomy
+from trainers.data.clips import FrameFiles, Video
 from trainers.data.pairs import Listing, PairedImages, list_images, pair_up, refuse_unknown_names
 from trainers.data.problems import MissingViewError, Problem
 from trainers.data.recordings import STREET_CLASSES
@@ -70,16 +71,17 @@ class Synthia(PairedImages):
         root = root.resolve()  # a download's name may be asked for, and that of "." is empty
         held = {p.root.name: p for p in _packages(root, views)}
         refuse_unknown_names("exclude", exclude, held, root)
-        packages = [p for name, p in held.items() if name not in exclude]
-        refuse_unknown_names("val_sequences", val_sequences, {p.root.name for p in packages}, root)
-        listing = Listing([], [])
-        for package in packages:
-            validates = (package.root.name in val_sequences) if val_sequences else None
+        refuse_unknown_names("val_sequences", val_sequences, held.keys() - set(exclude), root)
+        listing, pictures = Listing([], []), list[Path]()
+        for name, package in held.items():
+            validates = (name in val_sequences) if val_sequences else None
             belonging = partial(_of_split, split=split, val_share=val_share, validates=validates)
             for view in package.views:
                 found = _pair_view(package.root, view, belonging)
-                listing.pairs.extend(found.pairs)
-                listing.problems.extend(found.problems)
+                pictures += [picture for picture, _ in found.pairs]
+                if name not in exclude:
+                    listing.pairs.extend(found.pairs)
+                    listing.problems.extend(found.problems)
         self._random = LabelMap.build(taxonomy("synthia"), self.classes)
         self._sequences = LabelMap.build(taxonomy("synthia-seqs"), self.classes)
         rule = f"sequences {', '.join(val_sequences)}" if val_sequences else f"last {val_share:.0%}"
@@ -87,11 +89,19 @@ class Synthia(PairedImages):
             f"SYNTHIA {split} (validation: {rule}), {share} frames, without {', '.join(exclude) or 'none'}"
         )
         hint = "give --root the folder that holds RGB/ and GT/LABELS/, or one folder above it"
-        super().__init__(listing, root, hint, share, strict=strict)
+        super().__init__(root, listing, pictures, hint, share, folder=root, strict=strict)
 
     def label_map(self, labels: Path) -> LabelMap:
         """The ids of the sequences, or of the random views."""
         return self._random if labels.parent.name == "LABELS" else self._sequences
+
+    def videos(self) -> list[Video]:
+        """The sequences, one video a camera; random views are none."""
+        cameras: dict[Path, dict[int, FrameFiles]] = {}
+        for index, (picture, labels) in enumerate(self.files):
+            if self.label_map(labels) is self._sequences and picture.stem.isdecimal():
+                cameras.setdefault(picture.parent, {})[int(picture.stem)] = self.frame(index)
+        return list(cameras.values())
 
 
 _HALVES: Final = ("RGB", "GT/LABELS")

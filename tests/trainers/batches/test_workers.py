@@ -15,6 +15,7 @@ import torch
 from models.edges import EdgeSettings, LaplacianEdges
 from sim_bridge.errors import ImageError, LabelError, UsageError
 from sim_bridge.frames import ByteArray
+from sim_bridge.pixels.labels import LabelMap, taxonomy
 from tests.trainers.trees import draw_cityscapes
 from trainers.batches.degrade import degrade
 from trainers.batches.held import LazySample, open_samples
@@ -22,7 +23,8 @@ from trainers.batches.make import Batch
 from trainers.batches.sample import Sample, load_all, prepare
 from trainers.batches.sampler import Sampler
 from trainers.batches.workers import NumberedSampler, make_sampler
-from trainers.data.camvid import CamVid
+from trainers.data.camvid import CAMVID_CLASSES, CamVid
+from trainers.data.clips import FrameFiles
 from trainers.data.dataset import DataSet
 from trainers.data.open import open_data
 from trainers.data.photograph import Inspection, Photograph
@@ -220,10 +222,11 @@ class Deadly(DataSet):
     def __len__(self) -> int:
         return 1
 
-    def files_of(self, index: int) -> tuple[Path, ...]:
-        return (Path("deadly.png"), Path("deadly_labels.png"))
+    def frame(self, index: int) -> FrameFiles:
+        table = LabelMap.build(taxonomy("camvid"), CAMVID_CLASSES)
+        return FrameFiles("x", Path("deadly.png"), Path("deadly_labels.png"), table)
 
-    def inspect(self, index: int) -> Inspection:
+    def inspect_frame(self, frame: FrameFiles, *, flow: bool = False) -> Inspection:
         if os.getpid() != self._parent:
             os.kill(os.getpid(), self._number)
             signal.pause()  # never reached: the signal has no handler in a worker

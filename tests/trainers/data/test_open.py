@@ -11,9 +11,11 @@ import yaml
 
 from sim_bridge.errors import ImageError, LabelError, SizeMismatchError, UsageError
 from sim_bridge.pixels.preprocess import fit_pair
+from sim_bridge.recordings.captures import read_rgb
 from tests.trainers.camvid_tree import draw_camvid
 from tests.trainers.data.test_recordings import record
 from tests.trainers.trees import CITYSCAPES_IDS, draw_cityscapes, draw_random_views, draw_sequences, scene
+from trainers.data.camvid import CamVid
 from trainers.data.cityscapes import CITYSCAPES_CLASSES, Cityscapes
 from trainers.data.open import open_data
 from trainers.data.problems import EmptySplitError, MissingCounterpartError, MissingViewError
@@ -121,19 +123,40 @@ def test_wrong_and_missing_instances_are_named(cityscapes: Path) -> None:
         Cityscapes(cityscapes, "train", instances=True)
 
 
-def test_neighbours_are_the_video_frames_around_a_label(cityscapes: Path) -> None:
+def test_clips_are_cut_from_the_video_around_a_label(cityscapes: Path) -> None:
     folder = cityscapes / "leftImg8bit_sequence" / "train" / "ulm"
     folder.mkdir(parents=True)
     for frame in range(17, 22):
-        picture = np.full((8, 16, 3), (0, 0, frame), np.uint8)
+        picture = np.full((64, 128, 3), (0, 0, frame), np.uint8)
         cv2.imwrite(str(folder / f"ulm_000002_{frame:06d}_leftImg8bit.png"), picture)
     data = Cityscapes(cityscapes, "train")
-    index = names(data).index("ulm_000002_000019")
-    frames = data.neighbours(index, before=2, after=1)
-    assert [p.name for p in frames] == [f"ulm_000002_{n:06d}_leftImg8bit.png" for n in (17, 18, 19, 20)]
-    assert [int(rgb[0, 0, 0]) for rgb in data.read_neighbours(index, 1, 1)] == [18, 19, 20]
-    with pytest.raises(UsageError, match=r"ulm_000002_000022_leftImg8bit\.png is missing \(1 of the 4 around"):
-        data.neighbours(index, before=0, after=3)
+    clips = data.cut_clips(2, 1, "none")
+    assert [[f.name[-2:] for f in clip.frames] for clip in clips] == [[str(n), str(n + 1)] for n in range(17, 21)]
+    assert [f.name[-2:] for f in data.cut_clips(2, 3, "none")[0].frames] == ["17", "20"]
+    unlabelled = data.inspect_frame(clips[0].frames[0]).photograph
+    assert unlabelled is not None and not unlabelled.labelled and (unlabelled.labels == data.void).all()
+    with pytest.raises(
+        EmptySplitError, match=r"in which all frames have labels \(required\): set data\.labels to none"
+    ):
+        data.cut_clips(2, 1)
+    with pytest.raises(EmptySplitError, match=r"data\.frames 6 .*: its longest video spans 5 frames"):
+        data.cut_clips(6, 1, "none")
+
+
+def test_a_share_counts_what_is_excluded(tmp_path: Path) -> None:
+    """A judge of all drives and features of some must not meet, also where an odd number is left out."""
+    root = draw_cityscapes(tmp_path)
+    judge = {image for image, _ in Cityscapes(root, "train", share="even").files}
+    features = {image for image, _ in Cityscapes(root, "train", exclude=("aachen",), share="odd").files}
+    assert features and not judge & features
+
+
+@pytest.mark.skipif(not (SAMPLES / "camvid").is_dir(), reason="no CamVid")
+def test_shares_of_the_real_camvid_never_meet() -> None:
+    judge = {image for image, _ in CamVid(SAMPLES / "camvid", "train", share="even").files}
+    features = {image for image, _ in CamVid(SAMPLES / "camvid", "train", ("0006R0",), "odd").files}
+    assert len(features) > 100 and not judge & features
+    assert len(CamVid(SAMPLES / "camvid", "val").cut_clips(3)) == 99
 
 
 def test_random_views_of_synthia_are_read_and_split_by_name(tmp_path: Path) -> None:
@@ -372,8 +395,10 @@ def test_real_instances_lie_within_their_classes(real_cityscapes: Path) -> None:
 @needs_cityscapes
 def test_real_video_frames_show_the_labelled_photograph(real_cityscapes: Path) -> None:
     data = Cityscapes(real_cityscapes, "train")
-    frames = data.read_neighbours(0, 2, 2)
-    small = cv2.resize(data[0].rgb, frames[0].shape[1::-1], interpolation=cv2.INTER_AREA)
+    clip = next(c for c in data.cut_clips(5, 1, "none") if c.frames[2].name == data[0].name)
+    frames = [read_rgb(f.picture) for f in clip.frames]
+    frames[2] = read_rgb(real_cityscapes / "leftImg8bit_sequence" / "train" / "aachen" / clip.frames[2].picture.name)
+    small = cv2.resize(data[0].rgb, frames[2].shape[1::-1], interpolation=cv2.INTER_AREA)
     differences = [float(np.abs(small.astype(float) - frame).mean()) for frame in frames]
     assert int(np.argmin(differences)) == 2
 

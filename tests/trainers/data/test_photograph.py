@@ -36,7 +36,7 @@ def test_missing_labels_empty_split_and_foreign_ids_are_named(camvid: Path, tmp_
     cv2.imwrite(str(labels), np.full((64, 96), 40, np.uint8))
     with pytest.raises(
         LabelError,
-        match=r"0001A_0001\.png: class id 40 is not in the taxonomy 'camvid'.*100\.00 %.*: mend the labels, or set",
+        match=r"0001A_0001\.png: class id 40 is not in the taxonomy 'camvid'.*100\.00 %.*: correct the labels, or set",
     ):
         list(CamVid(camvid, "train"))
     cv2.imwrite(str(labels), np.zeros((32, 96), np.uint8))
