@@ -129,6 +129,7 @@ def bridge(
     mode: Annotated[str | None, setting_option("mode")] = None,
     size: SizeOption = None,
     style_seed: SeedOption = None,
+    style: Annotated[list[str] | None, setting_option("style")] = None,
     on_error: Annotated[str | None, setting_option("on_error")] = None,
     batch_wait: Annotated[float | None, setting_option("batch_wait")] = None,
     pair_window: Annotated[int | None, setting_option("pair_window")] = None,
@@ -199,7 +200,7 @@ def _settings(context: typer.Context) -> BridgeSettings:
     config: Path | None = None
     for level in (context.parent, context):
         params = {} if level is None else level.params
-        given = {**params, "topics": tuple(params.get("topic") or ()) or None}
+        given = {**params, "topics": tuple(params.get("topic") or ()) or None, "style": params.get("style") or None}
         flags |= {name: given[name] for name in BridgeSettings.model_fields if given.get(name) is not None}
         config = params.get("config") or config
     settings = load_settings(flags, config=config)

@@ -6,7 +6,6 @@ The format's public names are importable from here.
 from sim_bridge.wire.format import (
     DEFAULT_LIMITS,
     ENCODINGS,
-    ENSEMBLE_WEIGHTS,
     VERSION,
     Cause,
     Limits,
@@ -21,7 +20,6 @@ from sim_bridge.wire.format import (
 __all__ = [
     "DEFAULT_LIMITS",
     "ENCODINGS",
-    "ENSEMBLE_WEIGHTS",
     "VERSION",
     "Cause",
     "Limits",

@@ -32,14 +32,14 @@ from sim_bridge.frames import (
     Kind,
     PixelArray,
     Provenance,
+    Style,
+    StyleValue,
 )
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 VERSION: Final = 1
-ENSEMBLE_WEIGHTS: Final = 6
-"""How many ensemble weights a photoreal frame may carry."""
 """The only header version this module writes and reads."""
 
 _IMAGE: Final = frozenset({Encoding.BGRA8, Encoding.RGB8, Encoding.BGR8, Encoding.JPEG, Encoding.PNG})
@@ -62,6 +62,9 @@ _MAX_TEXT = 128
 _MAX_ITEMS = 256  # entries of one msgpack map or array; bounds what a small header can make the decoder allocate
 _MAX_MSGPACK_TEXT = 4096
 _HEADER_BYTES = 64 * 1024
+_ENSEMBLE = "ensemble"  # version 1 has this style as a header key of its own, always six numbers
+_ENSEMBLE_WEIGHTS = 6
+_MAX_WEIGHTS = 64
 
 _EnumT = TypeVar("_EnumT", bound=StrEnum)
 
@@ -424,8 +427,12 @@ def _provenance_header(provenance: Provenance) -> dict[str, object]:
         "seed": provenance.seed,
         "status": str(provenance.status),
     }
-    if provenance.ensemble is not None:
-        header["ensemble"] = list(provenance.ensemble)
+    style = {name: list(value) if isinstance(value, tuple) else value for name, value in provenance.style.items()}
+    ensemble = style.get(_ENSEMBLE)
+    if isinstance(ensemble, list) and len(ensemble) == _ENSEMBLE_WEIGHTS:
+        header[_ENSEMBLE] = style.pop(_ENSEMBLE)
+    if style:
+        header["style"] = style
     return header
 
 
@@ -536,15 +543,35 @@ def _read_provenance(header: _Header) -> Provenance:
         model=model,
         seed=header.unsigned("seed"),
         status=header.choice("status", FrameStatus),
-        ensemble=_read_ensemble(header) if "ensemble" in header else None,
+        style=_read_style(header),
     )
 
 
-def _read_ensemble(header: _Header) -> tuple[float, ...]:
-    value = header.value("ensemble")
-    if not isinstance(value, list | tuple) or len(value) != ENSEMBLE_WEIGHTS:
-        _fail(Cause.TYPE, f"header key 'ensemble' is {_show(value)}, but must be {ENSEMBLE_WEIGHTS} numbers")
-    return tuple(_real(f"ensemble[{place}]", weight) for place, weight in enumerate(value))
+def _read_style(header: _Header) -> Style:
+    values: dict[str, StyleValue] = {}
+    if "style" in header:
+        table = _Header(header.table("style"))
+        values = {name: _read_style_value(table, name) for name in header.table("style")}
+    if _ENSEMBLE in header:
+        values[_ENSEMBLE] = _read_weights(_ENSEMBLE, header.value(_ENSEMBLE), _ENSEMBLE_WEIGHTS)
+    return Style(values)
+
+
+def _read_style_value(table: _Header, name: str) -> StyleValue:
+    value = table.value(name)
+    if isinstance(value, str):
+        return table.text(name)
+    if isinstance(value, list):
+        return _read_weights(f"style.{name}", value, None)
+    number = _real(f"style.{name}", value)
+    return value if isinstance(value, int) else number
+
+
+def _read_weights(name: str, value: object, count: int | None) -> tuple[float, ...]:
+    wanted = f"{count} numbers" if count else f"1 to {_MAX_WEIGHTS} numbers"
+    if not isinstance(value, list) or not (len(value) == count if count else 0 < len(value) <= _MAX_WEIGHTS):
+        _fail(Cause.TYPE, f"header key '{name}' is {_show(value)}, but must be {wanted}")
+    return tuple(_real(f"{name}[{place}]", weight) for place, weight in enumerate(value))
 
 
 def _read_status(header: _Header, camera: str) -> StatusMessage:
