@@ -38,7 +38,8 @@ def fit_input(frame: Frame, size: tuple[int, int]) -> PixelArray:
 
 
 def _nearest(values: npt.NDArray[Element], size: tuple[int, int]) -> npt.NDArray[Element]:
-    rows, columns = (
-        (2 * np.arange(new) + 1) * old // (2 * new) for new, old in zip(size[::-1], values.shape, strict=False)
-    )
-    return values[rows[:, None], columns]
+    height, width = values.shape[:2]
+    rows = (2 * np.arange(size[1]) + 1) * height // (2 * size[1])
+    columns = (2 * np.arange(size[0]) + 1) * width // (2 * size[0])
+    picked: npt.NDArray[Element] = values[rows[:, None], columns]
+    return picked

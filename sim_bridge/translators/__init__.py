@@ -130,9 +130,11 @@ class Translator(Protocol):
             sizes: Each ``(width, height)``.
             batch: Largest batch that will come.
         """
+        return
 
     def reset(self, camera: str, reason: Reason) -> None:
         """Forgets a camera's past: the next shot does not follow the last one."""
+        return
 
 
 @runtime_checkable

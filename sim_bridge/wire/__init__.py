@@ -7,7 +7,6 @@ from sim_bridge.wire.format import (
     DEFAULT_LIMITS,
     ENCODINGS,
     VERSION,
-    Cause,
     Limits,
     StatusMessage,
     decode,
@@ -16,6 +15,7 @@ from sim_bridge.wire.format import (
     encode_status,
     topic_of,
 )
+from sim_bridge.wire.header import Cause
 
 __all__ = [
     "DEFAULT_LIMITS",
