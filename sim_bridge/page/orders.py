@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, TypeAdapter, ValidationError, field_validator
 
 from sim_bridge.errors import UsageError
 from sim_bridge.page.pictures import Panel
@@ -47,7 +47,7 @@ class SetStyle(_Order):
 
     op: Literal["style"]
     camera: str
-    style: Annotated[dict[str, int | float | str | list[float]], Field(max_length=MAX_STYLE_VALUES)]
+    style: Annotated[dict[str, StrictInt | StrictFloat | str | list[float]], Field(max_length=MAX_STYLE_VALUES)]
 
 
 class ChooseBundle(_Order):

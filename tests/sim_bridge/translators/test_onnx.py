@@ -392,3 +392,18 @@ def test_cuda_without_the_provider_says_what_to_install(tmp_path: Path) -> None:
     path = identity(tmp_path, {"inputs": [RGB], "output": {"name": "y"}})
     with pytest.raises(UsageError, match="onnxruntime-gpu"):
         OnnxTranslator.load(path, device="cuda:0")
+
+
+def test_every_batch_that_will_come_is_warm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sidecar = {"inputs": [RGB], "output": {"name": "y", "range": [-1, 1]}}
+    translator = OnnxTranslator.load(identity(tmp_path, sidecar))
+    ran: list[tuple[int, ...]] = []
+    run = translator._run
+
+    def watching(rgb: ByteArray, labels: ByteArray) -> tuple[ByteArray, ByteArray | None]:
+        ran.append(rgb.shape)
+        return run(rgb, labels)
+
+    monkeypatch.setattr(translator, "_run", watching)
+    translator.warm_up([(14, 10)], batch=3)
+    assert ran == [(1, 10, 14, 3), (2, 10, 14, 3), (3, 10, 14, 3)]
