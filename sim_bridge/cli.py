@@ -130,6 +130,7 @@ def bridge(
     mode: Annotated[str | None, setting_option("mode")] = None,
     size: SizeOption = None,
     style_seed: SeedOption = None,
+    style: Annotated[list[str] | None, setting_option("style")] = None,
     on_error: Annotated[str | None, setting_option("on_error")] = None,
     batch_wait: Annotated[float | None, setting_option("batch_wait")] = None,
     taxonomy: TaxonomyOption = None,
@@ -201,8 +202,9 @@ def _settings(context: typer.Context) -> BridgeSettings:
     config: Path | None = None
     for level in (context.parent, context):
         params = {} if level is None else level.params
-        lists = {"topics": params.get("topic"), "taxonomies": params.get("taxonomy")}
-        given = {**params, **{name: tuple(values) for name, values in lists.items() if values}}
+        lists = {name: params.get(flag) for name, flag in (("topics", "topic"), ("taxonomies", "taxonomy"))}
+        given = {**params, **{name: tuple(values) if values else None for name, values in lists.items()}}
+        given["style"] = params.get("style") or None
         flags |= {name: given[name] for name in BridgeSettings.model_fields if given.get(name) is not None}
         config = params.get("config") or config
     settings = load_settings(flags, config=config)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from plugins.demo.child import ANSWERED
 from sim_bridge.errors import SimBridgeError
-from sim_bridge.live.tap import Tick
+from sim_bridge.live.work import Work
 from sim_bridge.process.supervisor import KeptProcess
 
 
@@ -33,7 +33,7 @@ class SimulatorProcess(KeptProcess):
         asked = {"address": address, "options": options}
         super().__init__("plugins.demo.child", asked, wanted=wanted, on_failure=on_failure, on_change=on_change)
 
-    def on_tick(self, tick: Tick) -> None:
+    def on_tick(self, tick: Work) -> None:
         """Lets the simulator make another one; see :class:`~sim_bridge.live.tap.Watcher`."""
         self.say(f"{ANSWERED} {tick.pair.rgb.session} {tick.pair.rgb.number}")
 

@@ -173,6 +173,13 @@ class FrameReceiver(_Socket):
             self.close()
             raise UsageError(f"cannot connect to {address} ({error}): check the address") from error
 
+    def subscribe(self, topics: Iterable[str], ended: Iterable[str] = ()) -> None:
+        """Subscribes to ``topics`` too, and no longer to those ``ended``; in the thread that receives."""
+        for topic in topics:
+            self._socket.subscribe(topic)
+        for topic in ended:
+            self._socket.unsubscribe(topic)
+
     def receive(self, timeout: float) -> Message | None:
         """Takes the next message, waiting up to ``timeout`` seconds; None when there was none."""
         timeout_ms = round(timeout * 1000)

@@ -17,7 +17,7 @@ from models.nets.sflow import SFlowNetwork  # noqa: E402
 from sim_bridge import wire  # noqa: E402
 from sim_bridge.frames import Encoding, Frame, Kind, PixelArray  # noqa: E402
 from sim_bridge.pixels.preprocess import Preprocessor  # noqa: E402
-from sim_bridge.translators import Style  # noqa: E402
+from sim_bridge.translators import Shot  # noqa: E402
 from sim_bridge.translators.device import Target  # noqa: E402
 from sim_bridge.translators.sflow import SFlowTranslator  # noqa: E402
 from trainers.batches.sample import load_all  # noqa: E402
@@ -103,7 +103,7 @@ def bridge_input(
     )
     seen: list[Any] = []
     network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
-    translator.translate(prepared.rgb[None], prepared.labels[None], Style())
+    translator.translate([Shot("camera", "s", 1, 0.0, prepared.rgb, prepared.labels)])
     ((labels, edges, _, hints),) = seen
     return labels[:, :HEIGHT, :WIDTH], edges[:, :, :HEIGHT, :WIDTH], hints
 
