@@ -15,7 +15,6 @@ from typing import Final, Protocol
 
 READY: Final = "ready"
 """The line on stdout that says that the simulator stands."""
-_LOOK_SECONDS: Final = 0.05
 
 
 class Steerable(Protocol):
@@ -72,41 +71,3 @@ def obey_in_thread(
 ) -> None:
     """Follows the parent's orders from now on."""
     threading.Thread(target=obey, args=(source, sys.stdin, end, further), name="orders", daemon=True).start()
-
-
-class Turnstile:
-    """Holds a simulation while it is paused; safe to use from any thread."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._paused = False
-        self._steps = 0
-
-    def pause(self) -> None:
-        """Stops before the next tick."""
-        self._set(paused=True)
-
-    def resume(self) -> None:
-        """Goes on."""
-        self._set(paused=False)
-
-    def step(self) -> None:
-        """While paused: lets one more tick through."""
-        with self._changed:
-            self._steps += self._paused
-            self._changed.notify_all()
-
-    def pass_one(self, go_on: Callable[[], bool], ready: Callable[[], bool] = lambda: True) -> bool:
-        """Waits until a tick may be made and ``ready`` says so, too; False once ``go_on`` says so."""
-        with self._changed:
-            while go_on():
-                if (not self._paused or self._steps) and ready():
-                    self._steps -= bool(self._steps)
-                    return True
-                self._changed.wait(_LOOK_SECONDS)  # whoever ends it may not notify
-        return False
-
-    def _set(self, *, paused: bool) -> None:
-        with self._changed:
-            self._paused, self._steps = paused, 0
-            self._changed.notify_all()
