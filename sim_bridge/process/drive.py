@@ -54,10 +54,11 @@ class Link:
         """Binds for real time."""
         return Publisher(self.publish, lossless=lossless, curve_keys=self.curve_keys, insecure=self.insecure)
 
-    def open_lockstep(self, cameras: Sequence[str], **options: Any) -> LockstepClient:
+    def open_lockstep(self, cameras: Sequence[str]) -> LockstepClient:
         """Binds, and connects to the bridge's output."""
-        safety = {"curve_keys": self.curve_keys, "insecure": self.insecure}
-        return LockstepClient(self.publish, self.photoreal, cameras=cameras, **safety, **options)
+        return LockstepClient(
+            self.publish, self.photoreal, cameras=cameras, curve_keys=self.curve_keys, insecure=self.insecure
+        )
 
     def wait_for_subscriber(self, publisher: Publisher, topics: Iterable[str], stop: threading.Event) -> None:
         """Waits as long as it says.
