@@ -347,7 +347,8 @@ def _new_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int, address: str
 
 
 def _cannot_bind(address: str, error: zmq.ZMQError) -> str:
-    return f"cannot bind {address} ({error}): another process may hold it; choose a free port or end that process"
+    reason = zmq.strerror(error.errno or 0)
+    return f"cannot bind {address} ({reason}): another process may hold it; choose a free port or end that process"
 
 
 def _authenticate(context: zmq.Context[zmq.Socket[bytes]], keys: CurveKeys) -> ThreadAuthenticator:
