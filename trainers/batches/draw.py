@@ -24,7 +24,7 @@ from trainers.batches.held import Croppable, Held, Unprepared
 from trainers.data.photograph import Sample
 from trainers.data.problems import Problem
 from trainers.loop.processes import own_share
-from trainers.recipes.schema import DataRecipe, ImageRecipe
+from trainers.recipes.schema import DataRecipe, Recipe
 
 
 class Batch(NamedTuple):
@@ -191,7 +191,7 @@ def _cut(sample: Croppable, place: Place, size: tuple[int, int]) -> Sample:
     return sample.crop(place.top, place.left, size[1], size[0], flip=place.flip)
 
 
-def drawn_at_once(recipe: ImageRecipe) -> int:
+def drawn_at_once(recipe: Recipe) -> int:
     """Samples of one draw, those of all processes together."""
     return recipe.step_batch
 
@@ -214,7 +214,7 @@ class Sampler:
     """
 
     def __init__(
-        self, samples: Sequence[Croppable], recipe: ImageRecipe, classes: int, rank: int = 0, world_size: int = 1
+        self, samples: Sequence[Croppable], recipe: Recipe, classes: int, rank: int = 0, world_size: int = 1
     ) -> None:
         self._samples = samples
         self._recipe = recipe
@@ -274,12 +274,12 @@ class Sampler:
     def close(self) -> None:
         """Ends what runs beside the training process; the next draw() starts it again."""
 
-    def judge_window(self, height: int, width: int) -> tuple[slice, slice]:
+    def loss_window(self, height: int, width: int) -> tuple[slice, slice]:
         """Rows and columns of a crop that the losses' networks see.
 
         Shifted at random, so that no phase of theirs stays aligned with the generator's. The same in all processes of a
         training.
         """
-        w, h = self._recipe.judge_crop or (width, height)
+        w, h = self._recipe.loss_window or (width, height)
         top, left = int(self.rng.integers(height - h + 1)), int(self.rng.integers(width - w + 1))
         return slice(top, top + h), slice(left, left + w)

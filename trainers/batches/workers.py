@@ -28,7 +28,7 @@ from trainers.batches.draw import Batch, Sampler, draw_place, drawn_at_once, mak
 from trainers.batches.held import Croppable, Streamed, load
 from trainers.loop.processes import own_share
 from trainers.loop.report import TrainingError
-from trainers.recipes.schema import ImageRecipe
+from trainers.recipes.schema import Recipe
 
 _log = logging.getLogger(__name__)
 _ASKED_TO_END = {0, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP}
@@ -45,7 +45,7 @@ class NumberedBatches(Dataset[Batch | SimBridgeError]):
         share: Which samples of the batch are made.
     """
 
-    def __init__(self, samples: Sequence[Croppable], recipe: ImageRecipe, classes: int, share: slice) -> None:
+    def __init__(self, samples: Sequence[Croppable], recipe: Recipe, classes: int, share: slice) -> None:
         self._samples, self._recipe, self._classes = samples, recipe, classes
         self._items = range(drawn_at_once(recipe))[share]
         self._reading = torch.full((max(1, recipe.data.workers), 2), -1, dtype=torch.int64)
@@ -109,7 +109,7 @@ class NumberedSampler(Sampler):
     """Draws batches by number, in this process or by the recipe's worker processes. See :class:`Sampler`."""
 
     def __init__(
-        self, samples: Sequence[Croppable], recipe: ImageRecipe, classes: int, rank: int = 0, world_size: int = 1
+        self, samples: Sequence[Croppable], recipe: Recipe, classes: int, rank: int = 0, world_size: int = 1
     ) -> None:
         super().__init__(samples, recipe, classes, rank, world_size)
         self._batches = NumberedBatches(samples, recipe, classes, own_share(drawn_at_once(recipe), rank, world_size))
@@ -191,7 +191,7 @@ def _reason(code: int | None) -> str:
 
 
 def make_sampler(
-    samples: Sequence[Croppable], recipe: ImageRecipe, classes: int, rank: int = 0, world_size: int = 1
+    samples: Sequence[Croppable], recipe: Recipe, classes: int, rank: int = 0, world_size: int = 1
 ) -> Sampler:
     """The sampler that a recipe's ``data.memory`` and ``data.workers`` ask for. See :class:`Sampler`."""
     by_number = recipe.data.workers > 0 or recipe.data.memory == "stream"
