@@ -25,9 +25,10 @@ import torch
 
 from models.edges import LaplacianEdges
 from sim_bridge.settings import parse_size
-from trainers.batches.draw import Batch
+from trainers.batches.make import Batch
+from trainers.batches.sample import Sample, prepare
 from trainers.data.camvid import CAMVID_CLASSES
-from trainers.data.photograph import Photograph, Sample, prepare
+from trainers.data.photograph import Photograph
 from trainers.loop.device import peak_memory
 from trainers.loop.loop import train
 from trainers.loop.run_folder import RunFolder

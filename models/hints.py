@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.layers import chroma_of, luma_of
+from models.layers import chroma_of, luma_of, to_device
 
 STRIDE: Final = 8
 """Side of a block, pixels."""
@@ -135,7 +135,7 @@ def vary_hints(hints: Tensor, variations: Tensor) -> Tensor:
     Returns:
         The same shape.
     """
-    brightness, saturation, kept = variations.to(hints)[:, :, None, None, None].unbind(1)
+    brightness, saturation, kept = to_device(variations, hints.device).to(hints.dtype)[:, :, None, None, None].unbind(1)
     light, share = (hints[:, :3] + 1) / 2, hints[:, 3:]
     grey = light.mean(1, keepdim=True)
     varied = ((grey + (light - grey) * saturation) * brightness).clamp(0, 1) * 2 - 1

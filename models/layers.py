@@ -92,6 +92,12 @@ def concatenate(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat([p.permute(0, 2, 3, 1) for p in parts], 3).permute(0, 3, 1, 2)
 
 
+def to_device(host: Tensor, device: torch.device) -> Tensor:
+    """Sends a small host tensor without waiting for the GPU: pinned memory is copied behind what it already does."""
+    pinned = host.pin_memory() if (host.device.type, device.type) == ("cpu", "cuda") else host
+    return pinned.to(device, non_blocking=True)
+
+
 _PAIRS: Final = {torch.bfloat16: torch.int32, torch.float16: torch.int32, torch.float32: torch.int64}
 """Integer types as wide as two elements."""
 

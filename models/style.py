@@ -8,6 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from models.layers import to_device
 from models.nets.dned import SIDES
 
 SEEDS: Final = 2**20
@@ -98,5 +99,5 @@ def draw_weights(logits: Tensor, count: int, spread: float, learned_share: float
     """
     noise = torch.randn(count, SIDES, generator=generator) * spread
     keep = torch.rand(count, 1, generator=generator) < learned_share
-    drawn = torch.where(keep, torch.zeros(()), noise).to(logits.device)
+    drawn = to_device(noise.masked_fill(keep, 0.0), logits.device)
     return torch.softmax(logits.float() + drawn, 1)

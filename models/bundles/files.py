@@ -1,88 +1,34 @@
-"""Model bundles: a folder with ``weights.safetensors`` and ``card.json``. Nothing in a bundle can run code."""
+"""Model bundles, folders of weights and a card: found, loaded and saved. Nothing in one can run code."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
+from models.bundles.card import CARD, BundleError, BundleNotFoundError, Card, read_card
 from models.bundles.published import WeightsError
 from models.edges import EdgeSettings
 from models.nets.segmenter import SEGMENTERS
 from models.nets.sflow import SFlowNetwork
 
-FORMAT: Final = 1
+__all__ = [
+    "CARD", "ID_DIGITS", "TRAINING", "WEIGHTS", "ZOO", "Bundle", "BundleError", "BundleNotFoundError", "Card",
+    "as_half", "find_bundle", "load_bundle", "load_tensors", "read_card", "save_bundle", "sha256_of", "shipped_bundles",
+]  # fmt: skip
+
 WEIGHTS: Final = "weights.safetensors"
 TRAINING: Final = "training.safetensors"
-CARD: Final = "card.json"
 ZOO: Final = Path(__file__).parent / "zoo"
-_MAX_CARD_BYTES: Final = 1 << 20
 ID_DIGITS: Final = 12
-NORMALISATION: Final = "rgb / 127.5 - 1"
-_TYPES: Final[Mapping[str, type]] = {
-    **dict.fromkeys(("arch", "data", "command", "licence_weights", "licence_data", "normalisation", "sha256"), str),
-    **dict.fromkeys(("args", "edge", "metrics", "recipe"), dict),
-    **dict.fromkeys(("classes", "size", "ensemble", "recipe_changes"), list),
-    **dict.fromkeys(("steps", "format"), int),
-}
-_OPTIONAL: Final = frozenset({"edge", "normalisation", "ensemble", "metrics", "recipe", "recipe_changes"})
-
-
-class BundleError(ValueError):
-    """A bundle is missing, damaged, or of an unknown kind. One sentence for the user."""
-
-
-class BundleNotFoundError(BundleError):
-    """There is no bundle of that name or at that path."""
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """What a bundle says of itself.
-
-    Attributes:
-        arch: ``sflow``, ``unet-segmenter``, ``pyramid-segmenter`` or ``pspnet-segmenter``.
-        args: What the architecture is built with.
-        classes: Canonical class names by id.
-        size: ``[width, height]`` of the training crops; the networks take any size.
-        edge: Settings of the edge operator (:class:`~models.edges.EdgeSettings`).
-        normalisation: How pixels enter the network.
-        ensemble: The learned ensemble weights of DNED.
-        data: What it was trained on.
-        command: The command that trained it.
-        steps: Optimisation steps.
-        metrics: What was measured, by name.
-        licence_weights: SPDX id of the weights' licence.
-        licence_data: SPDX id, or name, of the data's licence.
-        recipe: The resolved recipe of the training, as it stood at the end.
-        recipe_changes: Steps at which that recipe replaced another one.
-        sha256: Of the weights file.
-        format: Version of this layout.
-    """
-
-    arch: str
-    args: dict[str, Any]
-    classes: list[str]
-    size: list[int]
-    data: str
-    command: str
-    steps: int
-    licence_weights: str
-    licence_data: str
-    edge: dict[str, Any] = field(default_factory=dict)
-    normalisation: str = NORMALISATION
-    ensemble: list[float] = field(default_factory=list)
-    metrics: dict[str, Any] = field(default_factory=dict)
-    recipe: dict[str, Any] = field(default_factory=dict)
-    recipe_changes: list[int] = field(default_factory=list)
-    sha256: str = ""
-    format: int = FORMAT
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,63 +92,10 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _build_sflow(card: Card) -> nn.Module:
-    return SFlowNetwork(edge=EdgeSettings(**card.edge), **card.args)
-
-
-def _build_segmenter(card: Card) -> nn.Module:
-    return SEGMENTERS[card.arch](**card.args)
-
-
 _BUILDERS: Final[Mapping[str, Callable[[Card], nn.Module]]] = {
-    "sflow": _build_sflow,
-    **dict.fromkeys(SEGMENTERS, _build_segmenter),
+    "sflow": lambda card: SFlowNetwork(edge=EdgeSettings(**card.edge), **card.args),
+    **dict.fromkeys(SEGMENTERS, lambda card: SEGMENTERS[card.arch](**card.args)),
 }
-
-
-def read_card(path: Path) -> Card:
-    """Reads and checks ``card.json`` of a bundle's folder.
-
-    Raises:
-        BundleError: Not JSON, a key is missing or unknown, or of another format version.
-    """
-    file = path / CARD
-    if file.stat().st_size > _MAX_CARD_BYTES:
-        raise BundleError(
-            f"card {file} has {file.stat().st_size} bytes, at most {_MAX_CARD_BYTES} are read: it is no card"
-        )
-    try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as e:
-        raise BundleError(f"card {file} is not JSON ({e}): fetch the bundle again") from e
-    if not isinstance(raw, dict):
-        raise BundleError(f"card {file} is not a JSON object: fetch the bundle again")
-    if raw.get("format") != FORMAT:
-        raise BundleError(
-            f"card {file} is of format {raw.get('format')!r}, this version reads format {FORMAT}: update sim-bridge"
-        )
-    _check_card(raw, file)
-    return Card(**raw)
-
-
-def _check_card(raw: Mapping[str, Any], file: Path) -> None:
-    if missing := _TYPES.keys() - _OPTIONAL - raw.keys():
-        raise BundleError(f"card {file} lacks {', '.join(sorted(missing))}: fetch the bundle again")
-    if unknown := raw.keys() - _TYPES.keys():
-        raise BundleError(
-            f"card {file} has unknown keys {', '.join(sorted(unknown))}: update sim-bridge or remove them"
-        )
-    for name, value in raw.items():
-        if not isinstance(value, _TYPES[name]):
-            kind = _TYPES[name].__name__
-            raise BundleError(f"card {file}: {name} is {value!r}, it must be a {kind}: fetch the bundle again")
-    if (found := raw.get("normalisation", NORMALISATION)) != NORMALISATION:
-        raise BundleError(f"card {file}: normalisation is {found!r}, known is {NORMALISATION!r}: update sim-bridge")
-    if raw["args"].get("classes") != len(raw["classes"]):
-        raise BundleError(
-            f"card {file} names {len(raw['classes'])} classes for a network of {raw['args'].get('classes')!r}:"
-            " fetch the bundle again"
-        )
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -248,7 +141,7 @@ def load_bundle(name_or_path: str | Path) -> Bundle:
         network = _BUILDERS[card.arch](card)
     except WeightsError as e:
         raise BundleError(f"bundle {path} cannot be built: {e}") from e
-    except (TypeError, ValueError, RuntimeError) as e:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as e:
         raise BundleError(
             f"card {path / CARD} does not describe a {card.arch!r} network ({e}): fetch the bundle again"
         ) from e
@@ -284,7 +177,7 @@ def as_half(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def save_bundle(path: Path, network: nn.Module, card: Card, training: Mapping[str, Tensor] | None = None) -> Card:
-    """Writes a bundle.
+    """Writes a bundle beside its place and moves it there whole; other files of a folder that it replaces stay.
 
     Args:
         path: Folder; made if missing.
@@ -297,12 +190,22 @@ def save_bundle(path: Path, network: nn.Module, card: Card, training: Mapping[st
     """
     from safetensors.torch import save_file
 
-    path.mkdir(parents=True, exist_ok=True)
-    save_file(as_half(network.state_dict()), path / WEIGHTS)
-    if training is not None:
-        save_file(as_half(training), path / TRAINING)
-    for file in path.glob("*.safetensors"):
-        file.chmod(0o644)  # safetensors writes for the owner alone
-    written = asdict(card) | {"sha256": sha256_of(path / WEIGHTS)}
-    (path / CARD).write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path = path.absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
+        made = Path(scratch) / path.name
+        made.mkdir()
+        save_file(as_half(network.state_dict()), made / WEIGHTS)
+        if training is not None:
+            save_file(as_half(training), made / TRAINING)
+        for file in made.iterdir():
+            file.chmod(0o644)  # safetensors writes for the owner alone
+        written = asdict(card) | {"sha256": sha256_of(made / WEIGHTS)}
+        (made / CARD).write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        if path.exists():
+            for kept in path.iterdir():  # a licence, notes
+                if kept.name not in (WEIGHTS, TRAINING, CARD):
+                    shutil.copytree(kept, made / kept.name) if kept.is_dir() else shutil.copy2(kept, made / kept.name)
+            path.rename(Path(scratch) / "before")
+        made.rename(path)  # same file system: a reader finds the old bundle or the new one
     return Card(**written)

@@ -55,7 +55,7 @@ def fuse_sides(sides: Sequence[Tensor], weights: Tensor) -> Tensor:
     for i in range(SIDES - 2, -1, -1):
         # What is fast for many small maps is slow for the last large ones, and the other way round.
         larger = double(fused) if i < 2 else interpolate(fused, scale_factor=2, mode="bilinear", align_corners=False)
-        fused = larger + w[i] * sides[i]
+        fused = larger.to(fused.dtype) + w[i] * sides[i]  # CUDA's autocast enlarges in float32
     return fused
 
 

@@ -102,6 +102,11 @@ class Trunk(nn.Module):
         return x
 
 
+def enlarge_nearest(x: Tensor, factor: int) -> Tensor:
+    """Repeats pixels; keeps the type of ``x``, where CUDA's autocast would go on in float32."""
+    return F.interpolate(x, scale_factor=factor, mode="nearest").to(x.dtype)
+
+
 class Up(nn.Module):
     """1x1 convolution, nearest enlargement, added to the skip.
 
@@ -114,7 +119,7 @@ class Up(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """``skip`` has twice the height and width of ``x``."""
-        return skip + F.interpolate(self.project(x), scale_factor=2, mode="nearest")
+        return skip + enlarge_nearest(self.project(x), 2)
 
 
 class Generator(nn.Module):
@@ -207,7 +212,7 @@ class Generator(nn.Module):
         x = self.up2(x, x2)
         if self.hint_up is not None:
             assert hints is not None
-            x = x + F.interpolate(self.hint_up(hints.to(x.dtype)), scale_factor=HINT_STRIDE // 2, mode="nearest")
+            x = x + enlarge_nearest(self.hint_up(hints.to(x.dtype)), HINT_STRIDE // 2)
         x = self.out2(x)
         image: Tensor = torch.tanh(self.tail(concatenate([self.enlarge(self.head(x), MARGIN), fine])))
         return self._with_hues(image, hints if self.keep_hues else None)

@@ -21,6 +21,15 @@ _WARM_UP_FRAMES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
+class GpuTime:
+    """Time on the GPU of one batch by CUDA events, milliseconds."""
+
+    copy_in: float
+    kernels: float
+    copy_out: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Captured:
     """A graph with the memory it reads and writes.
 
@@ -39,8 +48,12 @@ class GraphRunner:
     """Replays captured graphs. A frame of a size that was not warmed up runs eagerly: a capture takes hundreds of ms.
 
     Args:
-        network: On ``device``, in evaluation mode.
+        network: On ``device``, in evaluation mode. A float32 one runs in float32, not in TF32.
         device: A CUDA device.
+
+    Attributes:
+        eager_frames: Batches that ran without a graph.
+        gpu_time: Of the last batch that a graph made; None before.
     """
 
     def __init__(self, network: SFlowNetwork, device: torch.device) -> None:
@@ -53,7 +66,9 @@ class GraphRunner:
         self._pool = torch.cuda.graph_pool_handle()
         self._graphs: dict[tuple[int, ...], _Captured] = {}
         self._eager_shapes: set[tuple[int, ...]] = set()
+        self._marks = [torch.cuda.Event(enable_timing=True) for _ in range(4)]
         self.eager_frames = 0
+        self.gpu_time: GpuTime | None = None
 
     def run(self, rgb: ByteArray, labels: ByteArray, weights: Tensor) -> tuple[ByteArray, ByteArray]:
         """uint8 ``(B, H, W, 3)``, uint8 ``(B, H, W)`` and float32 ``(B, 6)`` to picture and edge map."""
@@ -70,7 +85,7 @@ class GraphRunner:
             if shape in self._graphs:
                 continue
             try:
-                with torch.inference_mode(), torch.cuda.stream(self._stream), _tuned_convolutions():
+                with torch.inference_mode(), torch.cuda.stream(self._stream), _tuned_convolutions(), full_float32():
                     self._graphs[shape] = self._capture(shape)
             except RuntimeError as error:
                 reason = str(error).strip().partition("\n")[0]
@@ -78,6 +93,11 @@ class GraphRunner:
                     "no CUDA graph for %d x %dx%d (%s): these frames run eagerly, more slowly",
                     *(count, width, height, reason),
                 )
+            else:
+                continue
+            # A pool that a capture failed in may refuse the next one, and keeps what it took until it is let go.
+            self._pool = torch.cuda.graph_pool_handle()
+            torch.cuda.empty_cache()
 
     def _capture(self, shape: tuple[int, int, int]) -> _Captured:
         rgb = _slot((*shape, 3), torch.uint8, self._device)
@@ -98,12 +118,18 @@ class GraphRunner:
         captured.rgb[0].numpy()[...] = rgb
         captured.labels[0].numpy()[...] = labels
         captured.weights[0].copy_(weights)
+        begun, copied, computed, done = self._marks
+        begun.record(self._stream)
         for host, device in (captured.rgb, captured.labels, captured.weights):
             device.copy_(host, non_blocking=True)
+        copied.record(self._stream)
         captured.graph.replay()
+        computed.record(self._stream)
         for host, device in (captured.image, captured.edges):
             host.copy_(device, non_blocking=True)
+        done.record(self._stream)
         self._stream.synchronize()
+        self.gpu_time = GpuTime(begun.elapsed_time(copied), copied.elapsed_time(computed), computed.elapsed_time(done))
         # Copied: the sender hands pixels to ZeroMQ without a copy, and the next replay overwrites the pinned ones.
         return captured.image[0].numpy().copy(), captured.edges[0].numpy().copy()
 
@@ -113,21 +139,24 @@ class GraphRunner:
             self._eager_shapes.add(labels.shape)
             batch, height, width = labels.shape
             _log.warning("%d x %dx%d was not warmed up: these frames run without a CUDA graph", batch, width, height)
-        image, edges = self._network.translate(
-            torch.tensor(rgb, device=self._device),
-            torch.tensor(labels, device=self._device),
-            weights.to(self._device),
-        )
+        self.gpu_time = None
+        with full_float32():
+            image, edges = self._network.translate(
+                torch.tensor(rgb, device=self._device),
+                torch.tensor(labels, device=self._device),
+                weights.to(self._device),
+            )
         return image.cpu().numpy(), edges.cpu().numpy()
 
 
 def _slot(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """The same tensor on the host, pinned, and on the device."""
-    return torch.zeros(shape, dtype=dtype, pin_memory=True), torch.zeros(shape, dtype=dtype, device=device)
+    made = torch.zeros(shape, dtype=dtype, device=device)
+    return _pinned_like(made), made
 
 
 def _pinned_like(tensor: Tensor) -> Tensor:
-    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return torch.zeros(tensor.shape, dtype=tensor.dtype, pin_memory=True)
 
 
 @contextmanager
@@ -139,3 +168,24 @@ def _tuned_convolutions() -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.benchmark = before
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Float32 products in float32, where CUDA would round their factors to TF32 (10 bits); puts the settings back.
+
+    bf16 networks are not affected. A captured graph keeps the kernels that were chosen here.
+    """
+    cudnn = torch.backends.cudnn
+    if hasattr(torch.backends.cuda.matmul, "fp32_precision"):
+        holders, name, exact = [torch.backends.cuda.matmul, cudnn.conv], "fp32_precision", "ieee"
+    else:  # torch before 2.9
+        holders, name, exact = [torch.backends.cuda.matmul, cudnn], "allow_tf32", False
+    before = [getattr(holder, name) for holder in holders]
+    for holder in holders:
+        setattr(holder, name, exact)
+    try:
+        yield
+    finally:
+        for holder, value in zip(holders, before, strict=True):
+            setattr(holder, name, value)

@@ -210,8 +210,8 @@ def test_yaml_is_plain() -> None:
 
 
 def test_core_imports_neither_torch_nor_opencv() -> None:
-    modules = "settings, recordings, logs, sources, cli"
-    check = f"import sys; from sim_bridge import {modules}; sys.exit(bool({{'torch', 'cv2'}} & sys.modules.keys()))"
+    modules = "settings, sim_bridge.recordings.read, sim_bridge.process.logs, sim_bridge.sources, sim_bridge.cli"
+    check = f"import sys, sim_bridge.{modules}; sys.exit(bool({{'torch', 'cv2'}} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", check], env=environment(), timeout=60, check=False)
     assert done.returncode == 0
 

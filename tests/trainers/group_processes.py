@@ -15,9 +15,9 @@ import torch
 from models.edges import LaplacianEdges
 from sim_bridge.errors import SimBridgeError, UsageError
 from tests.trainers.recipe_files import merged
-from trainers.batches.draw import Batch
+from trainers.batches.make import Batch
+from trainers.batches.sample import load_all
 from trainers.data.camvid import CamVid
-from trainers.data.photograph import load_all
 from trainers.loop.loop import train
 from trainers.loop.processes import Group, joined
 from trainers.loop.run_folder import RunFolder

@@ -11,8 +11,9 @@ import torch
 from models.bundles.files import load_bundle
 from models.nets.sflow import SFlowNetwork
 from sim_bridge.frames import ByteArray
+from trainers.data.dataset import DataSet
 from trainers.data.open import open_data
-from trainers.data.photograph import DataSet, Photograph
+from trainers.data.photograph import Photograph
 from trainers.recipes.schema import DataRecipe
 from trainers.scores.evaluate import Scorer, style_differences, validation_photographs
 from trainers.scores.segmentation import Judge

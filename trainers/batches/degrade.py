@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
 
-from trainers.data.photograph import Sample
+from trainers.batches.sample import Sample
 
 BoolArray = npt.NDArray[np.bool_]
 _Share = Annotated[float, Field(ge=0, le=1)]

@@ -7,11 +7,13 @@ from typing import NamedTuple, Protocol, overload
 
 from models.edges import LaplacianEdges
 from sim_bridge.frames import ByteArray
-from trainers.data.photograph import DataSet, Photograph, Sample, in_threads, prepare
+from trainers.batches.sample import Sample, prepare
+from trainers.data.dataset import DataSet, in_threads
+from trainers.data.photograph import Photograph
 from trainers.recipes.schema import DataRecipe
 
 
-class Croppable(Protocol):
+class SampleSource(Protocol):
     """A sample that crops can be cut from: prepared whole, or photograph by photograph when it is drawn."""
 
     @property
@@ -26,7 +28,7 @@ class Croppable(Protocol):
         """A window of it, mirrored left to right if asked."""
 
 
-class Unprepared(NamedTuple):
+class LazySample(NamedTuple):
     """A photograph of which only the drawn crop goes through the edge operator."""
 
     photograph: Photograph
@@ -52,12 +54,12 @@ class Unprepared(NamedTuple):
         window = self.photograph.cut(y, x, top + height + margin - y, left + width + margin - x)
         return prepare(window, self.operator).crop(top - y, left - x, height, width, flip=flip)
 
-    def scaled(self, factor: float) -> Unprepared:
+    def scaled(self, factor: float) -> LazySample:
         """The photograph resized by a factor; its edges are those of the resized picture."""
         return self._replace(photograph=self.photograph.scaled(factor))
 
 
-class Streamed(Sequence[Unprepared]):
+class OnDisk(Sequence[LazySample]):
     """Samples that are read from their files each time they are asked for."""
 
     def __init__(self, data: DataSet, operator: LaplacianEdges) -> None:
@@ -68,17 +70,17 @@ class Streamed(Sequence[Unprepared]):
         return len(self.data)
 
     @overload
-    def __getitem__(self, index: int) -> Unprepared: ...
+    def __getitem__(self, index: int) -> LazySample: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Unprepared]: ...
-    def __getitem__(self, index: int | slice) -> Unprepared | list[Unprepared]:
+    def __getitem__(self, index: slice) -> list[LazySample]: ...
+    def __getitem__(self, index: int | slice) -> LazySample | list[LazySample]:
         """Reads one sample, or those of a slice."""
         if isinstance(index, slice):
-            return [Unprepared(p, self._operator) for p in self.data[index]]
-        return Unprepared(self.data[index], self._operator)
+            return [LazySample(p, self._operator) for p in self.data[index]]
+        return LazySample(self.data[index], self._operator)
 
 
-class Held(Sequence[Croppable]):
+class InMemory(Sequence[SampleSource]):
     """Samples in memory. They are read by :meth:`load`, at the latest when the first is asked for.
 
     Args:
@@ -87,12 +89,12 @@ class Held(Sequence[Croppable]):
         threads: How many read; 0 is the caller's alone.
     """
 
-    def __init__(self, data: DataSet, hold: Callable[[Photograph], Croppable], threads: int) -> None:
+    def __init__(self, data: DataSet, hold: Callable[[Photograph], SampleSource], threads: int) -> None:
         self.data = data
         self._hold, self._threads = hold, threads
-        self._samples: list[Croppable] = []
+        self._samples: list[SampleSource] = []
 
-    def load(self) -> list[Croppable]:
+    def load(self) -> list[SampleSource]:
         """Reads all, once.
 
         Raises:
@@ -106,28 +108,28 @@ class Held(Sequence[Croppable]):
         return len(self.data)
 
     @overload
-    def __getitem__(self, index: int) -> Croppable: ...
+    def __getitem__(self, index: int) -> SampleSource: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Croppable]: ...
-    def __getitem__(self, index: int | slice) -> Croppable | list[Croppable]:
+    def __getitem__(self, index: slice) -> list[SampleSource]: ...
+    def __getitem__(self, index: int | slice) -> SampleSource | list[SampleSource]:
         """One sample, or those of a slice."""
         return self.load()[index]
 
 
-def open_samples(data: DataSet, operator: LaplacianEdges, recipe: DataRecipe) -> Held | Streamed:
+def open_samples(data: DataSet, operator: LaplacianEdges, recipe: DataRecipe) -> InMemory | OnDisk:
     """The samples of a set as its recipe wants them held, by ``workers`` threads; nothing is read yet."""
     if recipe.memory == "stream":
-        return Streamed(data, operator)
+        return OnDisk(data, operator)
     if recipe.scale is not None:  # edges are those of the scaled picture, so only photographs can be kept
-        return Held(data, lambda photograph: Unprepared(photograph, operator), recipe.workers)
-    return Held(data, lambda photograph: prepare(photograph, operator), recipe.workers)
+        return InMemory(data, lambda photograph: LazySample(photograph, operator), recipe.workers)
+    return InMemory(data, lambda photograph: prepare(photograph, operator), recipe.workers)
 
 
-def load(samples: Sequence[Croppable]) -> None:
+def load(samples: Sequence[SampleSource]) -> None:
     """Reads what is to be held in memory: before processes are forked off, which share it then.
 
     Raises:
         SimBridgeError: A sample is wrong.
     """
-    if isinstance(samples, Held):
+    if isinstance(samples, InMemory):
         samples.load()

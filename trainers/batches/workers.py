@@ -24,9 +24,11 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from sim_bridge.errors import SimBridgeError, UsageError
 from trainers.batches.degrade import draw_degradation
-from trainers.batches.draw import Batch, Sampler, draw_place, drawn_at_once, make_batch
-from trainers.batches.held import Croppable, Streamed, load
-from trainers.loop.processes import own_share
+from trainers.batches.draw import draw_place
+from trainers.batches.held import OnDisk, SampleSource, load
+from trainers.batches.make import Batch, make_batch
+from trainers.batches.sampler import Sampler, drawn_at_once
+from trainers.loop.processes import rank_slice
 from trainers.loop.report import TrainingError
 from trainers.recipes.schema import Recipe
 
@@ -45,7 +47,7 @@ class NumberedBatches(Dataset[Batch | SimBridgeError]):
         share: Which samples of the batch are made.
     """
 
-    def __init__(self, samples: Sequence[Croppable], recipe: Recipe, classes: int, share: slice) -> None:
+    def __init__(self, samples: Sequence[SampleSource], recipe: Recipe, classes: int, share: slice) -> None:
         self._samples, self._recipe, self._classes = samples, recipe, classes
         self._items = range(drawn_at_once(recipe))[share]
         self._reading = torch.full((max(1, recipe.data.workers), 2), -1, dtype=torch.int64)
@@ -77,7 +79,7 @@ class NumberedBatches(Dataset[Batch | SimBridgeError]):
 
     def death_of(self, worker: BaseProcess) -> str:
         """What a worker process did when it died, and what to do about it."""
-        if not isinstance(self._samples, Streamed):  # nothing was read, so no file can be the cause
+        if not isinstance(self._samples, OnDisk):  # nothing was read, so no file can be the cause
             return "while it cut crops from samples in memory: lower data.workers if memory ran out"
         index = next((int(k) for pid, k in self._reading.tolist() if pid == worker.pid), None)
         files = "its first sample" if index is None else " and ".join(map(str, self._samples.data.files_of(index)))
@@ -109,10 +111,10 @@ class NumberedSampler(Sampler):
     """Draws batches by number, in this process or by the recipe's worker processes. See :class:`Sampler`."""
 
     def __init__(
-        self, samples: Sequence[Croppable], recipe: Recipe, classes: int, rank: int = 0, world_size: int = 1
+        self, samples: Sequence[SampleSource], recipe: Recipe, classes: int, rank: int = 0, world_size: int = 1
     ) -> None:
         super().__init__(samples, recipe, classes, rank, world_size)
-        self._batches = NumberedBatches(samples, recipe, classes, own_share(drawn_at_once(recipe), rank, world_size))
+        self._batches = NumberedBatches(samples, recipe, classes, rank_slice(drawn_at_once(recipe), rank, world_size))
         self._number = 0
         self._made: Iterator[Batch | SimBridgeError] | None = None
         self._workers: list[BaseProcess] = []
@@ -191,7 +193,7 @@ def _reason(code: int | None) -> str:
 
 
 def make_sampler(
-    samples: Sequence[Croppable], recipe: Recipe, classes: int, rank: int = 0, world_size: int = 1
+    samples: Sequence[SampleSource], recipe: Recipe, classes: int, rank: int = 0, world_size: int = 1
 ) -> Sampler:
     """The sampler that a recipe's ``data.memory`` and ``data.workers`` ask for. See :class:`Sampler`."""
     by_number = recipe.data.workers > 0 or recipe.data.memory == "stream"

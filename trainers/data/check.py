@@ -15,8 +15,8 @@ import numpy.typing as npt
 from models.nets.dned import STRIDE
 from sim_bridge.errors import SizeMismatchError, UsageError
 from trainers.batches.draw import too_small_to_train
+from trainers.data.dataset import DataSet, in_threads
 from trainers.data.open import open_data
-from trainers.data.photograph import DataSet, in_threads
 from trainers.data.problems import Problem
 from trainers.recipes.schema import DataRecipe
 

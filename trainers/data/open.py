@@ -6,7 +6,8 @@ from pathlib import Path
 
 from trainers.data.camvid import CamVid
 from trainers.data.cityscapes import Cityscapes
-from trainers.data.photograph import DataSet, Inspection
+from trainers.data.dataset import DataSet
+from trainers.data.photograph import Inspection
 from trainers.data.recordings import Recordings
 from trainers.data.synthia import Synthia
 from trainers.recipes.schema import DataRecipe

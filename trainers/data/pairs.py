@@ -13,8 +13,9 @@ from sim_bridge.errors import ForeignIdsError, ImageError, LabelError, UsageErro
 from sim_bridge.pixels.images import read_image
 from sim_bridge.pixels.labels import LabelMap, MappedLabels
 from sim_bridge.recordings.captures import read_ids, read_rgb
-from trainers.data.photograph import DataSet, Inspection, InstanceIds, Photograph, take_share
-from trainers.data.problems import Attempts, EmptySplitError, MissingCounterpartError, Problem
+from trainers.data.dataset import DataSet, take_share
+from trainers.data.photograph import Inspection, InstanceIds, Photograph
+from trainers.data.problems import EmptySplitError, MissingCounterpartError, Problem, ProblemCollector
 
 PICTURES: Final = frozenset({".png", ".jpg", ".jpeg"})
 """Endings of image files, in any case."""
@@ -126,7 +127,7 @@ class PairedImages(DataSet):
     def inspect(self, index: int) -> Inspection:
         """Reads one sample; see :meth:`DataSet.inspect`."""
         image, labels = self.files[index]
-        attempt = Attempts()
+        attempt = ProblemCollector()
         rgb = attempt(image, lambda: read_rgb(image))
         mapped = attempt(labels, lambda: read_labels(labels, self.label_map(labels)))
         attempt.same_size(labels, None if mapped is None else mapped.labels, image, rgb)

@@ -49,7 +49,7 @@ class Problem(NamedTuple):
         return next((name for error, name in _KINDS.items() if isinstance(self.error, error)), "other")
 
 
-class Attempts:
+class ProblemCollector:
     """Runs the steps of reading a sample and notes the problems of each, so that one does not hide another."""
 
     def __init__(self) -> None:

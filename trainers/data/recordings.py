@@ -9,9 +9,10 @@ from typing import Final
 from sim_bridge.pixels.labels import LabelMap
 from sim_bridge.recordings.captures import read_rgb, recording_taxonomy
 from sim_bridge.recordings.read import DESCRIPTION, MANIFEST, Folder, RecordedFrame, Recording
+from trainers.data.dataset import DataSet, take_share
 from trainers.data.pairs import nothing_left, read_labels, refuse_unknown_names
-from trainers.data.photograph import VOID, DataSet, Inspection, Photograph, take_share
-from trainers.data.problems import Attempts, MissingCounterpartError, Problem
+from trainers.data.photograph import VOID, Inspection, Photograph
+from trainers.data.problems import MissingCounterpartError, Problem, ProblemCollector
 
 STREET_CLASSES: Final = (
     "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain",
@@ -53,7 +54,7 @@ class Recordings(DataSet):
         self._renders = renders
         frames: list[tuple[RecordedFrame, LabelMap]] = []
         licences = set()
-        attempt = Attempts()
+        attempt = ProblemCollector()
         held = {folder.name for side in ("train", "val") for folder in _recordings(root / side, ())}
         refuse_unknown_names("exclude", exclude, held, root)
         for folder in _recordings(root / split, exclude):
@@ -95,7 +96,7 @@ class Recordings(DataSet):
         """Reads one sample; see :meth:`DataSet.inspect`."""
         frame, table = self._frames[index]
         render_file, labels_file, photo_file = (frame.files[f] for f in (Folder.RGB, Folder.SEMANTIC, self._target))
-        attempt = Attempts()
+        attempt = ProblemCollector()
         render = attempt(render_file, lambda: read_rgb(render_file))
         mapped = attempt(labels_file, lambda: read_labels(labels_file, table))
         attempt.same_size(labels_file, None if mapped is None else mapped.labels, render_file, render)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from models.bundles.files import CARD, read_card
 from models.edges import LaplacianEdges
-from trainers.batches.draw import refuse_small_pictures
 from trainers.batches.held import load, open_samples
+from trainers.batches.sampler import refuse_small_pictures
 from trainers.data.open import open_data
 from trainers.loop.board import Board
 from trainers.loop.loop import train

@@ -52,8 +52,8 @@ class Group:
         return self.rank == 0
 
     def share(self, total: int) -> slice:
-        """This process's part of ``total`` samples; see :func:`own_share`."""
-        return own_share(total, self.rank, self.size)
+        """This process's part of ``total`` samples; see :func:`rank_slice`."""
+        return rank_slice(total, self.rank, self.size)
 
     def any(self, flag: bool) -> bool:
         """Whether it is true on one process at least; all get the same answer."""
@@ -134,7 +134,7 @@ class Group:
             raise LostProcessError(_why_lost(self.rank, self.size, e)) from e
 
 
-def own_share(total: int, rank: int, world_size: int) -> slice:
+def rank_slice(total: int, rank: int, world_size: int) -> slice:
     """The slice of a step's samples that one process of several trains on.
 
     Raises:

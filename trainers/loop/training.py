@@ -16,7 +16,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from models.bundles.files import TRAINING, load_tensors, read_card
 from sim_bridge.errors import UsageError
-from trainers.batches.held import Croppable
+from trainers.batches.held import SampleSource
 from trainers.batches.workers import make_sampler
 from trainers.loop.board import Board
 from trainers.loop.device import peak_memory, pick_device
@@ -52,7 +52,7 @@ class Training:
     def __init__(
         self,
         recipe: Recipe,
-        samples: Sequence[Croppable],
+        samples: Sequence[SampleSource],
         classes: Sequence[str],
         folder: RunFolder,
         group: Group | None = None,

@@ -66,6 +66,21 @@ class DataRecipe(Section):
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that make batches, 0 for the training itself; as many threads read what is held in memory."""
 
+    frames: Side = 1
+    """Consecutive frames of a sample; from 2 on the set must have videos."""
+    frame_step: Side = 1
+    """Take every k-th frame of a video."""
+    labels: Literal["required", "predicted", "none"] = "required"
+    """Frames of a clip: labelled ones, also those that a segmenter labelled, or any (without labels all is void)."""
+
+    @model_validator(mode="after")
+    def _clips_fit(self) -> Self:
+        """No key of clips without clips."""
+        lone = [key for key in ("frame_step", "labels") if getattr(self, key) != DataRecipe.model_fields[key].default]
+        if self.frames == 1 and lone:
+            raise ValueError(f"{' and '.join(lone)} change nothing of single frames: set frames to 2 or more")
+        return self
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         """Sizes that fit into each other, and no key that has no effect."""

@@ -59,6 +59,8 @@ class SegmenterRecipe(Recipe):
             raise ValueError(f"backbone_weights names {self.backbone_weights}, but there is no backbone: leave it out")
         if self.data.colour:
             raise ValueError("segmenters have colour_gain and colour_shift: leave out data.colour")
+        if self.data.frames > 1:
+            raise ValueError(f"segmenters learn from single frames, and data.frames is {self.data.frames}: set it to 1")
         return self
 
     def as_drawn(self) -> SegmenterRecipe:

@@ -20,8 +20,8 @@ from sim_bridge.errors import SimBridgeError, UsageError
 from sim_bridge.process.signals import on_signals
 from sim_bridge.recordings.sheet import SheetRow, contact_sheet, write_sheet
 from sim_bridge.recordings.sheet_rows import spread_evenly
+from trainers.data.dataset import DataSet
 from trainers.data.open import open_data
-from trainers.data.photograph import DataSet
 from trainers.loop.device import pick_device
 from trainers.loop.run_folder import CHECKPOINT, RunFolder
 from trainers.recipes.read import dump_recipe, load_recipe

@@ -15,7 +15,8 @@ import torch
 from models.edges import EdgeSettings, LaplacianEdges
 from sim_bridge.frames import ByteArray
 from sim_bridge.recordings.sheet_rows import spread_evenly
-from trainers.data.photograph import DataSet, edge_strength
+from trainers.batches.sample import edge_strength
+from trainers.data.dataset import DataSet
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import ByteArray
-from trainers.data.photograph import DataSet, Photograph
+from trainers.data.dataset import DataSet
+from trainers.data.photograph import Photograph
 from trainers.loop.device import pick_device
 from trainers.scores.metrics import (
     frechet_distance,

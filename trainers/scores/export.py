@@ -12,8 +12,9 @@ import torch
 
 from models.bundles.files import CARD, Card, find_bundle, read_card, save_bundle
 from sim_bridge.errors import UsageError
+from trainers.data.dataset import DataSet
 from trainers.data.open import open_data
-from trainers.data.photograph import DataSet, Photograph
+from trainers.data.photograph import Photograph
 from trainers.loop.device import pick_device
 from trainers.loop.run_folder import RECIPE, RunFolder, published, published_command
 from trainers.recipes.read import data_of_card, load_recipe, recipe_of_card
@@ -55,7 +56,7 @@ def score_network(
     for name, paint in system.variants(network).items():
         result[f"seed_{seeds[0]}_{name}"] = scorer.score(paint(network, photographs), seeds[0])
     if all(p.render is not None for p in photographs):
-        result["render"] = scorer.score([p.seen for p in photographs], None)
+        result["render"] = scorer.score([p.shown_rgb for p in photographs], None)
     apart = {"smallest_style_difference": round(style_differences(by_seed), 2)} if len(seeds) > 1 else {}
     return {**rounded(result), **apart}
 

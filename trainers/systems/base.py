@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from models.bundles.files import WEIGHTS, BundleError, Card, load_tensors, read_card, sha256_of
 from sim_bridge.frames import ByteArray
-from trainers.batches.draw import Batch
-from trainers.batches.held import Croppable
+from trainers.batches.held import SampleSource
+from trainers.batches.make import Batch
 from trainers.data.photograph import Photograph
 from trainers.recipes.schema import Recipe
 
@@ -97,7 +97,7 @@ class System(ABC, Generic[RecipeT]):
 
     # Training
 
-    def begin(self, samples: Sequence[Croppable]) -> None:
+    def begin(self, samples: Sequence[SampleSource]) -> None:
         """Measures the training data, once, before the first step of a run or of its continuation."""
 
     def draw(self, count: int) -> dict[str, Tensor]:
@@ -160,7 +160,7 @@ class System(ABC, Generic[RecipeT]):
     @classmethod
     def sheet(cls, network: Any, photograph: Photograph) -> list[ByteArray]:
         """Columns of a sample sheet before the photograph, uint8 ``(H, W, 3)`` each; the first pictures made last."""
-        return [photograph.seen, *cls.pictures(network, [photograph])]
+        return [photograph.shown_rgb, *cls.pictures(network, [photograph])]
 
     @classmethod
     def parts(cls, recipe: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from models.bundles.published import WeightsError
 from models.nets.segmenter import SEGMENTERS, PSPNetSegmenter, Segmenter, backbone_file, load_backbone
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import ByteArray
-from trainers.batches.held import Croppable
+from trainers.batches.held import SampleSource
 from trainers.data.photograph import VOID, Photograph
 from trainers.recipes.segmenter import SegmenterRecipe
 from trainers.scores.segmentation import IGNORE_RULE, load_segmenter, predict, score
@@ -48,7 +48,7 @@ class SegmenterSystem(System[SegmenterRecipe]):
         self.networks = {"network": self.network}
         self.players = (Player("network", self.network, "lr", recipe.clip),)
 
-    def begin(self, samples: Sequence[Croppable]) -> None:
+    def begin(self, samples: Sequence[SampleSource]) -> None:
         """Rare classes weigh more (ENet's rule, 1 / log(1.1 + frequency)), the void class nothing."""
         counts = sum(np.bincount(s.labels.ravel(), minlength=len(self.classes)) for s in samples)
         weights = 1 / np.log(1.1 + counts / np.sum(counts))

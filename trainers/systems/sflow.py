@@ -26,8 +26,9 @@ from sim_bridge.errors import UsageError
 from sim_bridge.frames import ByteArray
 from sim_bridge.recordings.sheet_rows import spread_evenly
 from trainers.batches.degrade import EdgeAugmentation, degrade
-from trainers.batches.held import Croppable
-from trainers.data.photograph import VOID, Photograph, prepare
+from trainers.batches.held import SampleSource
+from trainers.batches.sample import prepare
+from trainers.data.photograph import VOID, Photograph
 from trainers.recipes.sflow import SFlowRecipe, SFlowStage
 from trainers.recipes.sflow_parts import parts
 from trainers.systems.base import MicroBatch, Paint, Player, System, Term
@@ -97,7 +98,7 @@ class SFlow(System[SFlowRecipe]):
         self.L_pixel, self.L_chroma, self.L_tone = Pixel(), Chroma(), Tone()
         self.L_percep = load_perceptual(recipe, device)
 
-    def begin(self, samples: Sequence[Croppable]) -> None:
+    def begin(self, samples: Sequence[SampleSource]) -> None:
         """Limits hints to the photographs' chroma; measured once, the checkpoint and the bundle keep it."""
         limits = self.network.chroma_limits
         if limits is None or limits.any():
@@ -130,7 +131,7 @@ class SFlow(System[SFlowRecipe]):
             edge_map = batch.e if sees == "laplacian" else torch.sigmoid(fuse_sides(sides, weights))
             if sees == "dned_detached":
                 edge_map = edge_map.detach()
-            hints = self.network.hints_of(batch.seen, batch.s)
+            hints = self.network.hints_of(batch.hint_rgb, batch.s)
             if hints is not None:
                 hints = vary_hints(hints, micro.drawn["variations"])
             fake = self.network.generator(batch.s, edge_map, style, hints)
@@ -254,7 +255,7 @@ class SFlow(System[SFlowRecipe]):
     @classmethod
     def sheet(cls, network: SFlowNetwork, photograph: Photograph) -> list[ByteArray]:
         """E(x), DNED's ensemble, generated from E(x), with another style seed, from the ensemble."""
-        maps = cls.maps(network, photograph.seen, photograph.labels).values()
+        maps = cls.maps(network, photograph.shown_rgb, photograph.labels).values()
         plain, other = _from_laplacian(network, photograph), generate(network, [photograph], 1)
         return [*(np.repeat(m[..., None], 3, 2) for m in maps), plain, *other, *generate(network, [photograph])]
 
@@ -324,7 +325,7 @@ def generate(
 
 def _inputs(network: SFlowNetwork, photograph: Photograph) -> tuple[Tensor, Tensor]:
     """The picture that gives the edges and the labels, a batch of one on the network's device."""
-    rgb, labels = torch.from_numpy(photograph.seen)[None], torch.from_numpy(photograph.labels)[None]
+    rgb, labels = torch.from_numpy(photograph.shown_rgb)[None], torch.from_numpy(photograph.labels)[None]
     return rgb.to(network.device), labels.to(network.device)
 
 

@@ -121,6 +121,9 @@ def test_a_pickle_in_place_of_safetensors_is_refused_unread(bundle: Path, monkey
         ({"licence_weights": None}, "licence_weights is None, it must be a str"),
         ({"arch": ["sflow"]}, "it must be a str"),
         ({"classes": 7}, "classes is 7, it must be a list"),
+        ({"classes": [1, 1, 1, 1, 1]}, "the class 1 is not a name"),
+        ({"steps": True}, "steps is True, it must be a int"),
+        ({"edge": {"blur": float("inf")}}, "Infinity is no JSON number"),
         ({"classes": ["a"] * 6}, "names 6 classes for a network of 5"),
         ({"args": {"tier": "lite", "classes": 5, "style_spread": "wide"}}, "does not describe a 'sflow' network"),
         ({"normalisation": "rgb / 255"}, "normalisation is 'rgb / 255', known is"),
@@ -138,6 +141,34 @@ def test_cards_that_are_no_json_object(bundle: Path, text: str) -> None:
     (bundle / CARD).write_text(text)
     with pytest.raises(BundleError, match=r"not .*JSON"):
         read_card(bundle)
+
+
+def test_a_card_nested_without_end_is_refused(bundle: Path) -> None:
+    (bundle / CARD).write_text("[" * 200_000)
+    with pytest.raises(BundleError, match="is not JSON"):
+        read_card(bundle)
+
+
+def test_a_save_that_fails_leaves_the_old_bundle_as_it_was(
+    bundle: Path, network: SFlowNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {file.name: file.read_bytes() for file in bundle.iterdir()}
+
+    def full(*_: object) -> str:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("models.bundles.files.sha256_of", full)
+    with pytest.raises(OSError, match="no space left"):
+        save_bundle(bundle, network, card(network))
+    assert {file.name: file.read_bytes() for file in bundle.iterdir()} == before
+    assert [file.name for file in bundle.parent.iterdir()] == ["mine"], "nothing is left beside it"
+
+
+def test_a_bundle_is_replaced_whole_and_keeps_its_licence(bundle: Path, network: SFlowNetwork) -> None:
+    (bundle / "LICENSE").write_text("CC0")
+    save_bundle(bundle, network, card(network))
+    assert sorted(file.name for file in bundle.iterdir()) == ["LICENSE", CARD, WEIGHTS], "no stale training weights"
+    assert load_bundle(bundle).name == "mine"
 
 
 def test_missing_files(bundle: Path, tmp_path: Path) -> None:

@@ -284,8 +284,8 @@ DATA = os.environ.get("SIM_BRIDGE_DATA")
 needs_data = pytest.mark.skipif(DATA is None, reason="SIM_BRIDGE_DATA does not name the folder with the captures")
 
 CAPTURES = [
-    ("carla/carla_0.9.15_carlascapes/*_labelIds.png", "carla-0.9.14", 1, {3: 0.386, 1: 0.317, 9: 0.079}),
-    ("carla/carla_0.9.15_carlascapes/*_color.png", "carla-0.9.14", 1, {3: 0.386, 1: 0.317, 9: 0.079}),
+    ("carla/carla_0.9.15_carlascapes/*_5026200_labelIds.png", "carla-0.9.14", 1, {3: 0.386, 1: 0.317, 9: 0.079}),
+    ("carla/carla_0.9.15_carlascapes/*_5026200_color.png", "carla-0.9.14", 1, {3: 0.386, 1: 0.317, 9: 0.079}),
     ("carla/carla_0.9.12_*/sem/*.png", "carla-0.9.10", 5, {9: 0.153, 13: 0.320, 1: 0.176, 22: 0.208}),
     ("carla/carla_0.9.6_*/sem*.png", "carla-0.9.0", 1, {0: 0.216, 1: 0.213, 7: 0.223, 10: 0.108}),
     ("carla/carla_0.9.5_*/sem/*.png", "carla-0.9.0", 3, {0: 0.238, 10: 0.399}),
@@ -314,9 +314,10 @@ def test_real_captures(pattern: str, name: str, count: int, shares: dict[int, fl
 def test_palette_and_ids_of_one_frame_are_the_same() -> None:
     folder = Path(DATA or "") / "carla/carla_0.9.15_carlascapes"
     source = taxonomy("carla-0.9.14")
-    colors, ids = (read_image(next(folder.glob(pattern))) for pattern in ("*_color.png", "*_labelIds.png"))
+    patterns = ("*_5026200_color.png", "*_5026200_labelIds.png")
+    colors, ids = (read_image(next(folder.glob(pattern))) for pattern in patterns)
     assert np.array_equal(ids_from_image(colors, source), ids)
-    instances = read_image(next(folder.glob("*_instance.png")))
+    instances = read_image(next(folder.glob("*_5026200_instance.png")))
     tags = ids_from_carla_raw(instances.astype(np.uint8, copy=False), "bgra")
     assert (tags == ids).mean() == pytest.approx(0.981, abs=0.001)  # CARLA tags 2 % differently in its instance image
 

@@ -20,9 +20,9 @@ from sim_bridge.pixels.preprocess import Preprocessor  # noqa: E402
 from sim_bridge.translators import Style  # noqa: E402
 from sim_bridge.translators.device import Target  # noqa: E402
 from sim_bridge.translators.sflow import SFlowTranslator  # noqa: E402
-from trainers.batches.draw import Sampler  # noqa: E402
+from trainers.batches.sample import load_all  # noqa: E402
+from trainers.batches.sampler import Sampler  # noqa: E402
 from trainers.data.camvid import CAMVID_CLASSES, CamVid  # noqa: E402
-from trainers.data.photograph import load_all  # noqa: E402
 from trainers.recipes.sflow import SFlowRecipe  # noqa: E402
 
 ByteArray = npt.NDArray[np.uint8]
@@ -79,7 +79,7 @@ def training_input(root: Path, edge: EdgeSettings) -> tuple[Any, Any, Any]:
     (photograph,) = data
     first = next(i for i in range(8) if np.array_equal(batch.s[i].numpy(), photograph.labels))
     own = slice(first, first + 1)
-    return batch.s[own], batch.e[own], hinting(edge).hints_of(batch.seen, batch.s)[own]  # type: ignore[index]
+    return batch.s[own], batch.e[own], hinting(edge).hints_of(batch.hint_rgb, batch.s)[own]  # type: ignore[index]
 
 
 def hinting(edge: EdgeSettings) -> SFlowNetwork:

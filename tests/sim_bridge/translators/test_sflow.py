@@ -328,7 +328,7 @@ def test_captured_equals_eager(on_gpu: SFlowTranslator) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_network_with_hints_and_hues_is_captured(precision: str) -> None:
     if not torch.cuda.is_available():
         pytest.skip("needs CUDA")

@@ -482,7 +482,7 @@ def test_decode_does_not_copy_and_pixels_are_read_only() -> None:
     assert frame.pixels.ravel().tolist() == list(range(72))  # the view keeps ZeroMQ's buffer alive
 
 
-@pytest.mark.parametrize("module", ["wire", "client", "frames", "errors", "transport"])
+@pytest.mark.parametrize("module", ["wire", "client", "frames", "errors", "wire.transport"])
 def test_the_client_side_needs_neither_torch_nor_cv2(module: str) -> None:
     code = f"import sys, sim_bridge.{module}; sys.exit(' '.join({{'torch', 'cv2', 'yaml'}} & set(sys.modules)) or 0)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)

@@ -17,12 +17,15 @@ from sim_bridge.errors import ImageError, LabelError, UsageError
 from sim_bridge.frames import ByteArray
 from tests.trainers.trees import draw_cityscapes
 from trainers.batches.degrade import degrade
-from trainers.batches.draw import Batch, Sampler
-from trainers.batches.held import Unprepared, open_samples
+from trainers.batches.held import LazySample, open_samples
+from trainers.batches.make import Batch
+from trainers.batches.sample import Sample, load_all, prepare
+from trainers.batches.sampler import Sampler
 from trainers.batches.workers import NumberedSampler, make_sampler
 from trainers.data.camvid import CamVid
+from trainers.data.dataset import DataSet
 from trainers.data.open import open_data
-from trainers.data.photograph import DataSet, Inspection, Photograph, Sample, load_all, prepare
+from trainers.data.photograph import Inspection, Photograph
 from trainers.loop import loop
 from trainers.loop.report import TrainingError
 from trainers.loop.run_folder import RunFolder
@@ -89,7 +92,7 @@ def test_edges_of_a_window_are_those_of_the_whole_picture(camvid: Path, settings
     whole = prepare(photograph, operator)
     for top, left, flip in ((0, 0, False), (32, 32, True), (13, 17, False), (5, 32, True)):
         expected = whole.crop(top, left, 32, 64, flip=flip)
-        found = Unprepared(photograph, operator).crop(top, left, 32, 64, flip=flip)
+        found = LazySample(photograph, operator).crop(top, left, 32, 64, flip=flip)
         for name, a, b in zip(expected._fields, expected, found, strict=True):
             np.testing.assert_array_equal(a, b, err_msg=name)
     assert whole.edges.any()
@@ -303,8 +306,9 @@ def test_a_streaming_training_goes_on_bit_for_bit_with_other_workers(
     whole = train(recipe, camvid, tmp_path / "whole", memory="stream")
     train(recipe, camvid, tmp_path / "parts", memory="stream", workers=2, stop_at=1)
     parts = train(recipe, camvid, tmp_path / "parts", memory="stream", workers=1)
-    for name in ("network", "average", "discriminator"):
-        expected, found = getattr(whole, name).state_dict(), getattr(parts, name).state_dict()
+    for name, network in {**whole.system.networks, "average": whole.average}.items():
+        other = parts.average if name == "average" else parts.system.networks[name]
+        expected, found = network.state_dict(), other.state_dict()
         assert all(torch.equal(expected[k], found[k]) for k in expected), name
     rows = [json.loads(line) for line in (tmp_path / "parts" / "stats.jsonl").read_text().splitlines()]
     assert [r["step"] for r in rows] == [1, 2, 3] and all(0 < r["wait"] < 1 for r in rows)

@@ -11,9 +11,9 @@ from models.bundles.files import find_bundle
 from models.edges import EdgeSettings, LaplacianEdges
 from sim_bridge.errors import ImageError, LabelError, SizeMismatchError, UsageError
 from trainers.batches.degrade import EdgeAugmentation, degrade
-from trainers.batches.draw import Sampler
+from trainers.batches.sample import load_all, prepare
+from trainers.batches.sampler import Sampler
 from trainers.data.camvid import CamVid
-from trainers.data.photograph import load_all, prepare
 from trainers.data.problems import MissingCounterpartError
 from trainers.recipes.read import RECIPES, load_recipe
 from trainers.recipes.segmenter import SegmenterRecipe

@@ -12,9 +12,9 @@ from sim_bridge.errors import LabelError, SizeMismatchError, UsageError
 from sim_bridge.pixels.images import write_png
 from sim_bridge.recordings.read import Folder, RecordedFrame, RecordingInfo
 from sim_bridge.recordings.write import RecordingWriter
-from trainers.batches.draw import Sampler
+from trainers.batches.sample import load_all
+from trainers.batches.sampler import Sampler
 from trainers.data.open import open_data
-from trainers.data.photograph import load_all
 from trainers.data.recordings import STREET_CLASSES, Recordings
 from trainers.loop.begin import begin
 from trainers.loop.run_folder import RunFolder
@@ -70,7 +70,7 @@ def test_all_recordings_of_a_split_are_read_and_labels_mapped_by_name(root: Path
     data = open_data(DataRecipe(kind="recordings"), root, "train")
     assert len(data) == 5 and data.licence == "CC0-1.0"
     photograph = data[0]
-    assert photograph.render is None and photograph.seen is photograph.rgb
+    assert photograph.render is None and photograph.shown_rgb is photograph.rgb
     assert photograph.labels[45, 5] == STREET_CLASSES.index("road")
     assert photograph.labels[30, 20] == STREET_CLASSES.index("car")
     assert photograph.labels[51, 5] == STREET_CLASSES.index("road line")
@@ -90,7 +90,7 @@ def test_the_render_gives_the_shown_edges_and_the_photograph_the_target(root: Pa
     recipe = DataRecipe(kind="recordings", edges_from="render", crop=(64, 32))
     (sample, *_) = load_all(open_data(recipe, root, "train"), operator)
     photo = Recordings(root, "train")[0]
-    render = Recordings(root, "train", renders=True)[0].seen
+    render = Recordings(root, "train", renders=True)[0].shown_rgb
     np.testing.assert_array_equal(sample.rgb, photo.rgb)
     np.testing.assert_array_equal(sample.edges, operator(torch.from_numpy(photo.rgb)[None])[0].numpy())
     np.testing.assert_array_equal(sample.shown, operator(torch.from_numpy(render)[None])[0].numpy())
@@ -196,7 +196,7 @@ def test_renders_are_scored_beside_what_is_made_of_them(root: Path) -> None:
     render, made = scored["render"], scored["seed_0"]
     recipe = DataRecipe.model_validate({"kind": "recordings", "edges_from": "render"})
     pairs = validation_photographs(open_data(recipe, root, "val"), 1)
-    assert render["psnr"] == pytest.approx(np.mean([psnr(p.seen, p.rgb) for p in pairs]), abs=1e-4)
+    assert render["psnr"] == pytest.approx(np.mean([psnr(p.shown_rgb, p.rgb) for p in pairs]), abs=1e-4)
     assert render["style_seed"] is None and made["style_seed"] == 0
     assert render["psnr"] != made["psnr"] and render["frechet"] != made["frechet"] > 0
     same = ("pictures", "photograph_pxy", "photograph_judge_mean_iou", "photograph_frechet")

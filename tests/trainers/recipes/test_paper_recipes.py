@@ -12,8 +12,8 @@ from models.nets.dned import SIDES
 from sim_bridge.errors import UsageError
 from tests.models.published_file import write_vgg19
 from tests.trainers.recipe_files import one_step
+from trainers.batches.sample import load_all
 from trainers.data.camvid import CamVid
-from trainers.data.photograph import load_all
 from trainers.loop.loop import train
 from trainers.loop.run_folder import RunFolder
 from trainers.loop.training import Training

@@ -21,11 +21,11 @@ from models.nets.segmenter import PSPNetSegmenter
 from sim_bridge.errors import ImageError, SizeMismatchError, UsageError
 from tests.trainers.camvid_tree import draw_camvid
 from tests.trainers.command_line import CommandLine
-from trainers.batches.draw import Batch
 from trainers.batches.held import open_samples
+from trainers.batches.make import Batch
+from trainers.batches.sample import load_all, prepare
 from trainers.batches.workers import make_sampler
 from trainers.data.camvid import CamVid
-from trainers.data.photograph import load_all, prepare
 from trainers.loop.begin import begin
 from trainers.loop.loop import train
 from trainers.loop.report import TrainingError

@@ -25,9 +25,9 @@ from tests.trainers.command_line import CommandLine
 from tests.trainers.recipe_files import changed_recipe, merged, one_step
 from tests.trainers.trees import draw_cityscapes
 from trainers.batches.held import open_samples
+from trainers.batches.sample import load_all
 from trainers.data.camvid import CamVid
 from trainers.data.open import open_data
-from trainers.data.photograph import load_all
 from trainers.loop.board import Board
 from trainers.loop.loop import train
 from trainers.loop.report import TrainingError
