@@ -23,7 +23,7 @@ from sim_bridge.translators.sflow import SFlowTranslator  # noqa: E402
 from trainers.batches.sample import load_all  # noqa: E402
 from trainers.batches.sampler import Sampler  # noqa: E402
 from trainers.data.camvid import CAMVID_CLASSES, CamVid  # noqa: E402
-from trainers.recipes.schema import ImageRecipe  # noqa: E402
+from trainers.recipes.sflow import SFlowRecipe  # noqa: E402
 
 ByteArray = npt.NDArray[np.uint8]
 WIDTH, HEIGHT = 480, 352
@@ -70,8 +70,8 @@ def payload(rgb: ByteArray, encoding: Encoding) -> PixelArray:
 
 def training_input(root: Path, edge: EdgeSettings) -> tuple[Any, Any, Any]:
     """What a training batch holds of the picture: the real sampler, its crop as large as the picture, not mirrored."""
-    stage = {"name": "a", "steps": 1, "edges": "laplacian", "lr": 1e-3, "weights": {}}
-    recipe = ImageRecipe.model_validate(
+    stage = {"name": "a", "steps": 1, "generator_sees": "laplacian", "lr": 1e-3, "weights": {}}
+    recipe = SFlowRecipe.model_validate(
         {"name": "a", "data": {"crop": [WIDTH, HEIGHT]}, "edge": edge, "batch": 8, "stages": [stage]}
     )
     data = CamVid(root, "train")
