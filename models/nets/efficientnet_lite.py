@@ -32,14 +32,7 @@ TAPS: Final = (0, 1, 2, 4, 6)
 
 
 class Version(NamedTuple):
-    """One network of the family.
-
-    Attributes:
-        widths: Channels behind the seven stages.
-        repeats: Blocks in each.
-        file: Name of the file in the package's folder ``models``.
-        sha256: Of the file.
-    """
+    """One of the family: channels and blocks of its seven stages, and the file in its wheel."""
 
     widths: tuple[int, ...]
     repeats: tuple[int, ...]
