@@ -51,10 +51,10 @@ class ProjectedDiscriminator(nn.Module):
     def forward(self, features: Sequence[Tensor], labels: Tensor, style: Tensor | None = None) -> list[Tensor]:
         """Scores ``(N, 1, h, w)``, fine to coarse, of maps at strides 2 to 32, ids ``(N, H, W)`` and ``(N, style)``."""
         mixed = self.mix(features)
-        shares = F.adaptive_avg_pool2d(one_hot(labels, self.classes), mixed[0].shape[-2:])
+        shares = _pooled(one_hot(labels, self.classes), mixed[0])
         out = []
         for head, x in zip(self.heads, mixed, strict=True):
-            known = F.adaptive_avg_pool2d(shares, x.shape[-2:])
+            known = _pooled(shares, x)
             if self.style:
                 assert style is not None, "this discriminator was built with a style"
                 known = torch.cat([known, style[:, :, None, None].float().expand(-1, -1, *x.shape[-2:])], 1)
@@ -96,11 +96,17 @@ class Head(nn.Module):
         for i, layer in enumerate(self.layers):
             x = layer(x)
             if i == 0:
-                x = x + self.know(F.adaptive_avg_pool2d(known, x.shape[-2:]))
+                x = x + self.know(_pooled(known, x))
             x = F.leaky_relu(x, SLOPE)
         out: Tensor = self.score(x)
         return out
 
 
+def _pooled(planes: Tensor, like: Tensor) -> Tensor:
+    h, w = like.shape[-2:]
+    return F.adaptive_avg_pool2d(planes, (h, w))
+
+
 def _he(c_out: int, c_in: int, kernel: int, generator: torch.Generator) -> Tensor:
-    return torch.randn(c_out, c_in, kernel, kernel, generator=generator) / (c_in * kernel**2) ** 0.5
+    weights = torch.randn(c_out, c_in, kernel, kernel, generator=generator)
+    return weights * (c_in * kernel**2) ** -0.5
