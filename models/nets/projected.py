@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -108,5 +109,5 @@ def _pooled(planes: Tensor, like: Tensor) -> Tensor:
 
 
 def _he(c_out: int, c_in: int, kernel: int, generator: torch.Generator) -> Tensor:
-    weights = torch.randn(c_out, c_in, kernel, kernel, generator=generator)
-    return weights * (c_in * kernel**2) ** -0.5
+    weights: Tensor = torch.randn(c_out, c_in, kernel, kernel, generator=generator)
+    return weights / math.sqrt(c_in * kernel**2)
