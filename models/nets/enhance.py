@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from models.edges import EdgeSettings, LaplacianEdges
 from models.layers import BilinearDoubling, Conv, ConvReLU, LabelEmbedding, chain, concatenate, unshuffle
-from models.nets.generator import LabelModulation, Trunk, Up
+from models.nets.generator import STYLE_GAIN, LabelModulation, Trunk, Up
 from models.nets.sflow import to_pixels
 
 STRIDE: Final = 16
@@ -102,7 +102,7 @@ class EnhanceNetwork(nn.Module):
         self.enlarge = BilinearDoubling(size.tail)
         self.blend = ConvReLU(size.tail + self.planes, size.tail)
         self.residual = Conv(size.tail, 3)
-        nn.init.normal_(self.style8.weight, std=0.1)
+        nn.init.normal_(self.style8.weight, std=0.1 / STYLE_GAIN)
         for part in (self.style2, self.tone, self.residual):  # the identity at the start
             nn.init.zeros_(part.weight)
         for part in (self.tone, self.residual):
@@ -161,7 +161,7 @@ class EnhanceNetwork(nn.Module):
 
     def changes(self, seen: Tensor, labels: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
         """Local tone ``(N, 6, H, W)``, first the gains, and residual ``(N, 3, H, W)``."""
-        embedded = self.embed(labels).to(seen.dtype)
+        embedded, style = self.embed(labels).to(seen.dtype), STYLE_GAIN * style
         at8 = F.relu(self.labels8(embedded) + self.style8(style)[:, :, None, None])
         x2 = self.down2(concatenate([unshuffle(seen), embedded]))
         x4 = self.down4(x2)
