@@ -67,6 +67,10 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Replace a key of the recipe, like stages.0.lr=1e-4; repeatable."),
 ]
+Renders = Annotated[
+    list[Path] | None,
+    typer.Option("--renders", metavar="RECORDING", help="Renders that enhance learns from; repeatable."),
+]
 Metrics = Annotated[
     list[str] | None, typer.Option("--metric", metavar="MODULE:FUNCTION", help="A metric of your own; repeatable.")
 ]
@@ -104,6 +108,7 @@ def train(
     recipe: RecipeName,
     root: Root = None,
     run: Run = None,
+    renders: Renders = None,
     changes: Set = None,
     start: StartFrom = None,
     resume: Resume = False,
@@ -120,7 +125,8 @@ def train(
         raise UsageError("--from begins a run and --resume goes on with one: leave out one of them")
     if recipe_changed and not resume:
         raise UsageError("--recipe-changed is for --resume: a new run has only one recipe, leave it out")
-    resolved = set_keys(Recipe, recipe, changes or [])
+    given = [f"renders={json.dumps([str(folder.absolute()) for folder in renders])}"] if renders else []
+    resolved = set_keys(Recipe, recipe, [*given, *(changes or [])])
     with joined() as group:
 
         def announce() -> None:

@@ -34,7 +34,7 @@ class Card:
     """What a bundle says of itself.
 
     Attributes:
-        arch: ``sflow``, ``unet-segmenter``, ``pyramid-segmenter`` or ``pspnet-segmenter``.
+        arch: ``sflow``, ``enhance``, ``unet-segmenter``, ``pyramid-segmenter`` or ``pspnet-segmenter``.
         args: Arguments of the architecture.
         classes: Canonical class names by id.
         size: ``[width, height]`` of the training crops; networks take any size.

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from models.bundles.card import CARD, BundleError, BundleNotFoundError, Card, read_card
 from models.bundles.published import WeightsError
 from models.edges import EdgeSettings
+from models.nets.enhance import EnhanceNetwork
 from models.nets.segmenter import SEGMENTERS
 from models.nets.sflow import SFlowNetwork
 
@@ -94,6 +95,7 @@ def sha256_of(path: Path) -> str:
 
 _BUILDERS: Final[Mapping[str, Callable[[Card], nn.Module]]] = {
     "sflow": lambda card: SFlowNetwork(edge=EdgeSettings(**card.edge), **card.args),
+    "enhance": lambda card: EnhanceNetwork(edge=EdgeSettings(**card.edge) if card.edge else None, **card.args),
     **dict.fromkeys(SEGMENTERS, lambda card: SEGMENTERS[card.arch](**card.args)),
 }
 

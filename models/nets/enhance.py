@@ -44,7 +44,7 @@ class EnhanceNetwork(nn.Module):
     """Render and labels in, photograph-like picture out; starts as the identity.
 
     A style is ``(looks + variations,)``: weights of the looks, then numbers that vary camera and tone, 0 on average.
-    By option the network sees a plane of noise, to make texture of, and an edge map.
+    Looks are a count, or their names. By option the network sees a plane of noise, to make texture of, and an edge map.
 
     Raises:
         ValueError: Unknown tier, or a count below its least.
@@ -54,7 +54,7 @@ class EnhanceNetwork(nn.Module):
         self,
         tier: str,
         classes: int,
-        looks: int = 1,
+        looks: int | Sequence[str] = 1,
         variations: int = 4,
         noise: bool = True,
         edge: EdgeSettings | None = None,
@@ -62,16 +62,18 @@ class EnhanceNetwork(nn.Module):
         super().__init__()
         if tier not in ENHANCE_TIERS:
             raise ValueError(f"generator tier is {tier!r}, known are {', '.join(ENHANCE_TIERS)}")
-        if classes < 1 or looks < 1 or variations < 0:
-            raise ValueError(f"classes, looks and variations are {classes}, {looks}, {variations}: at least 1, 1 and 0")
+        self.look_names = tuple(f"look {i}" for i in range(looks)) if isinstance(looks, int) else tuple(looks)
+        count = len(self.look_names)
+        if classes < 1 or count < 1 or variations < 0:
+            raise ValueError(f"classes, looks and variations are {classes}, {count}, {variations}: at least 1, 1 and 0")
         self.args: dict[str, Any] = {
             "tier": tier,
             "classes": classes,
-            "looks": looks,
+            "looks": looks if isinstance(looks, int) else list(looks),
             "variations": variations,
             "noise": noise,
         }
-        self.looks, self.variations, self.noise = looks, variations, noise
+        self.looks, self.variations, self.noise = count, variations, noise
         self.operator = None if edge is None else LaplacianEdges(edge)
         self.planes = 3 + int(noise) + (0 if edge is None else edge.planes)
         self._build(ENHANCE_TIERS[tier], classes)
@@ -131,6 +133,10 @@ class EnhanceNetwork(nn.Module):
         if seed:
             varied = torch.randn(self.variations, generator=torch.Generator().manual_seed(seed)).clamp(-2, 2)
         return torch.cat([torch.tensor(weights), varied])
+
+    def draw_noise(self, height: int, width: int, seed: int = 0) -> Tensor:
+        """What texture is made of, ``(1, 1, height, width)`` on the CPU; one seed draws the same for every frame."""
+        return torch.randn(1, 1, height, width, generator=torch.Generator().manual_seed(seed))
 
     def forward(
         self,

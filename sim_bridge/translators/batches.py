@@ -23,3 +23,23 @@ def stack(shots: Sequence[Shot]) -> tuple[ByteArray, ByteArray]:
     if len(sizes) != 1:
         raise TranslatorError(f"a batch has pictures of {', '.join(sizes) or 'no size'}: it must have one size")
     return np.stack([shot.rgb for shot in shots]), np.stack([shot.labels for shot in shots])
+
+
+def stack_ids(shots: Sequence[Shot], classes: int, bundle: str) -> tuple[ByteArray, ByteArray]:
+    """As :func:`stack`, for a network of so many classes.
+
+    Raises:
+        TranslatorError: The shapes disagree, or an id is no class.
+    """
+    rgb, labels = stack(shots)
+    if rgb.ndim != 4 or rgb.shape[3] != 3 or labels.shape != rgb.shape[:3]:
+        raise TranslatorError(
+            f"bundle {bundle} got pictures {rgb.shape} and labels {labels.shape}: it needs (B, H, W, 3) and (B, H, W)"
+        )
+    # An id beyond the embedding is undefined on a GPU, and there it takes the whole CUDA context with it.
+    if (highest := int(labels.max(initial=0))) >= classes:
+        raise TranslatorError(
+            f"bundle {bundle} has {classes} classes, but a label has the id {highest}: map the labels with a LabelMap"
+            " first"
+        )
+    return rgb, labels

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Final, Protocol
 
 import numpy as np
@@ -16,8 +14,8 @@ from sim_bridge.errors import MissingExtraError, TranslatorError, UsageError
 from sim_bridge.frames import ByteArray, Style
 from sim_bridge.settings import MAX_STYLE_SEED
 from sim_bridge.translators import Shot, Translation, Translator
-from sim_bridge.translators.batches import stack
-from sim_bridge.translators.device import Target, choose_target, has_bf16
+from sim_bridge.translators.batches import stack_ids
+from sim_bridge.translators.device import Target, choose_target
 from sim_bridge.translators.load import TranslatorSettings
 from sim_bridge.translators.memory import keep_freed_memory
 from sim_bridge.translators.styles import Control
@@ -26,20 +24,16 @@ try:
     import torch
     from torch import Tensor
 
-    from models.bundles.files import BundleError, BundleNotFoundError, load_bundle
+    from models.bundles.files import BundleError
     from models.edges import LaplacianEdges
     from models.nets.dned import SIDES
     from models.nets.sflow import SFlowNetwork
     from models.style import ensemble_weights
+    from sim_bridge.translators.bundles import open_bundle
     from sim_bridge.translators.cuda import GraphRunner
 except ImportError as error:
     raise MissingExtraError(error.name or "torch", "engine", "running a bundle") from error
 
-_log = logging.getLogger(__name__)
-
-_FREE_LICENCES: Final = frozenset(
-    {"apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc-by-sa-4.0", "cc0-1.0", "isc", "mit", "unlicense"}
-)
 _CPU_WARM_UP_FRAMES: Final = 3
 _STYLES_KEPT: Final = 64
 
@@ -134,21 +128,11 @@ class SFlowTranslator(Translator):
             UsageError: There is no such bundle, it holds no translator, or the device is not there.
         """
         target = choose_target(device, precision)
-        try:
-            loaded = load_bundle(Path(bundle).expanduser() if bundle.startswith("~") else bundle)
-        except BundleNotFoundError as error:
-            raise UsageError(str(error)) from error
-        except BundleError as error:
-            raise TranslatorError(str(error)) from error
+        loaded = open_bundle(bundle, target)
         try:
             network = loaded.sflow
         except BundleError as error:
             raise UsageError(str(error)) from error
-        if target.dtype is torch.bfloat16 and not has_bf16(target.device):
-            _log.warning("%s has no bf16 arithmetic and emulates it: --precision fp32 is faster", target.describe())
-        licence = loaded.card.licence_weights
-        if licence.lower() not in _FREE_LICENCES:
-            _log.warning("the weights of bundle %s are licensed %s", loaded.name, licence)
         return cls(
             network,
             name=loaded.name,
@@ -193,19 +177,7 @@ class SFlowTranslator(Translator):
         Raises:
             TranslatorError: An id is no class, the shapes disagree, the style is unusable, or the device fails.
         """
-        rgb, labels = stack(shots)
-        if rgb.ndim != 4 or rgb.shape[3] != 3 or labels.shape != rgb.shape[:3]:
-            raise TranslatorError(
-                f"bundle {self._name} got pictures {rgb.shape} and labels {labels.shape}: "
-                "it needs (B, H, W, 3) and (B, H, W)"
-            )
-        # An id beyond the embedding is undefined on a GPU, and there it takes the whole CUDA context with it.
-        highest = int(labels.max(initial=0))
-        if highest >= self._ids:
-            raise TranslatorError(
-                f"bundle {self._name} has {self._ids} classes, but a label has the id {highest}: "
-                "map the labels with a LabelMap first"
-            )
+        rgb, labels = stack_ids(shots, self._ids, self._name)
         weights, used = self._weights(shots[0].style)
         try:
             image, edges = self._runner.run(rgb, labels, weights.expand(len(shots), SIDES))

@@ -78,7 +78,8 @@ def begin(
     announce()
     folder.save_recipe(recipe, run.step, may_differ=recipe_changed)
     folder.save_command(command)
-    sheet = SampleSheet(system, folder.samples, shown[:: max(1, len(shown) // 5)], run.scores) if shown else None
+    rows = run.system.shown(shown[:: max(1, len(shown) // 5)])
+    sheet = SampleSheet(system, folder.samples, rows, run.scores) if shown else None
     with _board(folder.path, run.step, wanted=tensorboard and group.is_first) as board:
         reached_end = train(run, sheet, board)
     if not reached_end and group.is_first:

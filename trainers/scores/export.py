@@ -225,6 +225,7 @@ def write_bundle(
     """
     network = exported_network(recipe, state, data.classes)
     said = find_system(recipe.system).system.card(network, recipe, data.classes)
+    licence = " AND ".join(dict.fromkeys([data.licence, *said.pop("licences", [])]))
     trained_on = "; ".join(filter(None, (data.description, said.pop("data", ""))))
     card = Card(
         **said,
@@ -236,8 +237,8 @@ def write_bundle(
         recipe_changes=folder.recipe_changes(),
         steps=int(state["step"]),
         metrics=metrics,
-        licence_weights=data.licence,
-        licence_data=f"{data.licence} ({data.credit})",
+        licence_weights=licence,
+        licence_data=f"{licence} ({data.credit})",
     )
     training: dict[str, torch.Tensor] = {}
     for name, weights in state["networks"].items():

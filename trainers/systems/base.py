@@ -100,6 +100,10 @@ class System(ABC, Generic[RecipeT]):
     def begin(self, samples: Sequence[SampleSource]) -> None:
         """Measures the training data, once, before the first step of a run or of its continuation."""
 
+    def shown(self, photographs: Sequence[Photograph]) -> Sequence[Photograph]:
+        """What sample sheets show of validation photographs; it may come before :meth:`begin`."""
+        return photographs
+
     def draw(self, count: int) -> dict[str, Tensor]:
         """Random numbers of a step besides its crops, ``(count, ...)`` each; every process draws the same."""
         return {}

@@ -19,6 +19,7 @@ from models.nets.segmenter import SEGMENTERS  # noqa: E402
 from models.nets.sflow import SFlowNetwork  # noqa: E402
 from sim_bridge.errors import TranslatorError, UsageError  # noqa: E402
 from sim_bridge.translators import Style, Translator  # noqa: E402
+from sim_bridge.translators import bundles as bundles_module  # noqa: E402
 from sim_bridge.translators import sflow as sflow_module  # noqa: E402
 from sim_bridge.translators.device import Target, choose_target  # noqa: E402
 from sim_bridge.translators.load import load_translator  # noqa: E402
@@ -296,7 +297,7 @@ def test_a_licence_with_conditions_is_told(
 def test_emulated_bf16_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sflow_module, "has_bf16", lambda device: False)
+    monkeypatch.setattr(bundles_module, "has_bf16", lambda device: False)
     path = make_bundle(tmp_path / "mine")
     assert SFlowTranslator.load(str(path), device="cpu", precision="bf16").target == BF16
     assert "--precision fp32 is faster" in caplog.text
