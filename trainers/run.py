@@ -1,4 +1,4 @@
-"""Trains and scores networks: ``python trainers/run.py train|evaluate|ablation|export|edges|data --help``."""
+"""Trains and scores networks: ``python trainers/run.py train|evaluate|look|grade|... --help``."""
 
 from __future__ import annotations
 
@@ -71,6 +71,10 @@ Renders = Annotated[
     list[Path] | None,
     typer.Option("--renders", metavar="RECORDING", help="Renders that enhance learns from; repeatable."),
 ]
+GradedRenders = Annotated[
+    list[Path], typer.Option("--renders", metavar="RECORDING", help="Renders to be graded; repeatable.")
+]
+OutFile = Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write.")]
 Metrics = Annotated[
     list[str] | None, typer.Option("--metric", metavar="MODULE:FUNCTION", help="A metric of your own; repeatable.")
 ]
@@ -215,6 +219,29 @@ def ablation(
         return
     data, folder = _given(root, "--root"), _given(run, "--run")
     print(table(run_ablation(chosen, data, folder, judge, together=together, threads=threads, every=every)))
+
+
+@app.command()
+def grade(recipe: RecipeName, root: DataRoot, renders: GradedRenders, out: OutFile) -> None:
+    """Fit a colour grade of renders on photographs; use it by sim-bridge --bundle grade:FILE."""
+    from trainers.scores.grading import fit_grade
+
+    fit_grade(load_recipe(Recipe, recipe).data, root, renders, out)
+
+
+@app.command()
+def look(
+    made: Annotated[Path, typer.Argument(metavar="RUN|BUNDLE", help="What makes the pictures.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.png", help="The sheet to write.")],
+    data: Annotated[Path, typer.Option(help="Folder of recordings: captures, toytown, photographs.")],
+    root: Annotated[Path | None, typer.Option(help="Of a run: the data set's folder.")] = None,
+    threads: Threads = 0,
+) -> None:
+    """Write a sheet of fixed crops at 1:1, the render on the left of each."""
+    from trainers.scores.look import write_look
+
+    _set_threads(threads)
+    write_look(made, out, data, root)
 
 
 @app.command()

@@ -19,7 +19,9 @@ SOFTEN: Final = 6.0
 """Blurs gains and offsets, so that classes have no seams: pixels at a height of 256."""
 SIGMAS: Final = (0.0, 0.4, 0.5, 0.6, 0.8, 1.0, 1.3)
 MEDIAN: Final = 5
-GAINS: Final = (0.5, 2.0)
+GAINS: Final = ((0.5, 0.5, 0.5), (1.15, 2.0, 2.0))
+"""Least and greatest in Lab. More contrast than this lifts faint texture to edges that the render does not have: on
+CARLA 0.9.15, of which nothing was fitted, 22 % of the edges at a limit of 2, 7 % at 1.15."""
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]

@@ -57,9 +57,12 @@ class Recordings(DataSet):
         self._renders = renders
         self.classes = ()
         collect = ProblemCollector()
-        folders = _recordings(root / split)
+        folders = recording_folders(root / split)
         named = {
-            folder.name for side in ("train", "val") for folder in _recordings(root / side) if folder != root / side
+            folder.name
+            for side in ("train", "val")
+            for folder in recording_folders(root / side)
+            if folder != root / side
         }
         refuse_unknown_names("exclude", exclude, named, root)
         listed, licences = list[_Listed](), set[str]()
@@ -185,7 +188,7 @@ def _listing_problems(folder: Path, frames: list[RecordedFrame], renders: bool) 
 _HINT: Final = "give --root the folder that holds train/ and val/ recordings"
 
 
-def _recordings(folder: Path) -> list[Path]:
+def recording_folders(folder: Path) -> list[Path]:
     """The folder itself if it is a recording, else the recordings in it, sorted by name."""
     if any((folder / name).exists() for name in (DESCRIPTION, MANIFEST, Folder.RGB)):
         return [folder]

@@ -170,7 +170,8 @@ class Enhance(System[EnhanceRecipe]):
     def _read(self) -> None:
         least = min(1.0, self.recipe.render_scale[0])
         for held in self.unpaired.renders:
-            held.read(tuple(math.ceil(side / least) for side in self.recipe.data.crop))
+            w, h = self.recipe.data.crop
+            held.read((math.ceil(w / least), math.ceil(h / least)))
 
     def shown(self, photographs: Sequence[Photograph]) -> list[Photograph]:
         """Photographs beside the render that is most like them in layout, of a few, both cut to one size."""
@@ -309,7 +310,7 @@ class Enhance(System[EnhanceRecipe]):
             if not depth:
                 continue
             fake, render = of_fake[i].float(), of_render[i].float()
-            keep = F.adaptive_avg_pool2d(made.keep, render.shape[-2:])
+            keep = F.adaptive_avg_pool2d(made.keep, (render.shape[-2], render.shape[-1]))
             if i < 2:
                 keep = keep * (keep > KEEP)
             difference = ((fake - render).abs().mean(1, keepdim=True) * keep).mean()
@@ -353,7 +354,7 @@ def enhanced(network: EnhanceNetwork, rgb: ByteArray, labels: ByteArray, seed: i
     """A picture of one render, uint8 ``(H, W, 3)``; the seed also draws the noise."""
     picture, ids = (torch.from_numpy(np.ascontiguousarray(a))[None].to(network.device) for a in (rgb, labels))
     style = network.style(look, seed)[None].to(network.device)
-    noise = network.draw_noise(*labels.shape, seed).to(network.device)
+    noise = network.draw_noise(labels.shape[0], labels.shape[1], seed).to(network.device)
     made: ByteArray = network.translate(picture, ids, style, noise=noise)[0].cpu().numpy()
     return made
 

@@ -1,6 +1,8 @@
 """The enhancer's training through the real command: unpaired, resumed exactly, exported, and refused in sentences."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -165,3 +167,32 @@ def test_a_change_of_light_is_what_it_says() -> None:
     assert torch.allclose(lighter, picture + 0.2, atol=1e-6)
     grey = changed(picture, torch.tensor([[0.0, -1.0, 0.0]]).expand(2, 3))
     assert torch.allclose(grey[:, 0], grey[:, 1], atol=1e-6)
+
+
+def test_a_grade_is_fitted_and_the_look_sheet_shows_render_and_picture(
+    trains: Trains, camvid: Path, renders: Path, tmp_path: Path, command_line: CommandLine
+) -> None:
+    out = tmp_path / "grade.json"
+    fitted = command_line("grade", "--recipe", "enhance_lite", "--root", camvid, "--renders", renders, "--out", out)
+    assert fitted.code == 0, fitted.err
+    said = json.loads(out.read_text())
+    assert said["classes"] == list(WITH_ROAD_LINES) and np.array(said["gain"])[:, 0].max() <= 1.15
+    assert trains(tmp_path / "run").code == 0
+    sheet = tmp_path / "look.png"
+    assert "give --root" in command_line("look", tmp_path / "run", sheet, "--data", renders).sentence
+    looked = command_line("look", tmp_path / "run", sheet, "--data", renders, "--root", camvid)
+    assert looked.code == 0, looked.err
+    image = cv2.imread(str(sheet))
+    assert image is not None and image.shape == (2 * (64 + 4), 2 * (2 * 96 + 4), 3)  # three frames, two pairs a row
+
+
+@pytest.mark.slow
+def test_a_smoke_training_on_recorded_toytown(trains: Trains, tmp_path: Path) -> None:
+    folder = tmp_path / "town"
+    command = [sys.executable, "-m", "sim_bridge.cli", "toytown", "record", str(folder), "--frames", "2"]
+    done = subprocess.run([*command, "--size", "128x64", "--looks", "cg"], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    trained = trains(tmp_path / "run", "--renders", folder)
+    assert trained.code == 0, trained.err
+    rows = [json.loads(line) for line in (tmp_path / "run" / "stats.jsonl").read_text().splitlines()]
+    assert len(rows) == 4 and all(np.isfinite(row["g"]) for row in rows)
