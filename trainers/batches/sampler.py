@@ -1,7 +1,4 @@
-"""Random training batches, drawn in order: each from the random generator that the last one left.
-
-Batches by number, which any process can make, are in :mod:`trainers.batches.workers`.
-"""
+"""Random training batches, drawn in order: each from the random generator that the last one left."""
 
 from __future__ import annotations
 
@@ -21,16 +18,16 @@ from trainers.recipes.schema import DataRecipe, ImageRecipe
 
 
 def refuse_small_pictures(samples: Sequence[SampleSource], data: DataRecipe) -> None:
-    """Looks whether a crop fits into every sample that is held; what is streamed is met when it is drawn.
+    """Refuses samples in memory that are smaller than a crop; streamed ones are met when they are drawn.
 
     Raises:
-        SizeMismatchError: It does not fit into one, whose file is named.
+        SizeMismatchError: Names the file of the first.
     """
     if not isinstance(samples, InMemory) or data.resize is not None:
         return
-    for index, sample in enumerate(samples.load()):
+    for index, sample in enumerate(samples):
         height, width = sample.labels.shape
-        if (problem := too_small_to_train((width, height), data, samples.data.files_of(index)[0])) is not None:
+        if (problem := too_small_to_train((width, height), data, samples.files_of(index)[0])) is not None:
             raise problem.error
 
 
@@ -40,17 +37,9 @@ def drawn_at_once(recipe: ImageRecipe) -> int:
 
 
 class Sampler:
-    """Draws batches in order: crops flipped at random, edges degraded as the recipe says.
+    """Draws batches in order; what is random is drawn once a clip.
 
-    Its state is part of a checkpoint. In a training of several processes each draws all that is random of the whole
-    batch, and makes its own share of it.
-
-    Args:
-        samples: What crops are cut from.
-        recipe: How.
-        classes: How many there are.
-        rank: Number of this process in the training, from 0.
-        world_size: How many processes train.
+    Every process of a training draws for the whole batch, and makes its share: the ``rank``-th of ``world_size``.
 
     Raises:
         UsageError: The batch cannot be shared out evenly.
@@ -67,7 +56,7 @@ class Sampler:
         self.rng = np.random.default_rng(recipe.seed)
 
     def state(self) -> dict[str, Any]:
-        """The random generator's state, plain values."""
+        """For a checkpoint: plain values."""
         return dict(self.rng.bit_generator.state)
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -108,7 +97,7 @@ class Sampler:
         return make_batch(samples[own], places[own], degradations[own], recipe.data.crop)
 
     def wait_share(self) -> float:
-        """Share of the time since it was last asked (or the first draw) that the training stood waiting in draw()."""
+        """Share of the time since the last call (or the first draw) that draw() took."""
         now = time.perf_counter_ns()
         share = self._waited / max(1, now - self._since)
         self._waited, self._since = 0, now
@@ -118,10 +107,9 @@ class Sampler:
         """Ends what runs beside the training process; the next draw() starts it again."""
 
     def judge_window(self, height: int, width: int) -> tuple[slice, slice]:
-        """Rows and columns of a crop that the losses' networks see.
+        """Rows and columns of a crop that the losses' networks see, the same in all processes.
 
-        Shifted at random, so that no phase of theirs stays aligned with the generator's. The same in all processes of a
-        training.
+        Shifted at random, so that no phase of theirs stays aligned with the generator's.
         """
         w, h = self._recipe.judge_crop or (width, height)
         top, left = int(self.rng.integers(height - h + 1)), int(self.rng.integers(width - w + 1))

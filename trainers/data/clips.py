@@ -10,8 +10,9 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sim_bridge.errors import SizeMismatchError
 from sim_bridge.pixels.labels import LabelMap
-from trainers.data.problems import EmptySplitError
+from trainers.data.problems import EmptySplitError, Problem
 
 Need = Literal["required", "predicted", "none"]
 """Which frames a clip may have: labelled ones, also those that a segmenter labelled, or any."""
@@ -80,7 +81,8 @@ class Clip(NamedTuple):
     @property
     def has_flow(self) -> bool:
         """Whether the files say exactly how the pixels move: a flow file reaches to the next frame alone."""
-        return self.step == 1 and all(frame.flow is not None for frame in self.frames[:-1])
+        moving = self.frames[:-1]
+        return self.step == 1 and bool(moving) and all(frame.flow is not None for frame in moving)
 
 
 def predicted_labels(root: Path, picture: Path) -> Path:
@@ -98,6 +100,25 @@ def cut_clips(videos: Sequence[Video], length: int, step: int, need: Need) -> li
             if all(t in usable for t in times):
                 clips.append(Clip(tuple(_labelled(usable[t], need) for t in times), step))
     return clips
+
+
+def with_flow(clips: Sequence[Clip]) -> set[Path]:
+    """Pictures of the frames whose exact flow is read: all but the clips' last, where any clip has flow."""
+    if not any(clip.has_flow for clip in clips):
+        return set()
+    return {frame.picture for clip in clips for frame in clip.frames[:-1]}
+
+
+def odd_size(clip: Clip, sizes: Mapping[Path, tuple[int, int]]) -> Problem | None:
+    """The first frame that is not as large as the clip's first; sizes are (width, height) by picture."""
+    known = [(frame.picture, sizes[frame.picture]) for frame in clip.frames if frame.picture in sizes]
+    for picture, (width, height) in known[1:]:
+        first, size = known[0]
+        if (width, height) != size:
+            sentence = f"{first} is {size[0]}x{size[1]} and {picture} is {width}x{height}"
+            error = SizeMismatchError(f"{sentence}: frames of a clip must have one size, set data.resize")
+            return Problem(picture, error)
+    return None
 
 
 def no_clips(where: str, videos: Sequence[Video], length: int, step: int, need: Need) -> EmptySplitError:

@@ -66,6 +66,10 @@ class DataSet(Sequence[Photograph]):
         """Where frames are consecutive, labelled or not."""
         return ()
 
+    def samples(self) -> Sequence[Clip]:
+        """What training draws: the clips, or every photograph as a clip of one frame."""
+        return self.clips or [Clip((self.frame(index),), 1) for index in range(len(self))]
+
     def cut_clips(self, length: int, step: int = 1, need: Need = "required") -> list[Clip]:
         """All clips of ``length`` frames, each ``step`` after the one before.
 

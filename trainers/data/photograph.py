@@ -94,7 +94,7 @@ class Photograph(NamedTuple):
         def motion(flow: Flow) -> Flow:
             factors = np.float32(size[0] / self.size[0]), np.float32(size[1] / self.size[1])
             planes = [cv2.resize(flow[..., i], size, interpolation=cv2.INTER_NEAREST_EXACT) for i in (0, 1)]
-            return np.stack([plane * factor for plane, factor in zip(planes, factors, strict=True)], 2)
+            return within(np.stack([plane * factor for plane, factor in zip(planes, factors, strict=True)], 2))
 
         return self._each(lambda picture: fit_rgb(picture, size), nearest, motion)
 
@@ -117,11 +117,11 @@ class Photograph(NamedTuple):
 
 
 def within(flow: Flow) -> Flow:
-    """Flow of a window ``(H, W, 2)``, NaN where it leads out of it; positions are pixel centres."""
+    """Flow of a window ``(H, W, 2)``, NaN where it leads from a pixel's centre out of the window."""
     height, width = flow.shape[:2]
     x = flow[..., 0] + (np.arange(width, dtype=np.float32) + 0.5)
     y = flow[..., 1] + (np.arange(height, dtype=np.float32) + 0.5)[:, None]
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    inside = (x > 0) & (x < width) & (y > 0) & (y < height)
     return np.where(inside[..., None], flow, np.float32(np.nan))
 
 
