@@ -58,11 +58,11 @@ class Batch(NamedTuple):
     def part(self, clips: slice) -> Batch:
         """Some of its clips."""
         frames = [self.by_clip(t)[clips].flatten(0, 1) for t in self[:6]]
-        return Batch(*frames, self.labelled[clips], self.flow[clips])
+        return Batch(*[*frames, self.labelled[clips], self.flow[clips]])
 
     def by_clip(self, values: Tensor) -> Tensor:
         """Values of all frames ``(M, ...)``, viewed as ``(N, T, ...)``."""
-        return values.unflatten(0, self.labelled.shape)
+        return values.view(*self.labelled.shape, *values.shape[1:])
 
     def per_frame(self, values: Tensor) -> Tensor:
         """What was drawn for each clip ``(N, ...)``, repeated for its frames: ``(M, ...)``."""
@@ -119,7 +119,8 @@ def _flow(clips: Sequence[Sequence[Sample]], size: tuple[int, int]) -> Tensor:
     motions = [frame.flow for clip in clips for frame in clip[:-1] if frame.flow is not None]
     if not motions:
         return torch.zeros(len(clips), 0, 2, *size[::-1])
-    return torch.from_numpy(np.stack(motions)).permute(0, 3, 1, 2).contiguous().unflatten(0, (len(clips), -1))
+    stacked = torch.from_numpy(np.stack(motions)).permute(0, 3, 1, 2)
+    return stacked.reshape(len(clips), -1, 2, *size[::-1])
 
 
 def _as_tensor(pictures: Sequence[ByteArray | npt.NDArray[np.float32]]) -> Tensor:

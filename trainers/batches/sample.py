@@ -65,6 +65,9 @@ class Sample(NamedTuple):
         def planes(array: npt.NDArray[Value]) -> npt.NDArray[Value]:
             return array[:, rows, columns][:, :, ::turn]
 
+        def motion(flow: Flow) -> Flow:
+            return picture(within(flow[rows, columns])) * np.array((turn, 1), np.float32)
+
         rgb = picture(self.rgb)
         return Sample(
             rgb,
@@ -76,7 +79,7 @@ class Sample(NamedTuple):
             rgb if self.shown_rgb is self.rgb else picture(self.shown_rgb),
             None if self.instances is None else picture(self.instances),
             self.labelled,
-            None if self.flow is None else picture(within(self.flow[rows, columns])) * np.float32((turn, 1)),
+            None if self.flow is None else motion(self.flow),
         )
 
 

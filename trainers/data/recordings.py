@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -124,7 +125,7 @@ class Recordings(DataSet):
             pose=recorded.pose,
         )
 
-    def videos(self) -> list[Video]:
+    def videos(self) -> Sequence[Video]:
         """One a camera, broken where the simulator's time jumps: frames of a scattered recording are unrelated."""
         videos: list[dict[int, FrameFiles]] = []
         before: _Listed | None = None
