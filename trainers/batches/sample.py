@@ -66,7 +66,7 @@ class Sample(NamedTuple):
             return array[:, rows, columns][:, :, ::turn]
 
         def motion(flow: Flow) -> Flow:
-            return picture(within(flow[rows, columns])) * np.array((turn, 1), np.float32)
+            return within(flow[rows, columns])[:, ::turn] * np.array((turn, 1), np.float32)
 
         rgb = picture(self.rgb)
         return Sample(
