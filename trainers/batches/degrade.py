@@ -38,19 +38,16 @@ class EdgeAugmentation(BaseModel):
 
 
 class Degradation(NamedTuple):
-    """What was drawn for a clip; holes stay where they are in all its frames.
-
-    Attributes:
-        threshold: Factor of the edge threshold by class, float32.
-        speck: Smallest component that is kept, pixels; None for any.
-        bare: Whether a class keeps only its outline, by class.
-        holes: uint8 ``(8, 16)``, 1 where a block is punched out; None for none.
-    """
+    """What was drawn for a clip; holes have the same place in all its frames."""
 
     threshold: npt.NDArray[np.float32]
+    """Factor of the edge threshold by class."""
     speck: int | None
+    """Smallest component that stays, pixels; None keeps all."""
     bare: BoolArray
+    """Classes that keep only their outline."""
     holes: npt.NDArray[np.uint8] | None
+    """``(8, 16)``, 1 where a block is punched out."""
 
 
 def draw_degradation(settings: EdgeAugmentation, classes: int, rng: np.random.Generator) -> Degradation:

@@ -19,34 +19,26 @@ from trainers.recipes.schema import DataRecipe
 
 
 class FrameSource(Protocol):
-    """A frame that crops can be cut from."""
+    """A frame that crops can be cut from: ``rgb`` uint8 ``(H, W, 3)``, ``labels`` uint8 ``(H, W)``."""
 
     @property
-    def rgb(self) -> ByteArray:
-        """uint8 ``(H, W, 3)``, what the network shall learn to make."""
-
+    def rgb(self) -> ByteArray: ...  # noqa: D102
     @property
-    def labels(self) -> ByteArray:
-        """uint8 ``(H, W)``."""
+    def labels(self) -> ByteArray: ...  # noqa: D102
 
     def crop(self, top: int, left: int, height: int, width: int, *, flip: bool) -> Sample:
         """A window of it, mirrored left to right if asked."""
 
 
 class SampleSource(Protocol):
-    """A clip of T >= 1 frames of one size; a frame is a clip of one."""
+    """A clip of T >= 1 frames of one size, in order of time; ``rgb`` and ``labels`` are the first frame's."""
 
     @property
-    def rgb(self) -> ByteArray:
-        """The first frame's, uint8 ``(H, W, 3)``."""
-
+    def rgb(self) -> ByteArray: ...  # noqa: D102
     @property
-    def labels(self) -> ByteArray:
-        """The first frame's, uint8 ``(H, W)``."""
-
+    def labels(self) -> ByteArray: ...  # noqa: D102
     @property
-    def frames(self) -> Sequence[FrameSource]:
-        """In order of time."""
+    def frames(self) -> Sequence[FrameSource]: ...  # noqa: D102
 
 
 class LazySample(NamedTuple):
@@ -56,13 +48,11 @@ class LazySample(NamedTuple):
     operator: LaplacianEdges
 
     @property
-    def rgb(self) -> ByteArray:
-        """uint8 ``(H, W, 3)``."""
+    def rgb(self) -> ByteArray:  # noqa: D102
         return self.photograph.rgb
 
     @property
-    def labels(self) -> ByteArray:
-        """uint8 ``(H, W)``."""
+    def labels(self) -> ByteArray:  # noqa: D102
         return self.photograph.labels
 
     @property
@@ -88,13 +78,11 @@ class ClipSample(NamedTuple):
     frames: tuple[FrameSource, ...]
 
     @property
-    def rgb(self) -> ByteArray:
-        """The first frame's."""
+    def rgb(self) -> ByteArray:  # noqa: D102
         return self.frames[0].rgb
 
     @property
-    def labels(self) -> ByteArray:
-        """The first frame's."""
+    def labels(self) -> ByteArray:  # noqa: D102
         return self.frames[0].labels
 
 
@@ -114,11 +102,7 @@ class HeldSamples(Sequence[SampleSource]):
     @overload
     def __getitem__(self, index: slice) -> list[SampleSource]: ...
     def __getitem__(self, index: int | slice) -> SampleSource | list[SampleSource]:
-        """One sample, or those of a slice.
-
-        Raises:
-            SimBridgeError: A frame is wrong, or the frames of a clip differ in size.
-        """
+        """One sample, or those of a slice; a wrong frame, or one of another size, is a SimBridgeError."""
         if isinstance(index, slice):
             return [self.sample(clip) for clip in self.clips[index]]
         return self.sample(self.clips[index])
@@ -155,13 +139,7 @@ class OnDisk(HeldSamples):
 
 
 class InMemory(HeldSamples):
-    """Samples in memory, each frame once, also where clips overlap.
-
-    Args:
-        data: Whose.
-        hold: What is held of a frame.
-        threads: How many read; 0 is the caller's alone.
-    """
+    """Samples in memory, each frame once, also where clips overlap; 0 ``threads`` read in the caller's."""
 
     def __init__(self, data: DataSet, hold: Callable[[Photograph], LazySample | Sample], threads: int) -> None:
         super().__init__(data)
@@ -169,11 +147,7 @@ class InMemory(HeldSamples):
         self._frames: dict[Path, LazySample | Sample] = {}
 
     def load(self) -> None:
-        """Reads all frames, once; at the latest when the first sample is asked for.
-
-        Raises:
-            SimBridgeError: A frame is wrong.
-        """
+        """Reads all frames, once; the first sample does so at the latest."""
         if not self._frames:
             frames = list({frame.picture: frame for clip in self.clips for frame in clip.frames}.values())
             held = in_threads(lambda i: self._hold(self.read(frames[i])), len(frames), self._threads)
@@ -186,7 +160,6 @@ class InMemory(HeldSamples):
 
 
 def _join(clip: Clip, frames: Sequence[LazySample | Sample]) -> SampleSource:
-    """The sample of a clip's frames."""
     if len(frames) == 1:
         return frames[0]
     sizes = {
@@ -208,10 +181,6 @@ def open_samples(data: DataSet, operator: LaplacianEdges, recipe: DataRecipe) ->
 
 
 def load(samples: Sequence[SampleSource]) -> None:
-    """Reads what is to be held in memory: before processes are forked off, which share it then.
-
-    Raises:
-        SimBridgeError: A frame is wrong.
-    """
+    """Reads what is held in memory: before processes are forked off, which share it then."""
     if isinstance(samples, InMemory):
         samples.load()

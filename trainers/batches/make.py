@@ -30,8 +30,8 @@ class Batch(NamedTuple):
         hint_rgb: The pictures that colour hints are taken from, as ``x``.
         borders: Where instances end, ``(M, 1, H, W)``, 0 or 1; ``(M, 0, H, W)`` where the recipe needs no instances.
         labelled: Which frames have labels, bool ``(N, T)``.
-        flow: Exact motion to the next frame, float32 ``(N, T-1, 2, H, W)``: pixels to the right and down, NaN where the
-            target is hidden or outside the crop; ``(N, 0, 2, H, W)`` where the data set has none.
+        flow: Exact motion to the next frame, float32 ``(N, T-1, 2, H, W)``, pixels to the right and down; NaN where it
+            is hidden or outside the crop. ``(N, 0, 2, H, W)`` where the data set has none.
     """
 
     x: Tensor

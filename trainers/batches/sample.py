@@ -19,10 +19,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 def edge_strength(operator: LaplacianEdges, rgb: Tensor) -> Tensor:
-    """Signed response over limit of the edge operator: above 1 in absolute value is an edge, above 0 its dark side.
-
-    Takes uint8 ``(N, H, W, 3)``, returns float16 ``(N, S, H, W)`` by scale.
-    """
+    """Response over limit, float16 ``(N, S, H, W)`` by scale: beyond -1 and 1 is an edge, above 0 its dark side."""
     measured = [scale.measure(rgb) for scale in operator.scales]
     return torch.stack([(response / limit).to(torch.float16) for response, limit in measured], 1)
 

@@ -18,11 +18,7 @@ from trainers.recipes.schema import DataRecipe, ImageRecipe
 
 
 def refuse_small_pictures(samples: Sequence[SampleSource], data: DataRecipe) -> None:
-    """Refuses samples in memory that are smaller than a crop; streamed ones are met when they are drawn.
-
-    Raises:
-        SizeMismatchError: Names the file of the first.
-    """
+    """Raises SizeMismatchError for a sample in memory that is smaller than a crop; streamed ones raise when drawn."""
     if not isinstance(samples, InMemory) or data.resize is not None:
         return
     for index, sample in enumerate(samples):
@@ -39,10 +35,7 @@ def drawn_at_once(recipe: ImageRecipe) -> int:
 class Sampler:
     """Draws batches in order; what is random is drawn once a clip.
 
-    Every process of a training draws for the whole batch, and makes its share: the ``rank``-th of ``world_size``.
-
-    Raises:
-        UsageError: The batch cannot be shared out evenly.
+    Every process draws for the whole batch and makes its share, the ``rank``-th of ``world_size`` equal ones.
     """
 
     def __init__(
@@ -60,11 +53,7 @@ class Sampler:
         return dict(self.rng.bit_generator.state)
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes on where :meth:`state` was taken.
-
-        Raises:
-            UsageError: It was taken of batches by number.
-        """
+        """Goes on where :meth:`state` was taken; UsageError where that was of batches by number."""
         if "bit_generator" not in state:
             raise UsageError(
                 "the checkpoint's batches were drawn by number, the recipe's are drawn in order: give data.memory and"
@@ -73,11 +62,7 @@ class Sampler:
         self.rng.bit_generator.state = state
 
     def draw(self) -> Batch:
-        """The next batch, or this process' share of it.
-
-        Raises:
-            SimBridgeError: A sample cannot be read, or is smaller than a crop.
-        """
+        """The next batch, or this process' share of it; SimBridgeError where a sample is unreadable or too small."""
         begun = time.perf_counter_ns()
         self._since = self._since or begun
         try:

@@ -113,11 +113,7 @@ class NumberedSampler(Sampler):
         return {"number": self._number}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes on where :meth:`state` was taken.
-
-        Raises:
-            UsageError: It was taken of batches in order.
-        """
+        """Goes on where :meth:`state` was taken; UsageError where that was of batches in order."""
         if "number" not in state:
             raise UsageError(
                 "the checkpoint's batches were drawn in order, the recipe's are drawn by number: give data.memory and"

@@ -38,13 +38,11 @@ class SplitReport:
     """What is in a split.
 
     Attributes:
-        split: ``train`` or ``val``.
-        pictures: How many samples have a picture and labels, wrong ones included.
-        sizes: How many of the whole samples have a width and height.
-        classes: Share of the whole samples' pixels, by class name.
-        stray: Pixels outside the taxonomy in samples that are not refused for them (at most 0.1 % of a picture).
-        problems: All that is wrong.
-        clips: How many samples a training with ``data.frames`` draws from; None with single frames.
+        pictures: How many have labels, wrong ones included.
+        sizes: How many of the right pictures have a width and height.
+        classes: Share of their pixels, by class name.
+        stray: Their pixels outside the taxonomy (at most 0.1 % of a picture).
+        clips: How many there are of ``data.frames`` frames; None for single frames.
     """
 
     split: str
@@ -68,16 +66,12 @@ class SplitReport:
 
 
 def check_data(recipe: DataRecipe, root: Path, threads: int = 0, *, instances: bool = False) -> list[SplitReport]:
-    """Reads every file of both splits.
+    """Reads every file of both splits, of what trains also instance ids if asked.
 
-    Args:
-        recipe: Which data, and how crops are cut of them.
-        root: Their folder.
-        threads: How many read; 0 for as many as there are cores, at most 8.
-        instances: Read instance ids, too, of what trains.
+    0 ``threads`` are one a core, at most 8.
 
     Raises:
-        UsageError: The folder is not there, or names in the recipe are not in it.
+        UsageError: The folder, or what the recipe names in it, is missing.
     """
     if not root.is_dir():
         raise UsageError(f"--root {root} is no folder: give the data set's")

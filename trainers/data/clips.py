@@ -15,7 +15,7 @@ from sim_bridge.pixels.labels import LabelMap
 from trainers.data.problems import EmptySplitError, Problem
 
 Need = Literal["required", "predicted", "none"]
-"""Which frames a clip may have: labelled ones, also those that a segmenter labelled, or any."""
+"""Frames of a clip: labelled ones, also those that a segmenter labelled, or any."""
 
 PREDICTED: Final = "predicted"
 """Folder below a data set's root for labels that a segmenter wrote, in the set's own ids."""
@@ -23,19 +23,14 @@ PREDICTED: Final = "predicted"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameFiles:
-    """One frame on disk.
+    """One frame on disk; formats of ``flow`` (to the next frame) and ``depth`` are in docs/recordings.md.
 
     Attributes:
-        name: Of the sample.
         picture: What a network shall make.
-        labels: None where the frame has none.
         table: What the ids in ``labels`` mean.
         render: A simulator's picture of the same scene.
         shows_render: Whether the network sees the render's edges instead of the picture's.
-        instances: Instance ids.
-        predicted: Where a segmenter's labels of this frame belong; the file may be missing.
-        flow: Exact optical flow to the next frame, see docs/recordings.md.
-        depth: Planar depth, see docs/recordings.md.
+        predicted: Where a segmenter's labels belong; the file may be missing.
         pose: ``(4, 4)``, camera to world.
     """
 
@@ -68,12 +63,7 @@ Video = Mapping[int, FrameFiles]
 
 
 class Clip(NamedTuple):
-    """Consecutive frames.
-
-    Attributes:
-        frames: In order of time.
-        step: Places in time from one to the next.
-    """
+    """Frames in order of time, ``step`` places in the video from one to the next."""
 
     frames: tuple[FrameFiles, ...]
     step: int

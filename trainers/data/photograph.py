@@ -16,7 +16,7 @@ from sim_bridge.pixels.preprocess import Integer, fit_ids, fit_rgb
 from trainers.data.problems import Problem
 
 VOID = "unlabeled"
-"""The class that counts in no score, and in no segmenter's loss; a generator learns to paint it like any other."""
+"""The class that counts in no score and in no segmenter's loss."""
 
 
 InstanceIds = npt.NDArray[np.uint16]
@@ -61,11 +61,7 @@ class Photograph(NamedTuple):
         return self.rgb if self.render is None else self.render
 
     def crop_to_stride(self) -> Photograph:
-        """The middle rows and the leftmost columns, as many as the networks' stride divides.
-
-        Raises:
-            SizeMismatchError: A side is shorter than the stride.
-        """
+        """The middle rows and leftmost columns, multiples of the networks' stride; SizeMismatchError below one."""
         if min(self.size) < STRIDE:
             raise SizeMismatchError(
                 f"picture {self.name!r} is {self.size[0]}x{self.size[1]}, and what validates must have {STRIDE} pixels"
