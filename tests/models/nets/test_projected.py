@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.losses.perceptual import HingeGAN
+from models.losses.adversarial import HingeGAN
 from models.nets.efficientnet_lite import EfficientNetLite
 from models.nets.projected import ProjectedDiscriminator
 
