@@ -30,7 +30,7 @@ def colour_hints(rgb: Tensor, labels: Tensor, hinted: Tensor, limits: Tensor | N
     """
     ids, mask_of = labels.flatten().int(), hinted.to(rgb.dtype)
     mask = mask_of.index_select(0, ids).view_as(labels)[:, None]
-    planes = [rgb.contiguous() * mask, mask]  # a plane is contiguous, which is fast to sum
+    planes = [rgb.contiguous() * mask, mask]  # contiguous planes are fast to sum
     if limits is not None:
         planes.append((mask_of * limits.to(rgb.dtype)).index_select(0, ids).view_as(labels)[:, None])
     pooled = _block_means(torch.cat(planes, 1))
