@@ -1,4 +1,4 @@
-"""Times the image training, case by case: ``python benchmarks/training.py [--json FILE]``.
+"""Times S-Flow's image training, case by case: ``python benchmarks/training.py [--json FILE]``.
 
 Samples are made up, of the right shape: their content changes neither speed nor memory. A step is one of the last
 stage of the recipe ``camvid_lite`` (phase 3, all losses, the losses' networks on the whole crop), bf16. Every case
@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -24,13 +25,16 @@ import torch
 
 from models.edges import LaplacianEdges
 from sim_bridge.settings import parse_size
+from trainers.batches.make import Batch
 from trainers.batches.sample import Sample, prepare
 from trainers.data.camvid import CAMVID_CLASSES
 from trainers.data.photograph import Photograph
 from trainers.loop.device import peak_memory
+from trainers.loop.loop import train
 from trainers.loop.run_folder import RunFolder
-from trainers.recipes.schema import ImageRecipe, load_recipe
-from trainers.systems.sflow import ImageTrainer
+from trainers.loop.training import Training
+from trainers.recipes.read import set_keys
+from trainers.recipes.sflow import SFlowRecipe
 
 WAIT_SHARE = 0.05
 """Largest share of a step that a promised case may stand waiting."""
@@ -72,7 +76,7 @@ MEMORY_GB = {"lite:512x256:4": 8.0}
 """What a case may take at most, by its name."""
 
 
-def made_up_samples(recipe: ImageRecipe, count: int = 8) -> list[Sample]:
+def made_up_samples(recipe: SFlowRecipe, count: int = 8) -> list[Sample]:
     """Blocks of classes with noise on them, larger than a crop."""
     rng, operator = np.random.default_rng(0), LaplacianEdges(recipe.edge)
     width, height = (int(side * MARGIN) for side in recipe.data.crop)
@@ -86,39 +90,54 @@ def made_up_samples(recipe: ImageRecipe, count: int = 8) -> list[Sample]:
     return samples
 
 
-def measure(case: Case, steps: int) -> dict[str, object]:
-    """Figures of a case, in this process."""
-    crop = {"data": {"kind": "camvid", "crop": case.size}, "judge_crop": None}
-    recipe = load_recipe(ImageRecipe, "camvid_lite", {"tier": case.tier, "batch": case.batch, **crop})
-    load_before = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = ImageTrainer(recipe, made_up_samples(recipe), CAMVID_CLASSES, RunFolder(Path(folder), resume=False))
+def timed(run: Training) -> tuple[list[float], list[float]]:
+    """Trains to the end: when every step began and the last one ended, and how long each waited for its samples."""
+    begun: list[float] = []
     waits: list[float] = []
-    draw = trainer.sampler.draw
+    draw = run.sampler.draw
 
-    def timed_draw() -> object:
-        begun = time.perf_counter()
+    def now() -> float:
+        if run.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def timed_draw() -> Batch:
+        begun.append(now())
         batch = draw()
-        waits.append(time.perf_counter() - begun)
+        waits.append(time.perf_counter() - begun[-1])
         return batch
 
-    trainer.sampler.draw = timed_draw
-    times = []
-    for _ in range(steps + 1):
-        begun = time.perf_counter()
-        trainer.train_step(recipe.stages[-1])
-        if trainer.device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - begun)
-    times, waits = times[1:], waits[1:]  # the first step allocates
+    run.sampler.draw = timed_draw  # type: ignore[method-assign]
+    run.save = run.report = lambda *_: begun.append(now())  # type: ignore[method-assign,assignment]
+    train(run)
+    return begun[: len(waits) + 1], waits
+
+
+def measure(case: Case, steps: int) -> dict[str, object]:
+    """Figures of a case, in this process."""
+    width, height = case.size
+    recipe = set_keys(
+        SFlowRecipe,
+        "camvid_lite",
+        [f"tier={case.tier}", f"batch={case.batch}", f"data={{kind: camvid, crop: [{width}, {height}]}}",
+         "extensions.loss_window=null"],
+    )  # fmt: skip
+    last = recipe.stages[-1].model_copy(update={"steps": steps + 1})
+    recipe = recipe.model_copy(update={"stages": (last,)})
+    load_before = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as folder:
+        run = Training(recipe, made_up_samples(recipe), CAMVID_CLASSES, RunFolder(Path(folder), resume=False))
+        begun, waits = timed(run)
+    waits = waits[1:]  # the first step allocates
+    times = [after - before for before, after in pairwise(begun[1:])]
     return {
         "case": str(case),
         "images_per_s": round(case.batch * steps / sum(times), 3),
         "step_ms": {f"p{p}": round(1000 * float(np.percentile(times, p)), 1) for p in (50, 95)},
         "wait_share": round(sum(waits) / sum(times), 4),
-        "memory_gb": round(peak_memory(trainer.device), 2),
+        "memory_gb": round(peak_memory(run.device), 2),
         "steps": steps,
-        "device": torch.cuda.get_device_name() if trainer.device.type == "cuda" else "cpu",
+        "device": torch.cuda.get_device_name() if run.device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "load_average": [round(load_before, 2), round(os.getloadavg()[0], 2)],
     }

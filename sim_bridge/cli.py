@@ -11,12 +11,10 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
-from typer.core import TyperGroup
 
 from sim_bridge import __version__
 from sim_bridge.errors import MissingExtraError, SimBridgeError, TranslatorError, UsageError
@@ -41,17 +39,20 @@ from sim_bridge.options import (
     TaxonomyOption,
     TopicOption,
     setting_option,
+    settings_of,
 )
+from sim_bridge.plugin_commands import PluginGroup
+from sim_bridge.process.drive import ANSWER_SECONDS, Link
 from sim_bridge.process.logs import configure_logging
 from sim_bridge.recordings.read import open_recording
-from sim_bridge.settings import BridgeSettings, load_settings
-from sim_bridge.sources import load_entry_point
+from sim_bridge.settings import BridgeSettings
+from sim_bridge.source_options import parse_options
 from sim_bridge.translators.threads import share_cores
+from sim_bridge.wire.addresses import SIMULATOR_ADDRESS
 
 if TYPE_CHECKING:
     from sim_bridge.recordings.translate import Report
 
-COMMAND_GROUP: Final = "sim_bridge.commands"
 INTERRUPTED: Final = 130
 _TAKES_ALL: Final = "doctor"
 """The command that checks any settings, also those that it has no flags for itself."""
@@ -68,45 +69,6 @@ _EXTRAS: Final = {
     "wsproto": ("wsproto", "page"),
 }
 """Import name of each optional dependency: the package that has it and the extra that installs it."""
-
-
-class PluginGroup(TyperGroup):
-    """Our own commands, and those that other packages bring as entry points; a plugin is imported when it is needed."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """The names of all commands, ours first."""
-        own = list(super().list_commands(ctx))
-        return own + sorted({entry.name for entry in entry_points(group=COMMAND_GROUP)} - set(own))
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of this name, or None."""
-        own = super().get_command(ctx, cmd_name)
-        if own is not None:
-            return own
-        for entry in entry_points(group=COMMAND_GROUP, name=cmd_name):
-            command = typer.main.get_command(_plugin_app(entry))
-            command.name = cmd_name
-            return command
-        return None
-
-
-def _plugin_app(entry: Any) -> typer.Typer:
-    """What a plugin's entry point names; a command that says what is wrong where it cannot be loaded."""
-    try:
-        loaded = load_entry_point(entry)
-        if isinstance(loaded, typer.Typer):
-            return loaded
-        problem = UsageError(f"{entry.name!r} ({entry.value}) is no typer.Typer: correct the package that brings it")
-    except UsageError as error:
-        problem = error
-    broken = typer.Typer(add_completion=False)
-
-    def refuse(context: typer.Context) -> None:
-        raise problem
-
-    everything = {"allow_extra_args": True, "ignore_unknown_options": True}
-    broken.command(help="(cannot be loaded)", context_settings=everything)(refuse)
-    return broken
 
 
 app = typer.Typer(
@@ -130,6 +92,7 @@ def bridge(
     mode: Annotated[str | None, setting_option("mode")] = None,
     size: SizeOption = None,
     style_seed: SeedOption = None,
+    style: Annotated[list[str] | None, setting_option("style")] = None,
     on_error: Annotated[str | None, setting_option("on_error")] = None,
     batch_wait: Annotated[float | None, setting_option("batch_wait")] = None,
     taxonomy: TaxonomyOption = None,
@@ -166,7 +129,7 @@ def bridge(
     if context.invoked_subcommand is not None and not show_config:
         _refuse_unused(context, context.invoked_subcommand)
     if show_config or context.invoked_subcommand is None:
-        settings = _settings(context)
+        settings = settings_of(context)
         if show_config:
             typer.echo(settings.to_yaml(), nl=False)
             raise typer.Exit
@@ -195,21 +158,6 @@ def _refuse_unused(context: typer.Context, name: str) -> None:
         raise UsageError(f"the flag {flag} before the command {name!r} says nothing to it: {place}")
 
 
-def _settings(context: typer.Context) -> BridgeSettings:
-    """The settings from the flags given before and after the subcommand, the latter first; also sets the log level."""
-    flags: dict[str, object] = {}
-    config: Path | None = None
-    for level in (context.parent, context):
-        params = {} if level is None else level.params
-        lists = {"topics": params.get("topic"), "taxonomies": params.get("taxonomy")}
-        given = {**params, **{name: tuple(values) for name, values in lists.items() if values}}
-        flags |= {name: given[name] for name in BridgeSettings.model_fields if given.get(name) is not None}
-        config = params.get("config") or config
-    settings = load_settings(flags, config=config)
-    configure_logging(settings.log_level)
-    return settings
-
-
 def _run_bridge(settings: BridgeSettings) -> int:
     from sim_bridge.live.bridge import Bridge, run_until_signalled
     from sim_bridge.translators.load import load_translator
@@ -221,6 +169,49 @@ def _run_bridge(settings: BridgeSettings) -> int:
 
         with Page(running):
             return run_until_signalled(running)
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    options: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="The source's own options; values are YAML.")
+    ] = None,
+    source: Annotated[str, typer.Option(metavar="NAME", help="Which simulator; sim-bridge doctor lists them.")] = "",
+    mode: Annotated[str | None, setting_option("mode")] = None,
+    publish: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help=f"Where to publish; port * is a free one. [default: {SIMULATOR_ADDRESS}]"),
+    ] = None,
+    output: Annotated[str | None, setting_option("output", "--photoreal")] = None,
+    wait: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="How long to wait for a subscriber first.")
+    ] = 0.0,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="In lockstep, how long a tick may take.")
+    ] = ANSWER_SECONDS,
+    frames: Annotated[int | None, typer.Option(min=1, help="Stop after this many ticks.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Run it in a child process; restart that when it dies.")] = False,
+    orders: Annotated[
+        bool, typer.Option("--orders", help="Obey pause, resume and step from stdin; its end ends the run.")
+    ] = False,
+    curve_keys: CurveKeysOption = None,
+    insecure: InsecureOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Run a simulator: publish its frames.
+
+    In lockstep it makes tick N+1 when the photoreal frames of tick N are there. Exit code 1 when nobody subscribes
+    within --wait.
+    """
+    settings = settings_of(context)
+    from sim_bridge.tools.run_source import run_kept, run_source
+
+    lockstep = settings.mode == "lockstep"
+    safety = (settings.curve_keys, settings.insecure)
+    link = Link(publish or settings.input, settings.output if lockstep else None, wait, timeout, *safety)
+    runs = run_kept if keep else run_source
+    runs(source, parse_options(options or ()), link, frames, sys.stdin if orders else None)
 
 
 @app.command()
@@ -253,7 +244,7 @@ def translate(
     Stopped in between, the same command goes on where it was. A frame that cannot be read is reported and left out,
     and the exit code is 1.
     """
-    settings = _settings(context)
+    settings = settings_of(context)
     recording = open_recording(source, rgb=rgb, semantic=semantic, labels=labels, camera=camera)
     for note in recording.notes:
         typer.echo(f"translate: {note}", err=True)
@@ -324,7 +315,7 @@ def sheet(
     Takes frames from recorded folders, spread evenly over each, or with --live from a running bridge. Several folders
     of other layouts take --rgb, --semantic and --labels once for all, or once per folder in the same order.
     """
-    settings = _settings(context)
+    settings = settings_of(context)
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise UsageError(f"the sheet {str(out)!r} must be an image file: let its name end in .png or .jpg")
     if live == bool(sources):
@@ -366,7 +357,7 @@ def bench(
 
     A publisher in a second process feeds a bridge in this one over loopback tcp.
     """
-    settings = _settings(context)
+    settings = settings_of(context)
     from sim_bridge.tools.bench import run_bench
 
     result = run_bench(
@@ -402,7 +393,7 @@ def doctor(
     from sim_bridge.tools.doctor import asked_examinations, run_doctor
 
     examinations = asked_examinations(context.args)
-    checks = run_doctor(_settings(context), examinations)
+    checks = run_doctor(settings_of(context), examinations)
     width = max(len(check.name) for check in checks)
     for check in checks:
         typer.echo(f"{'ok  ' if check.ok else 'FAIL'} {check.name:<{width}}  {check.detail}")

@@ -7,6 +7,7 @@ latest frame if it is young enough (or time-out), exactly frame N (or time-out, 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 import uuid
@@ -33,6 +34,9 @@ DEFAULT_ADDRESS: Final = BRIDGE_ADDRESS
 _log = logging.getLogger(__name__)
 _READ_SECONDS = 60.0  # closing ends the wait at once; this only bounds one call
 _LEAST_MARK = 4  # with fewer places PUB loses messages even when one is on its way
+_LISTEN_SECONDS = 0.01  # between two looks at who subscribed
+_GRACE_SECONDS = 1.0  # for a first subscriber to name the rest of its topics
+_ROOM_SECONDS = 0.001  # until a full queue is tried again
 
 
 class Subscriber:
@@ -268,7 +272,7 @@ class Subscriber:
 
 
 class Publisher:
-    """Publishes frames on the wire; what a simulator in Python uses. Not for use from several threads at once.
+    """Publishes frames on the wire. Several threads may use it.
 
     Example:
         >>> with Publisher("tcp://127.0.0.1:5555") as publisher:  # doctest: +SKIP
@@ -284,6 +288,7 @@ class Publisher:
         *,
         session: str | None = None,
         queue: int = 32,
+        lossless: bool = False,
         curve_keys: Path | None = None,
         insecure: bool = False,
     ) -> None:
@@ -292,7 +297,8 @@ class Publisher:
         Args:
             address: ZeroMQ address on this machine; port ``*`` takes a free one, see :attr:`address`.
             session: Id of this simulator run; None makes one.
-            queue: How many frames may wait for a subscriber that does not keep up; further ones are dropped for it.
+            queue: How many frames may wait for a subscriber that does not keep up.
+            lossless: When a queue is full, wait for room; otherwise further frames are dropped for that subscriber.
             curve_keys: Folder with the CURVE keys of the setup; for an address that other machines can reach.
             insecure: Allow such an address without keys.
 
@@ -304,6 +310,7 @@ class Publisher:
         keys = None if curve_keys is None else CurveKeys.load(curve_keys)
         self.session = session or uuid.uuid4().hex[:16]
         self._wanted: set[bytes] = set()
+        self._using = threading.Lock()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
             # XPUB is PUB that also tells who listens.
@@ -312,6 +319,7 @@ class Publisher:
             self._context.term()
             raise
         self._socket = self._bound.socket
+        self._socket.setsockopt(zmq.XPUB_NODROP, int(lossless))
 
     def __enter__(self) -> Self:
         return self
@@ -326,17 +334,21 @@ class Publisher:
         """The address bound, with the real port."""
         return self._bound.address
 
-    def close(self, linger: float = 1.0) -> None:
+    def close(self, linger: float = 2.0) -> None:
         """Unbinds; what is queued may still leave for ``linger`` seconds. A second call does nothing."""
         self._bound.close(linger)
         self._context.term()
 
-    def publish(self, frame: Frame, *, copy: bool = True) -> None:
+    def publish(self, frame: Frame, *, copy: bool = True, stop: threading.Event | None = None) -> bool:
         """Sends a frame to whoever subscribes, now.
 
         Args:
             frame: The frame; ``sent`` 0 is replaced by the time now.
             copy: False sends the pixels from where they are, which then must not change any more.
+            stop: Ends the wait of a lossless publisher.
+
+        Returns:
+            False when ``stop`` was set before there was room.
 
         Raises:
             WireError: The frame breaks the wire format.
@@ -344,8 +356,11 @@ class Publisher:
         if frame.sent == 0:
             frame = replace(frame, sent=time.time_ns())
         parts = encode(frame)
-        self._hear()
-        self._socket.send_multipart(parts, copy=copy)
+        while not self._send(parts, copy):
+            if stop is not None and stop.is_set():
+                return False
+            time.sleep(_ROOM_SECONDS)  # XPUB always says that it can be written to: there is nothing to wait on
+        return True
 
     def publish_image(
         self,
@@ -414,17 +429,48 @@ class Publisher:
         Raises:
             FrameTimeoutError: (a TimeoutError) Nobody did in time.
         """
-        topic = topic_of(camera, _kind(kind))
-        deadline = time.monotonic() + timeout
-        self._hear()
-        while not any(topic.startswith(wanted) for wanted in self._wanted):
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise FrameTimeoutError(
-                    f"nobody subscribed to {topic.decode()} on {self.address} within {timeout:g} s: start a subscriber"
-                )
-            self._socket.poll(int(left * 1000) + 1)
+        topic = topic_of(camera, _kind(kind)).decode()
+        if not self.wait_for_subscribers([topic], timeout):
+            raise FrameTimeoutError(
+                f"nobody subscribed to {topic} on {self.address} within {timeout:g} s: start a subscriber"
+            )
+
+    def wait_for_subscribers(
+        self, topics: Iterable[str], timeout: float | None, stop: threading.Event | None = None
+    ) -> bool:
+        """Waits until all topics have a subscriber; once one of them has, 1 s at most for the others.
+
+        Args:
+            topics: Topics that will be published, as ``camera/rgb``.
+            timeout: Seconds to wait for the first one; None waits for ever.
+            stop: Ends the wait when set.
+
+        Returns:
+            Whether any of them has a subscriber.
+        """
+        wanted = {topic.encode() for topic in topics}
+        missing = wanted
+        ended = stop or threading.Event()
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            with self._using:
+                self._hear()
+                still = {topic for topic in missing if not any(topic.startswith(name) for name in self._wanted)}
+            if missing == wanted and still != wanted:
+                deadline = min(deadline, time.monotonic() + _GRACE_SECONDS)
+            missing = still
+            if not missing or time.monotonic() >= deadline or ended.wait(_LISTEN_SECONDS):
+                return missing != wanted
+
+    def _send(self, parts: list[bytes | memoryview], copy: bool) -> bool:
+        """Hands a message to the socket; False when a lossless publisher has no room."""
+        with self._using:
             self._hear()
+            try:
+                self._socket.send_multipart(parts, flags=zmq.NOBLOCK, copy=copy)
+            except zmq.Again:
+                return False
+        return True
 
     def _hear(self) -> None:
         """Takes in who subscribed and who left."""

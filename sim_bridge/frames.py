@@ -6,7 +6,8 @@ A :class:`Frame` is a view: ``pixels`` points into the buffer it arrived in, and
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -38,7 +39,7 @@ class Kind(StrEnum):
 
 
 class Encoding(StrEnum):
-    """How a payload's bytes are to be read (names as in ROS where ROS has one)."""
+    """How to read a payload's bytes; names as in ROS where it has one."""
 
     BGRA8 = "bgra8"
     RGB8 = "rgb8"
@@ -95,6 +96,50 @@ class FrameStatus(StrEnum):
     """The CG frame was passed on unchanged."""
 
 
+StyleValue = int | float | str | tuple[float, ...]
+"""One value of a style: a seed, a number, a choice, or weights."""
+
+
+class Style(Mapping[str, StyleValue]):
+    """Which photoreal version of a scene is wanted: values by name, immutable and hashable.
+
+    What the names mean is the translator's own business; :attr:`sim_bridge.translators.Translator.styles` says it.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, StyleValue] | None = None, /, **more: StyleValue) -> None:
+        self._values: dict[str, StyleValue] = {**(values or {}), **more}
+
+    def __getitem__(self, name: str) -> StyleValue:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __eq__(self, other: object) -> bool:
+        return self._values == other._values if isinstance(other, Style) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._values.items()))
+
+    def __repr__(self) -> str:
+        return f"Style({', '.join(f'{name}={value!r}' for name, value in self._values.items())})"
+
+    @property
+    def seed(self) -> int:
+        """The value ``seed``; 0 without one."""
+        seed = self._values.get("seed", 0)
+        return seed if isinstance(seed, int) else 0
+
+    def without(self, name: str) -> Style:
+        """The other values."""
+        return Style({key: value for key, value in self._values.items() if key != name})
+
+
 @dataclass(frozen=True, slots=True)
 class Provenance:
     """How a photoreal frame came about. Times are nanoseconds since the epoch on the bridge's clock."""
@@ -106,8 +151,8 @@ class Provenance:
     """First 12 hexadecimal digits of the bundle's SHA-256."""
     seed: int
     status: FrameStatus
-    ensemble: tuple[float, ...] | None = None
-    """The six ensemble weights, where they were given instead of drawn from the seed."""
+    style: Style = field(default_factory=Style)
+    """What was asked for beside the seed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ harmless: the bridge counts the second one as ``duplicate`` and answers with the
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -18,6 +18,7 @@ from sim_bridge import wire
 from sim_bridge.errors import LockstepTimeoutError, UsageError, WireError
 from sim_bridge.frames import Frame, FrameId, Kind
 from sim_bridge.live.ledger import Outcome
+from sim_bridge.live.pairing import JOINED_KINDS, Pair, Pairer
 from sim_bridge.wire.addresses import BRIDGE_ADDRESS, SIMULATOR_ADDRESS
 from sim_bridge.wire.transport import CurveKeys, FrameReceiver, FrameSender
 
@@ -197,6 +198,61 @@ class LockstepClient:
         found = ", ".join(drops) or "nothing dropped"
         advice = "wait longer" if status.state == "loading" else "see its log, check --mode lockstep, or wait longer"
         return f"{sentence}, but the bridge is alive ({status.state or 'state unknown'}, {found}): {advice}"
+
+
+class OpenPairs:
+    """Joins RGB and semantic frames; the second half of a pair may come with a later tick.
+
+    Args:
+        kept: How many frames of each camera wait for their other half.
+    """
+
+    def __init__(self, kept: int = 8) -> None:
+        self._kept = kept
+        self._pairers: dict[str, Pairer] = {}
+
+    def add(self, frames: Iterable[Frame]) -> list[list[tuple[Frame, Frame]]]:
+        """Takes frames; returns ``(rgb, semantic)`` of all pairs now complete, grouped by tick, the oldest first."""
+        complete: dict[int, list[tuple[Frame, Frame]]] = {}
+        for frame in frames:
+            if frame.kind not in JOINED_KINDS:
+                continue
+            pairer = self._pairers.setdefault(frame.camera, Pairer("lockstep", self._kept))
+            for event in pairer.offer(frame):
+                if isinstance(event, Pair):
+                    complete.setdefault(frame.number, []).append((event.rgb, event.semantic))
+        return [complete[number] for number in sorted(complete)]
+
+
+def keep_in_step(
+    ticks: Iterable[Iterable[Frame]],
+    bridge: LockstepClient,
+    timeout: float,
+    wait_again: Callable[[LockstepTimeoutError], bool] | None = None,
+) -> None:
+    """Sends tick after tick and asks for the next one when the photoreal frames of the last are there.
+
+    Args:
+        ticks: The frames of each tick.
+        bridge: The connection.
+        timeout: Seconds that the answer to one tick may take.
+        wait_again: Called when it takes longer. True waits as long again, False ends the loop; None raises.
+
+    Raises:
+        LockstepTimeoutError: An answer did not come in time.
+    """
+    open_pairs = OpenPairs()
+    for frames in ticks:
+        for pairs in open_pairs.add(frames):
+            while True:
+                try:
+                    bridge.tick_all(pairs, timeout=timeout)
+                    break
+                except LockstepTimeoutError as error:
+                    if wait_again is None:
+                        raise
+                    if not wait_again(error):
+                        return
 
 
 def _encode(rgb: Frame, semantic: Frame) -> _Messages:

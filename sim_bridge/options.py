@@ -1,4 +1,4 @@
-"""Options that several commands have, ours and those of plugins."""
+"""Options that several commands have, ours and those of plugins, and the settings that they make."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 
-from sim_bridge.settings import BridgeSettings, extra, flag_of
+from sim_bridge.process.logs import configure_logging
+from sim_bridge.settings import BridgeSettings, extra, flag_of, load_settings
 
 RGB_HELP: Final = "Foreign folder: which files are the RGB images, relative to it and quoted, like 'rgb/*.png'."
 SEMANTIC_HELP: Final = "Foreign folder: which files are the label images, raw ids or palette colours."
@@ -61,3 +62,19 @@ RgbOption = Annotated[str | None, typer.Option(metavar="GLOB", help=RGB_HELP, sh
 SemanticOption = Annotated[str | None, typer.Option(metavar="GLOB", help=SEMANTIC_HELP, show_default=False)]
 LabelsOption = Annotated[str | None, typer.Option(metavar="NAME|FILE", help=LABELS_HELP, show_default=False)]
 CameraOption = Annotated[str | None, typer.Option(metavar="NAME", help=CAMERA_HELP, show_default=False)]
+
+
+def settings_of(context: typer.Context) -> BridgeSettings:
+    """The settings from the flags given before and after the subcommand, the latter first; also sets the log level."""
+    flags: dict[str, object] = {}
+    config: Path | None = None
+    for level in (context.parent, context):
+        params = {} if level is None else level.params
+        lists = {name: params.get(flag) for name, flag in (("topics", "topic"), ("taxonomies", "taxonomy"))}
+        given = {**params, **{name: tuple(values) if values else None for name, values in lists.items()}}
+        given["style"] = params.get("style") or None
+        flags |= {name: given[name] for name in BridgeSettings.model_fields if given.get(name) is not None}
+        config = params.get("config") or config
+    settings = load_settings(flags, config=config)
+    configure_logging(settings.log_level)
+    return settings

@@ -129,6 +129,18 @@ class BridgeSettings(BaseModel):
             "variation.",
         ),
     ] = 0
+    style: Annotated[
+        dict[str, str | float | tuple[float, ...]],
+        Field(
+            description="What else the network lets you choose about its pictures, by name; with an unknown name the "
+            "bridge says which there are. `camvid-lite` has `ensemble`, six weights. The flag may be given several "
+            "times.",
+            json_schema_extra={
+                "values": "`NAME=VALUE`, separated by spaces; weights as `1,0,0.5`",
+                "metavar": "NAME=VALUE",
+            },
+        ),
+    ] = {}
     on_error: Annotated[
         Literal["drop", "passthrough"],
         Field(
@@ -243,6 +255,18 @@ class BridgeSettings(BaseModel):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if value) if isinstance(value, str) else value
+
+    @field_validator("style", mode="before")
+    @classmethod
+    def _split_style(cls, value: object) -> object:
+        if isinstance(value, list):
+            value = " ".join(map(str, value))
+        if not isinstance(value, str):
+            return value
+        pairs = [part.partition("=")[::2] for part in value.split()]
+        if not all(name and text for name, text in pairs):
+            raise ValueError(f"a style is written NAME=VALUE and not {value!r}, for example ensemble=1,0,0,0,0,1")
+        return dict(pairs)
 
     @field_validator("topics")
     @classmethod

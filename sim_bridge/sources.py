@@ -1,9 +1,9 @@
-"""Sources: what puts a simulator's frames on the wire. Simulators are plugins and come in by entry points.
+"""Sources put a simulator's frames on the wire. A simulator is one class with the methods of :class:`Source`.
 
-A package adds one by a class with the methods of :class:`Source` and one line in its pyproject::
+A package adds one by one line in its pyproject, and ``sim-bridge run --source mysim`` runs it::
 
     [project.entry-points."sim_bridge.sources"]
-    mysim = "mysim.source:MySource"
+    mysim = "mysim:MySimulator"
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Final, Protocol, runtime_checkable
 
 from sim_bridge.errors import UsageError
-from sim_bridge.frames import Frame
+from sim_bridge.frames import Frame, Kind
 
 SOURCE_GROUP: Final = "sim_bridge.sources"
+DEFAULT_CAMERAS: Final = ("camera",)
 
 
 @runtime_checkable
 class Source(Protocol):
     """A simulator as the bridge sees it: opened once, iterated once, closed from any thread.
 
-    Iterating yields every frame when its time has come (the source keeps the pace), RGB and semantic frames of one tick
-    after each other, and ends when the simulator does or :meth:`close` was called.
+    A source with other cameras than ``camera`` has an attribute ``cameras`` with their names.
     """
 
     def open(self, options: Mapping[str, object]) -> None:
@@ -38,10 +38,52 @@ class Source(Protocol):
         """
 
     def __iter__(self) -> Iterator[Frame]:
-        """The frames in the order they are to be published."""
+        """Yields every frame when its time has come, RGB and semantic frames of one tick after each other."""
 
     def close(self) -> None:
-        """Ends the iteration and frees what :meth:`open` took; calling it again does nothing."""
+        """Ends the iteration and frees what :meth:`open` took; a second call does nothing."""
+
+
+@runtime_checkable
+class Ticking(Protocol):
+    """A source that can wait for its answers: in lockstep its ticks are used instead of its iteration."""
+
+    def ticks(self) -> Iterator[tuple[Frame, ...]]:
+        """Yields the frames of each tick, as soon as the next one is asked for."""
+
+
+@runtime_checkable
+class Steerable(Protocol):
+    """A source that can be paused."""
+
+    def pause(self) -> None:
+        """Stops before the next tick."""
+
+    def resume(self) -> None:
+        """Goes on."""
+
+    def step(self) -> None:
+        """While paused: makes one more tick."""
+
+
+@runtime_checkable
+class Answerable(Protocol):
+    """A source that keeps in time with the bridge by its answers."""
+
+    session: str
+
+    def answered(self, number: int) -> None:
+        """The bridge is done with tick ``number`` and all before."""
+
+
+def cameras_of(source: Source) -> tuple[str, ...]:
+    """The cameras of an opened source."""
+    return tuple(getattr(source, "cameras", DEFAULT_CAMERAS))
+
+
+def topics_of(source: Source) -> tuple[str, ...]:
+    """The topics that the bridge needs of an opened source."""
+    return tuple(f"{camera}/{kind}" for camera in cameras_of(source) for kind in (Kind.RGB, Kind.SEMANTIC))
 
 
 def source_names() -> tuple[str, ...]:

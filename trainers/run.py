@@ -1,4 +1,4 @@
-"""Trains networks: ``python trainers/run.py image|segmenter|evaluate|ablation|export|data --help``."""
+"""Trains and scores networks: ``python trainers/run.py train|evaluate|ablation|export|edges|data --help``."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ if __package__ in (None, ""):  # run as a script: the project's root, not traine
 import torch
 import typer
 
-from models.bundles.files import BundleError, find_bundle
+from models.bundles.files import CARD, BundleError, find_bundle, read_card
 from sim_bridge.errors import SimBridgeError, UsageError
 from trainers.loop.processes import joined, launched
 from trainers.loop.run_folder import RunFolder
-from trainers.recipes.schema import ImageRecipe, SegmenterRecipe, dump_recipe, load_any_recipe, load_recipe
+from trainers.recipes.read import dump_recipe, load_recipe, set_keys
+from trainers.recipes.schema import Recipe
+from trainers.recipes.sflow import SFlowRecipe
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -31,13 +33,13 @@ app.add_typer(data_app, name="data")
 @app.callback()
 def _trainers(context: typer.Context) -> None:
     """Train and score the networks."""
-    if context.invoked_subcommand != "image" and launched() > 1:
+    if context.invoked_subcommand not in ("train", "image", "segmenter") and launched() > 1:
         raise UsageError(f"{context.invoked_subcommand!r} runs on one process: start it with python, not torchrun")
 
 
-Recipe = Annotated[str, typer.Option(help="A recipe's name or path.")]
+RecipeName = Annotated[str, typer.Option("--recipe", help="A recipe's name or path.")]
 Root = Annotated[Path | None, typer.Option(help="The data set's folder; needed but for --dry-run.")]
-Run = Annotated[Path | None, typer.Option(help="Folder of the run, needed likewise; made, never overwritten.")]
+Run = Annotated[Path | None, typer.Option(help="Folder of the run, needed but for --dry-run; made, never overwritten.")]
 DataRoot = Annotated[Path, typer.Option("--root", help="The data set's folder.")]
 TrainedRun = Annotated[Path, typer.Option("--run", help="Folder of the run.")]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves it to torch.")]
@@ -61,6 +63,13 @@ StartFrom = Annotated[
 TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write curves and sample sheets for TensorBoard.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Replace the bundle that is in the folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace a key of the recipe, like stages.0.lr=1e-4; repeatable."),
+]
+Metrics = Annotated[
+    list[str] | None, typer.Option("--metric", metavar="MODULE:FUNCTION", help="A metric of your own; repeatable.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")]
 
 
@@ -85,48 +94,17 @@ def _given(path: Path | None, option: str) -> Path:
     return path
 
 
-def _refuse_change_of_nothing(resume: bool, recipe_changed: bool) -> None:
-    if recipe_changed and not resume:
-        raise UsageError("--recipe-changed is for --resume: a new run has only one recipe, leave it out")
-
-
 def _set_threads(threads: int) -> None:
     if threads:
         torch.set_num_threads(threads)
 
 
 @app.command()
-def segmenter(
-    recipe: Recipe,
+def train(
+    recipe: RecipeName,
     root: Root = None,
     run: Run = None,
-    resume: Resume = False,
-    recipe_changed: RecipeChanged = False,
-    threads: Threads = 0,
-    dry_run: DryRun = False,
-) -> None:
-    """Train a segmentation network (perceptual features, or a judge)."""
-    from trainers.systems.segmenter import train_segmenter
-
-    _refuse_change_of_nothing(resume, recipe_changed)
-    resolved = load_recipe(SegmenterRecipe, recipe)
-    print(dump_recipe(resolved), end="", flush=True)
-    if dry_run:
-        return
-    data, folder = _given(root, "--root"), RunFolder(_given(run, "--run"), resume=resume)
-    _set_threads(threads)
-    with folder.locked():
-        bundle = train_segmenter(resolved, data, folder, _command(), recipe_changed=recipe_changed)
-    if bundle is not None:
-        print(json.dumps(bundle.card.metrics, indent=2), flush=True)
-        logging.info("the bundle is in %s", bundle.path)
-
-
-@app.command()
-def image(
-    recipe: Recipe,
-    root: Root = None,
-    run: Run = None,
+    changes: Set = None,
     start: StartFrom = None,
     resume: Resume = False,
     recipe_changed: RecipeChanged = False,
@@ -134,30 +112,41 @@ def image(
     dry_run: DryRun = False,
     tensorboard: TensorBoard = False,
 ) -> None:
-    """Train the generator and DNED on photographs (eq. 1 to 7); on several GPUs under torchrun."""
-    from trainers.loop.begin import train_image
+    """Train the system that a recipe names; on several GPUs under torchrun."""
+    from trainers.loop.begin import begin
     from trainers.loop.board import summary_writer
 
     if resume and start is not None:
         raise UsageError("--from begins a run and --resume goes on with one: leave out one of them")
-    _refuse_change_of_nothing(resume, recipe_changed)
-    resolved = load_recipe(ImageRecipe, recipe)
+    if recipe_changed and not resume:
+        raise UsageError("--recipe-changed is for --resume: a new run has only one recipe, leave it out")
+    resolved = set_keys(Recipe, recipe, changes or [])
     with joined() as group:
-        if group.is_first:
-            print(dump_recipe(resolved), end="", flush=True)
+
+        def announce() -> None:
+            if group.is_first:
+                print(dump_recipe(resolved), end="", flush=True)
+
         if dry_run:
+            announce()
             return
         data, path = _given(root, "--root"), _given(run, "--run")
         _set_threads(threads)
         if tensorboard:
             summary_writer()  # where it is missing, before there is a folder
-        begin = None if start is None else find_bundle(start)
+        bundle = None if start is None else find_bundle(start)
         folder = RunFolder(path, resume=resume, writes=group.is_first)
         with folder.locked():
-            train_image(
-                resolved, data, folder, group, _command(),
-                start=begin, tensorboard=tensorboard, recipe_changed=recipe_changed,
+            begin(
+                resolved, data, folder, _command(), group,
+                start=bundle, tensorboard=tensorboard, recipe_changed=recipe_changed, announce=announce,
             )  # fmt: skip
+        if (made := path / "bundle" / CARD).is_file() and group.is_first:
+            print(json.dumps(read_card(made.parent).metrics, indent=2), flush=True)
+
+
+app.command("image", help="Train: the same as train.")(train)
+app.command("segmenter", help="Train: the same as train.")(train)
 
 
 @app.command()
@@ -187,18 +176,20 @@ def evaluate(
     seeds: Seeds = "0",
     every: Every = 5,
     edges: Edges = None,
+    metric: Metrics = None,
     threads: Threads = 0,
 ) -> None:
     """Score a bundle on validation photographs; prints JSON."""
     from trainers.scores.export import score_bundle
 
     _set_threads(threads)
-    print(json.dumps(score_bundle(bundle, root, judge, _parse_seeds(seeds), every, edges), indent=2))
+    scores = score_bundle(bundle, root, judge, _parse_seeds(seeds), every, edges, metric or [])
+    print(json.dumps(scores, indent=2))
 
 
 @app.command()
 def ablation(
-    recipe: Recipe,
+    recipe: RecipeName,
     root: Root = None,
     run: Annotated[Path | None, typer.Option(help="Folder of the runs and results; given again, it goes on.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps of each variant.")] = 3000,
@@ -212,7 +203,7 @@ def ablation(
     """Train a recipe without each of its parts, from one start and seed; prints a table."""
     from trainers.scores.ablation import choose, run_ablation, table, variants
 
-    chosen = choose(variants(load_recipe(ImageRecipe, recipe), steps), only)
+    chosen = choose(variants(load_recipe(Recipe, recipe), steps), only)
     if dry_run:
         print("\n".join(f"# {name}\n{dump_recipe(variant)}" for name, variant in chosen.items()))
         return
@@ -250,13 +241,12 @@ def _data() -> None:
 
 
 @data_app.command()
-def check(recipe: Recipe, root: DataRoot, threads: Readers = 0, as_json: AsJson = False) -> None:
+def check(recipe: RecipeName, root: DataRoot, threads: Readers = 0, as_json: AsJson = False) -> None:
     """Read all of a data set and name all that is wrong; exit code 1 if anything is."""
     from trainers.data.check import check_data, describe
 
-    resolved = load_any_recipe(recipe)
-    instances = isinstance(resolved, ImageRecipe) and resolved.discriminator.sees_instance_edges
-    reports = check_data(resolved.data, root, threads, instances=instances)
+    resolved = load_recipe(Recipe, recipe)
+    reports = check_data(resolved.data, root, threads, instances=resolved.needs_instances)
     splits = {report.split: report.as_dict() for report in reports}
     print(json.dumps({"splits": splits}, indent=2) if as_json else describe(reports))
     if any(report.problems for report in reports):
@@ -265,7 +255,7 @@ def check(recipe: Recipe, root: DataRoot, threads: Readers = 0, as_json: AsJson 
 
 @data_app.command("edges")
 def data_edges(
-    recipe: Recipe,
+    recipe: RecipeName,
     root: DataRoot,
     density: Annotated[float, typer.Option(min=0.001, max=0.9, help="Share of the pixels that shall be edges.")] = 0.2,
     photographs: Annotated[int, typer.Option(min=1, help="How many training photographs are measured.")] = 50,
@@ -274,7 +264,7 @@ def data_edges(
     from trainers.data.open import open_data
     from trainers.scores.edge_threshold import calibrate
 
-    resolved = load_recipe(ImageRecipe, recipe)
+    resolved = load_recipe(SFlowRecipe, recipe)
     data = open_data(resolved.data, root, "train")
     print(json.dumps(calibrate(data, resolved.edge, density, photographs).rounded(), indent=2))
 

@@ -1,4 +1,4 @@
-"""Losses: small callables on tensors, one family a file.
+"""Losses: small callables that return maps or one value a sample; whoever calls them reduces.
 
 What weighs and sums them lives in trainers/systems.
 """

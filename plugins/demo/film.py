@@ -18,7 +18,7 @@ import numpy as np
 from sim_bridge.errors import ImageError, MissingExtraError
 from sim_bridge.frames import ByteArray
 from sim_bridge.live.bridge import Bridge
-from sim_bridge.live.tap import Tick
+from sim_bridge.live.work import Work
 from sim_bridge.pixels.images import to_ids, to_rgb
 from sim_bridge.pixels.labels import taxonomy
 from sim_bridge.recordings.sheet import CG, EDGES, LABELS, PHOTOREAL, SheetRow, color_labels, contact_sheet, write_sheet
@@ -33,7 +33,7 @@ _CLOCK: Final = 90_000
 """Ticks of the film's clock per second, as is usual for H.264."""
 
 
-def panels(tick: Tick) -> dict[str, ByteArray]:
+def panels(tick: Work) -> dict[str, ByteArray]:
     """The pictures of a tick by the sheet's column, uint8 ``(H, W, 3)``; those that it has.
 
     Raises:
@@ -75,7 +75,7 @@ class Film:
         self._camera = bridge.settings.topics[0]
         self._changed = threading.Condition()
         self._ended = False
-        self._newest: Tick | None = None
+        self._newest: Work | None = None
         self._rows: list[SheetRow] = []
         self._thread = threading.Thread(target=self._write, name="demo-film", daemon=True)
         self.error: Exception | None = None
@@ -85,7 +85,7 @@ class Film:
         self._began: float | None = None
         self._published_before = 0
 
-    def on_tick(self, tick: Tick) -> None:
+    def on_tick(self, tick: Work) -> None:
         """See :class:`~sim_bridge.live.tap.Watcher`."""
         if tick.camera == self._camera:
             with self._changed:
@@ -140,7 +140,7 @@ class Film:
             if stream is not None:
                 container.mux(stream.encode())
 
-    def _next(self, last: Tick | None) -> Tick | None:
+    def _next(self, last: Work | None) -> Work | None:
         """The newest tick that comes after ``last``; None when the bridge ends."""
         with self._changed:
             while not self._ended:
@@ -149,7 +149,7 @@ class Film:
                 self._changed.wait()
         return None
 
-    def _count(self, tick: Tick, images: dict[str, ByteArray]) -> None:
+    def _count(self, tick: Work, images: dict[str, ByteArray]) -> None:
         if self._began is None:
             self._began = time.monotonic()
             self._published_before = self._bridge.outputs.of(self._camera).published
@@ -199,7 +199,7 @@ class _FilmClock:
         self._session = ""
         self._offset = self._last = 0.0
 
-    def at(self, tick: Tick) -> int:
+    def at(self, tick: Work) -> int:
         """When to show a tick, in 1/90,000 s."""
         rgb = tick.pair.rgb
         if rgb.session != self._session:

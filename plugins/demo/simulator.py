@@ -1,22 +1,26 @@
-"""Keeps the demo's simulator running in a process of its own."""
+"""The demo's simulator: toytown in a process of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
-from plugins.demo.child import ANSWERED
 from sim_bridge.errors import SimBridgeError
-from sim_bridge.live.tap import Tick
-from sim_bridge.process.supervisor import KeptProcess
+from sim_bridge.live.work import Work
+from sim_bridge.process.drive import Link
+from sim_bridge.process.source_process import SourceProcess
+
+NICE: Final = 5
+"""The demo waits for the network; the simulator has time left in every frame."""
 
 
-class SimulatorProcess(KeptProcess):
-    """The embedded simulator, told by the bridge's tap which ticks are done.
+class SimulatorProcess(SourceProcess):
+    """Toytown; the bridge's tap tells it which ticks are done.
 
     Args:
         address: Where it publishes.
         options: Of :class:`~plugins.toytown.run.options.ToytownOptions`.
-        wanted: See :class:`~sim_bridge.process.supervisor.KeptProcess`, as the others.
+        wanted: See :class:`~sim_bridge.process.supervisor.Supervisor`, as the others.
         on_failure: As there.
         on_change: As there.
     """
@@ -30,12 +34,13 @@ class SimulatorProcess(KeptProcess):
         on_failure: Callable[[SimBridgeError], None],
         on_change: Callable[[bool], None] = lambda ended: None,
     ) -> None:
-        asked = {"address": address, "options": options}
-        super().__init__("plugins.demo.child", asked, wanted=wanted, on_failure=on_failure, on_change=on_change)
+        super().__init__(
+            "toytown", options, Link(address), wanted=wanted, on_failure=on_failure, on_change=on_change, nice=NICE
+        )
 
-    def on_tick(self, tick: Tick) -> None:
+    def on_tick(self, tick: Work) -> None:
         """Lets the simulator make another one; see :class:`~sim_bridge.live.tap.Watcher`."""
-        self.say(f"{ANSWERED} {tick.pair.rgb.session} {tick.pair.rgb.number}")
+        self.answered(tick.pair.rgb.session, tick.pair.rgb.number)
 
     def on_status(self, camera: str, body: Mapping[str, object]) -> None:
         """See :class:`~sim_bridge.live.tap.Watcher`."""

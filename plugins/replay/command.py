@@ -12,12 +12,13 @@ from typing import Annotated
 import typer
 
 from plugins.replay.faults import Delivery, FaultInjector, Faults
-from plugins.replay.publisher import ReplayPublisher
 from plugins.replay.source import DEFAULT_RATE, ReplaySource
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import Frame
 from sim_bridge.options import CameraOption, LabelsOption, RgbOption, SemanticOption
+from sim_bridge.process.drive import Link, topic_flags
 from sim_bridge.process.stop import stop_on_signals
+from sim_bridge.sources import topics_of
 from sim_bridge.wire.addresses import SIMULATOR_ADDRESS
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
@@ -79,35 +80,26 @@ def replay(
         }
     )
     for note in source.notes:
-        typer.echo(f"replay: {note}", err=True)
+        _say(note)
     injector = FaultInjector(Faults(drop, duplicate, reorder, delay / 1000, seed))
-    with (
-        stop_on_signals(source) as stop,
-        ReplayPublisher(address, lossless=rate == 0, curve_keys=curve_keys, insecure=insecure) as publisher,
-    ):
-        if wait != 0 and not _somebody_listens(publisher, source, wait, stop):
-            raise typer.Exit(0 if stop.is_set() else 1)
-        messages = send(injector.deliveries(source.scheduled()), lambda frame: publisher.publish(frame, stop), stop)
+    link = Link(address, wait=wait, curve_keys=curve_keys, insecure=insecure)
+    with stop_on_signals(source) as stop, link.open_publisher(lossless=rate == 0) as publisher:
+        if wait != 0:
+            flags = topic_flags(source.cameras)
+            _say(f"{source.ticks} frames ready on {publisher.address}, waiting for a subscriber (sim-bridge {flags})")
+            link.wait_for_subscriber(publisher, topics_of(source), stop)
+            if stop.is_set():
+                raise typer.Exit(0)
+        messages = send(
+            injector.deliveries(source.scheduled()),
+            lambda frame: publisher.publish(frame, copy=False, stop=stop),
+            stop,
+        )
     _report(messages, source, injector.counts)
     if source.problems:
         frames_left_out = "1 frame was" if len(source.problems) == 1 else f"{len(source.problems)} frames were"
-        typer.echo(f"replay: {frames_left_out} left out, see above", err=True)
+        _say(f"{frames_left_out} left out, see above")
         raise typer.Exit(1)
-
-
-def _somebody_listens(
-    publisher: ReplayPublisher, source: ReplaySource, wait: float | None, stop: threading.Event
-) -> bool:
-    cameras = " ".join(f"--topic {camera}" for camera in source.cameras)
-    typer.echo(
-        f"replay: {source.ticks} frames ready on {publisher.address}, waiting for a subscriber (sim-bridge {cameras})",
-        err=True,
-    )
-    if publisher.wait_for_subscriber(source.topics, wait, stop):
-        return True
-    if not stop.is_set():
-        typer.echo(f"replay: nobody subscribed within {wait:g} s: start sim-bridge, or give --wait 0", err=True)
-    return False
 
 
 def send(
@@ -139,8 +131,9 @@ def send(
 def _report(messages: int, source: ReplaySource, faults: Counter[str]) -> None:
     passes = "1 pass" if source.passes == 1 else f"{source.passes} passes"
     injected = ", ".join(f"{count} {name}" for name, count in faults.items() if count)
-    typer.echo(
-        f"replay: published {messages} messages of {source.published} frames in {passes}"
-        + (f" ({injected} on purpose)" if injected else ""),
-        err=True,
-    )
+    on_purpose = f" ({injected} on purpose)" if injected else ""
+    _say(f"published {messages} messages of {source.published} frames in {passes}{on_purpose}")
+
+
+def _say(sentence: str) -> None:
+    typer.echo(f"replay: {sentence}", err=True)

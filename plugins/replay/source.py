@@ -16,7 +16,7 @@ from pydantic import Field
 
 from plugins.replay.faults import Arrival
 from sim_bridge.errors import ImageError, LabelError
-from sim_bridge.frames import Frame, Kind
+from sim_bridge.frames import Frame
 from sim_bridge.pixels.labels import Taxonomy
 from sim_bridge.recordings.read import RecordedFrame, Recording, open_recording
 from sim_bridge.source_options import CheckedOptions
@@ -87,11 +87,6 @@ class ReplaySource:
         self.notes = recording.notes
         self.cameras = recording.cameras()
         self._ticks = _by_tick(recording, self.cameras)
-
-    @property
-    def topics(self) -> tuple[str, ...]:
-        """The topics that will be published."""
-        return tuple(f"{camera}/{kind}" for camera in self.cameras for kind in (Kind.RGB, Kind.SEMANTIC))
 
     @property
     def ticks(self) -> int:

@@ -19,17 +19,20 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 
 import zmq
 
-from sim_bridge.frames import Kind
-from sim_bridge.live.bundle_choice import BundleChoice
+from sim_bridge.frames import Style
+from sim_bridge.live.controls import BundleChoice
 from sim_bridge.live.latency import LatencyRecorder
 from sim_bridge.live.ledger import Ledger, Outcome
 from sim_bridge.live.network import NetworkStage
-from sim_bridge.live.stages import BundleLoader, PublishStage, ReceiveStage, Shared, TranslatorSource
+from sim_bridge.live.pairing import JOINED_KINDS
+from sim_bridge.live.prepare import PrepareStage
+from sim_bridge.live.publish import PublishStage
+from sim_bridge.live.receive import ReceiveStage
+from sim_bridge.live.shared import BundleLoader, Shared, TranslatorSource
 from sim_bridge.live.status import OutputCounts
 from sim_bridge.live.tap import Tap
 from sim_bridge.pixels.taxonomy import Taxonomies
 from sim_bridge.process.signals import on_signals
-from sim_bridge.translators import Style
 from sim_bridge.translators.load import load_translator
 from sim_bridge.wire.transport import EXPECTED_MESSAGE_BYTES, CurveKeys, FrameReceiver, FrameSender
 
@@ -93,7 +96,7 @@ class Bridge:
             keys=keys,
             insecure=settings.insecure,
         )
-        topics = [f"{camera}/{kind}" for camera in settings.topics for kind in (Kind.RGB, Kind.SEMANTIC)]
+        topics = [f"{camera}/{kind}" for camera in settings.topics for kind in JOINED_KINDS]
         self._receiver = FrameReceiver(
             self._context,
             settings.input,
@@ -109,13 +112,14 @@ class Bridge:
             for name, stage in (
                 ("publish", PublishStage(shared, self._sender)),
                 ("network", NetworkStage(shared, translator, self._load)),
+                ("prepare", PrepareStage(shared)),
                 ("receive", ReceiveStage(shared, self._receiver)),
             )
         }
 
     @property
     def settings(self) -> BridgeSettings:
-        """What it was told to do."""
+        """Its settings."""
         return self._settings
 
     @property
@@ -154,7 +158,7 @@ class Bridge:
         return self._shared.outputs
 
     def wait_until_ready(self, timeout: float | None = None) -> bool:
-        """Waits until the translator is loaded; False when that took longer than ``timeout`` seconds."""
+        """Waits until the translator is ready; False when that took longer than ``timeout`` seconds."""
         return self._shared.loaded.wait(timeout)
 
     def run(self) -> int:
@@ -204,7 +208,7 @@ class Bridge:
         return self._shared.controls.style(camera)
 
     def follow(self, listener: Callable[[str], None]) -> None:
-        """Has ``listener`` told ``pause``, ``resume`` or ``step`` whenever that is asked for, in the asker's thread.
+        """Calls ``listener`` with ``pause``, ``resume`` or ``step`` at each of them, in the asker's thread.
 
         So a simulator that belongs to the bridge can pause with it.
         """
@@ -212,7 +216,7 @@ class Bridge:
 
     @property
     def simulator_ended(self) -> bool:
-        """Whether whoever runs the simulator has said that it ended; see :meth:`report_simulator`."""
+        """Whether the simulator's process has ended; see :meth:`report_simulator`."""
         return self._simulator_ended
 
     def report_simulator(self, *, ended: bool) -> None:
@@ -253,7 +257,7 @@ class Bridge:
         self.close()
 
     def _guard(self, stage: _StageLoop) -> None:
-        """A thread's body: whatever ends it is told to :meth:`run`."""
+        """A thread's body; reports its exception to :meth:`run`."""
         try:
             stage.run()
         except Exception as error:  # noqa: BLE001 - handed to run(), which raises it
@@ -275,7 +279,7 @@ class Bridge:
                     logger.info("stopping: finishing what is in flight, %g s at most", self._settings.drain_timeout)
                     deadline = time.monotonic() + self._settings.drain_timeout
                     self._shared.stopping.set()
-                    self._shared.controls.resume()
+                    self._shared.controls.stop()
                 continue
             logger.warning("stopping now: what is in flight is discarded")
             return 1
@@ -291,8 +295,9 @@ class Bridge:
         shared = self._shared
         shared.discarding.set()
         shared.stopping.set()
-        shared.controls.resume()
+        shared.controls.stop()
         shared.inbox.close(discard=True)
+        shared.ready.close(discard=True)
         shared.outbox.close(discard=True)
 
 

@@ -1,12 +1,12 @@
-"""Bounded hand-over of work from one stage's thread to the next, with a named policy for when the next one is slow."""
+"""Bounded hand-over of work from one stage's thread to the next: what happens when the next one is slow has a name."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Hashable, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Generic, TypeVar
 
@@ -115,8 +115,16 @@ class Handoff(Generic[T]):
         now = time.perf_counter_ns()
         return Taken(item, camera, now - put, now - max(put, asked))
 
+    def take_back(self, camera: str) -> list[T]:
+        """Empties a camera's queue; for the one who puts."""
+        with self._changed:
+            items = [item for item, _ in self._queues[camera]]
+            self._queues[camera].clear()
+            self._changed.notify_all()
+            return items
+
     def nudge(self) -> None:
-        """Lets the taker come back, empty-handed if there is nothing: something else waits for it."""
+        """Wakes the taker, which returns empty-handed if there is nothing."""
         with self._changed:
             self._nudged = True
             self._changed.notify_all()
@@ -139,3 +147,44 @@ class Handoff(Generic[T]):
                 for queue in self._queues.values():
                     queue.clear()
             self._changed.notify_all()
+
+
+class TickGatherer(Generic[T]):
+    """Takes items from a hand-over, all cameras' of one tick at once.
+
+    A tick is complete when every camera of the tick before is in it. One that runs at a rate of its own, or fails,
+    costs one wait and no more, until it is back.
+
+    Args:
+        inbox: Where the items are.
+        tick_of: The tick of an item.
+        cameras: All cameras, which the first tick waits for.
+        wait: Seconds that a tick's first item waits for the others at most; None for items one by one.
+    """
+
+    def __init__(
+        self, inbox: Handoff[T], tick_of: Callable[[T], Hashable], cameras: Collection[str], wait: float | None
+    ) -> None:
+        self._inbox = inbox
+        self._tick_of = tick_of
+        self._wait = wait
+        self._tick: Hashable = None
+        self._present = set(cameras)
+
+    def take(self) -> list[Taken[T]]:
+        """The next items, of one tick and of one camera each; none after a nudge, or when closed and empty."""
+        first = self._inbox.take()
+        if first is None:
+            return []
+        if self._wait is None:
+            return [first]
+        tick = self._tick_of(first.item)
+        late = tick == self._tick
+        awaited = set() if late else self._present - {first.camera}
+        start = time.perf_counter_ns()
+        others = self._inbox.take_fitting(lambda item: self._tick_of(item) == tick, awaited, self._wait)
+        spent = time.perf_counter_ns() - start
+        first = replace(first, waited=first.waited + spent, overhead=first.overhead + spent)
+        here = {first.camera, *(other.camera for other in others)}
+        self._tick, self._present = tick, self._present | here if late else here
+        return [first, *others]

@@ -1,7 +1,7 @@
 """The account of every input message: received, and then exactly one outcome.
 
-The unit is the input message, per topic. A published pair counts once on each of its two topics, so that for every
-topic and at every moment ``received = published + dropped + in flight``.
+The unit is the input message, per topic. A published tick counts once on each of its topics, so that for every topic
+and at every moment ``received = published + dropped + in flight``.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class TopicCount:
 class Ledger:
     """Counts messages per topic; safe to use from every stage's thread.
 
-    The topics are fixed at the start: what arrives from outside cannot make the ledger grow.
+    The bridge names the topics: what arrives from outside cannot make the ledger grow.
     """
 
     def __init__(self, topics: Iterable[str]) -> None:
@@ -89,6 +89,15 @@ class Ledger:
     def topics(self) -> tuple[str, ...]:
         """The topics it counts."""
         return tuple(self._received)
+
+    def add(self, topics: Iterable[str]) -> None:
+        """Counts these topics too; those it has keep their counts."""
+        with self._lock:
+            for topic in topics:
+                # Tables are replaced, not changed: other threads iterate over them without the lock.
+                self._outcomes = {topic: {}} | self._outcomes
+                self._in_flight = {topic: 0} | self._in_flight
+                self._received = {**self._received, topic: self._received.get(topic, 0)}
 
     def receive(self, topic: str) -> None:
         """Notes that a message of ``topic`` was taken from the socket; from now on it is in flight."""

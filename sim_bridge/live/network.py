@@ -1,67 +1,29 @@
-"""The bridge's second stage: the network, in a thread of its own."""
+"""Third stage: the network, in a thread of its own."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Final
-
-import numpy as np
 
 from sim_bridge.errors import SimBridgeError, SizeMismatchError, TranslatorError
-from sim_bridge.frames import ByteArray
-from sim_bridge.live.handoff import Taken
+from sim_bridge.frames import Style
+from sim_bridge.live.handoff import Taken, TickGatherer
 from sim_bridge.live.latency import Stage
 from sim_bridge.live.ledger import Outcome
-from sim_bridge.live.stages import BundleLoader, Job, Result, Shared, TranslatorSource
-from sim_bridge.live.tick_gatherer import TickGatherer
-from sim_bridge.pixels.preprocess import Prepared, Preprocessor
-from sim_bridge.pixels.taxonomy import Taxonomies
+from sim_bridge.live.shared import BundleLoader, Shared, TranslatorSource
+from sim_bridge.live.work import Engine, Work
 from sim_bridge.settings import flag_of
-from sim_bridge.translators import Style, Translator
+from sim_bridge.translators import Shot, Translation, Translator
+from sim_bridge.translators.styles import read_style
 
 logger = logging.getLogger(__name__)
 
-MAX_WARM_SIZES: Final = 16
-"""Sizes come from the stream; warm-ups cost memory and must not go on for ever."""
-
-
-class _Engine:
-    """A translator with what belongs to it: the label tables and the sizes it is warm for. One thread uses it."""
-
-    def __init__(
-        self, translator: Translator, size: tuple[int, int] | None, batch: int, taxonomies: Taxonomies
-    ) -> None:
-        self.translator = translator
-        self._batch = batch
-        self.preprocessor = Preprocessor(translator.classes, size, taxonomies)
-        self.warm: set[tuple[int, int]] = set()
-        if size is not None:
-            self.warm_up(size)
-
-    def warm_up(self, size: tuple[int, int]) -> None:
-        """Slow first-call work for a size that is new; with ``--size`` unset only the stream tells it."""
-        if size not in self.warm and len(self.warm) < MAX_WARM_SIZES:
-            self.translator.warm_up([size], self._batch)
-            self.warm.add(size)
-
-
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    """A pair as the network wants it, with the style it is to have."""
-
-    job: Job
-    prepared: Prepared
-    style: Style
-
 
 class NetworkStage:
-    """Loads the translator, then prepares and translates pairs: one at a time, cameras in turn, or a tick's together.
+    """Loads the translator, then translates prepared ticks: one at a time, cameras in turn, or a tick's together.
 
-    Another bundle that is chosen meanwhile is loaded here too, between two pairs; the one before goes on working when
-    it cannot be loaded.
+    It also loads another bundle that is chosen meanwhile; the one before goes on when that fails.
 
     Args:
         shared: What all stages see.
@@ -69,48 +31,56 @@ class NetworkStage:
         load: Loads another bundle.
     """
 
-    _engine: _Engine
-
     def __init__(self, shared: Shared, source: TranslatorSource, load: BundleLoader) -> None:
         self._shared = shared
         self._source = source
         self._load = load
-        self._sessions: dict[str, str] = {}
         wait = shared.settings.batch_wait
         cameras = shared.settings.topics
-        self._gather = TickGatherer(shared.inbox, _tick_of, cameras, wait)
+        self._gather = TickGatherer(shared.ready, _tick_of, cameras, wait)
         self._largest_batch = 1 if wait is None else len(cameras)
 
     def run(self) -> None:
-        """Loops until no more pairs can come.
+        """Loops until no more ticks can come.
 
         Raises:
-            SimBridgeError: The translator cannot be loaded.
+            SimBridgeError: The translator cannot be loaded, or has no such style as the settings ask for.
         """
         shared = self._shared
         translator = self._source if isinstance(self._source, Translator) else self._source()
-        self._engine = self._make_engine(translator)
-        shared.bundles.loaded(shared.settings.bundle, translator.model_id)
+        shared.controls.add_style(read_style(translator.styles, shared.settings.style))
+        engine = self._make_engine(translator)
+        if shared.settings.size is not None:
+            engine.warm_up(shared.settings.size)
+        self._use(engine, shared.settings.bundle)
         shared.loaded.set()
         logger.info("translator %s (%s) is ready", translator.name, translator.model_id)
-        while not shared.inbox.finished:
+        while not shared.ready.finished:
             self._change_bundle()
             self._process(self._gather.take())
         shared.outbox.close()
 
-    def _make_engine(self, translator: Translator) -> _Engine:
+    def _make_engine(self, translator: Translator) -> Engine:
         shared = self._shared
-        return _Engine(translator, shared.settings.size, self._largest_batch, shared.taxonomies)
+        return Engine(translator, shared.settings.size, self._largest_batch, shared.taxonomies)
+
+    def _use(self, engine: Engine, bundle: str) -> None:
+        """Translates with ``engine`` what is prepared from now on."""
+        shared = self._shared
+        shared.inputs.ask(engine.wants, shared.stopping)
+        shared.engine = engine
+        translator = engine.translator
+        shared.bundles.loaded(bundle, translator.model_id, translator.styles)
 
     def _change_bundle(self) -> None:
         """Loads the bundle that was asked for, if one was; both networks are in memory until the new one is warm."""
         shared = self._shared
         wished = shared.bundles.take()
-        if wished is None or shared.stopping.is_set():
+        if wished is None or shared.stopping.is_set() or shared.engine is None:
             return
         try:
             engine = self._make_engine(self._load(wished))
-            for size in sorted(self._engine.warm):
+            for size in sorted(shared.engine.warm):
                 engine.warm_up(size)
         except Exception as error:  # whatever is wrong with the new bundle, the old one works
             known = isinstance(error, SimBridgeError)
@@ -118,108 +88,102 @@ class NetworkStage:
             shared.bundles.failed(sentence)
             logger.warning("the bundle stays as it is: %s", sentence, exc_info=None if known else error)
             return
-        self._engine, self._sessions = engine, {}
-        shared.bundles.loaded(wished, engine.translator.model_id)
+        self._use(engine, wished)
         logger.info("translator %s (%s) takes over", engine.translator.name, engine.translator.model_id)
 
-    def _process(self, batch: Sequence[Taken[Job]]) -> None:
-        """Takes pairs of one tick, or one pair, or none, as far as the next stage or a counted failure."""
-        shared, ready = self._shared, []
-        if shared.settings.mode == "lockstep":
-            for taken in batch:
-                while not shared.controls.admit(taken.camera, wait=True):
-                    self._change_bundle()
+    def _process(self, batch: Sequence[Taken[Work]]) -> None:
+        """Takes ticks of several cameras, or one, or none, to the next stage or a counted failure."""
+        shared, able = self._shared, []
         for taken in batch:
-            shared.latency.record(Stage.QUEUE, taken.waited)
-            job = replace(taken.item, overhead=taken.item.overhead + taken.overhead)
-            try:
-                ready.append(self._prepare(job))
-            except Exception as error:  # noqa: BLE001 - as in _translate
-                self._fail(job, error)
-        for group in _alike(ready):
+            work = taken.item
+            work.overhead += taken.overhead
+            shared.latency.record(Stage.QUEUE, work.waited + taken.waited)
+            work.style = shared.controls.style(work.camera)
+            if work.error is None:
+                able.append(work)
+            else:
+                self._fail(work, work.error)
+        for group in _alike(able):
             self._translate(group)
 
-    def _prepare(self, job: Job) -> _Ready:
-        pair, latency = job.pair, self._shared.latency
-        if self._sessions.get(pair.camera, pair.id.session) != pair.id.session:
-            self._engine.translator.reset(pair.camera)
-        self._sessions[pair.camera] = pair.id.session
-        start = time.perf_counter_ns()
-        prepared = self._engine.preprocessor.prepare(pair.rgb, pair.semantic)
-        latency.record(Stage.PREPROCESS, time.perf_counter_ns() - start)
-        if prepared.stray:
-            self._shared.outputs.add(pair.camera, stray_pixels=prepared.stray)
-        self._engine.warm_up((prepared.width, prepared.height))
-        return _Ready(job, prepared, self._shared.controls.style(pair.camera))
-
-    def _translate(self, group: Sequence[_Ready]) -> None:
-        """Runs the network once on pairs of one size and style; when it fails on several, on each of them alone."""
+    def _translate(self, group: Sequence[Work]) -> None:
+        """Runs the network once on ticks of one size and style; when it fails on several, on each of them alone."""
         try:
-            results = self._run(group)
+            self._warm_up(group[0])
+            self._run(group)
         except Exception as error:  # noqa: BLE001 - a translator may be anyone's code: it may cost its frame, not the bridge
             if len(group) == 1:
-                self._fail(group[0].job, error)
+                self._fail(group[0], error)
                 return
-            first = group[0].job.pair
+            first = group[0].pair
             self._shared.once.warn(
                 ("batch", type(error)),
                 f"a batch of {len(group)} pairs of frame {first.id.number} failed ({error}): they go one by one; leave"
                 f" {flag_of('batch_wait')} away if this stays so",
                 scope=first.id.session,
             )
-            for ready in group:
-                self._translate([ready])
+            for work in group:
+                self._translate([work])
             return
-        for result in results:
-            self._hand_on(result)
+        for work in group:
+            self._hand_on(work)
 
-    def _run(self, group: Sequence[_Ready]) -> list[Result]:
-        translator, style = self._engine.translator, group[0].style
-        rgb = _stack([ready.prepared.rgb for ready in group])
-        labels = _stack([ready.prepared.labels for ready in group])
+    def _warm_up(self, work: Work) -> None:
+        """Slow first-call work for a new size: with ``--size`` unset only the stream tells it."""
+        assert work.engine is not None and work.prepared is not None
+        work.engine.warm_up((work.prepared.width, work.prepared.height))
+
+    def _run(self, group: Sequence[Work]) -> None:
+        engine = group[0].engine
+        assert engine is not None
+        shots = [_shot(engine, work) for work in group]
         start = time.perf_counter_ns()
-        translation = translator.translate(rgb, labels, style)
+        translations = engine.translator.translate(shots)
         spent, inferred = time.perf_counter_ns() - start, time.time_ns()
-        if len(translation.rgb) != len(group):
-            raise TranslatorError(
-                f"{translator.name} answered {len(group)} pairs with {len(translation.rgb)} pictures: it must give one"
-                " for each"
-            )
-        results = []
-        for i, ready in enumerate(group):
+        _check_count(engine.translator, len(group), translations)
+        for work, shot, translation in zip(group, shots, translations, strict=True):
             self._shared.latency.record(Stage.NETWORK, spent)
-            made = translation.of(i)
-            results.append(Result(ready.job, translator, style, inferred, ready.prepared.rgb, made))
-        return results
+            engine.history.translated(shot)
+            work.shot, work.translation, work.inferred = shot, translation, inferred
 
-    def _fail(self, job: Job, error: Exception) -> None:
-        """Counts a pair that could not be translated, or lets its CG frame through."""
+    def _fail(self, work: Work, error: Exception) -> None:
+        """Counts a tick that could not be translated, or lets its CG frame through."""
         shared = self._shared
         if shared.settings.on_error == "drop" or isinstance(error, SizeMismatchError):
-            shared.failed(job.pair, error)
+            shared.failed(work.pair, error)
             return
-        shared.complain(job.pair, error)
-        style = shared.controls.style(job.pair.camera)
-        self._hand_on(Result(job, self._engine.translator, style, time.time_ns()))
+        shared.complain(work.pair, error)
+        work.translation, work.inferred = None, time.time_ns()
+        self._hand_on(work)
 
-    def _hand_on(self, result: Result) -> None:
-        if self._shared.outbox.put(result.job.pair.camera, result) is not None:
-            self._shared.settle(Outcome.SHUTDOWN, result.job.pair)
+    def _hand_on(self, work: Work) -> None:
+        if self._shared.outbox.put(work.camera, work) is not None:
+            self._shared.settle(Outcome.SHUTDOWN, work.pair)
 
 
-def _alike(ready: Sequence[_Ready]) -> list[list[_Ready]]:
-    """In groups of one size and style, which a network takes at once."""
-    groups: dict[tuple[tuple[int, ...], Style], list[_Ready]] = {}
-    for each in ready:
-        groups.setdefault((each.prepared.rgb.shape, each.style), []).append(each)
+def _shot(engine: Engine, work: Work) -> Shot:
+    prepared = work.prepared
+    assert prepared is not None
+    return engine.history.shot(work.pair.rgb, prepared.rgb, prepared.labels, work.style, work.inputs)
+
+
+def _check_count(translator: Translator, asked: int, answers: Sequence[Translation]) -> None:
+    if len(answers) != asked:
+        raise TranslatorError(
+            f"{translator.name} answered {asked} pairs with {len(answers)} pictures: it must give one for each"
+        )
+
+
+def _alike(works: Sequence[Work]) -> list[list[Work]]:
+    """In groups of one network, size and style, which go through it at once."""
+    groups: dict[tuple[int, int, int, Style], list[Work]] = {}
+    for work in works:
+        assert work.prepared is not None
+        key = (id(work.engine), work.prepared.width, work.prepared.height, work.style)
+        groups.setdefault(key, []).append(work)
     return list(groups.values())
 
 
-def _tick_of(job: Job) -> int:
+def _tick_of(work: Work) -> int:
     # Not the session: cameras of one simulator may have sessions of their own, and what is batched need not be related.
-    return job.pair.id.number
-
-
-def _stack(arrays: Sequence[ByteArray]) -> ByteArray:
-    """A batch; of one without a copy."""
-    return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
+    return work.pair.id.number

@@ -73,7 +73,7 @@ class StatusReporter:
 
     def _body(self, camera: str) -> dict[str, object]:
         ledger = self._ledger.snapshot()
-        topics = [f"{camera}/{kind}" for kind in (Kind.RGB, Kind.SEMANTIC)]
+        topics = [topic for topic in ledger if topic.rpartition("/")[0] == camera]
         output = self._outputs.of(camera)
         photoreal = f"{camera}/{Kind.PHOTOREAL}"
         counters = {topic: ledger[topic].as_counters() for topic in topics}

@@ -8,55 +8,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
-from sim_bridge.frames import FrameStatus, Provenance
-from sim_bridge.live.pairing import Pair
-from sim_bridge.translators import ByteArray, Ensemble, Translator
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """All pictures of one published tick.
-
-    Attributes:
-        pair: The RGB and the semantic frame, as they came.
-        cg: The RGB picture as the network saw it, uint8 ``(H, W, 3)``; None when it was not reached.
-        edges: The edge map that the generator saw, uint8 ``(H, W)``; None where a translator has none.
-        rgb: The photoreal picture, uint8 ``(H, W, 3)``; None when the CG frame was passed on.
-        ensemble: The ensemble weights it was made with; None where a translator has none.
-        translator: What made it.
-        provenance: What the published frame says of itself.
-    """
-
-    pair: Pair
-    cg: ByteArray | None
-    edges: ByteArray | None
-    rgb: ByteArray | None
-    ensemble: Ensemble | None
-    translator: Translator
-    provenance: Provenance
-
-    @property
-    def camera(self) -> str:
-        """The camera."""
-        return self.pair.camera
-
-    @property
-    def fallback(self) -> bool:
-        """Whether the CG frame was passed on."""
-        return self.provenance.status is FrameStatus.FALLBACK
+from sim_bridge.live.work import Work
 
 
 class Watcher(Protocol):
-    """Who looks. Both methods are called in the bridge's threads, under the tap's lock, and must return at once.
+    """Looks at published ticks. The bridge's threads call it under the tap's lock: it must return at once.
 
-    A lock that they take must not be held by anybody who calls the tap: each would wait for the other.
+    Nobody who calls the tap may hold a lock that it takes: each would wait for the other.
     """
 
-    def on_tick(self, tick: Tick) -> None:
-        """A tick was published; until the next one :meth:`Tap.latest` has it, too."""
+    def on_tick(self, tick: Work) -> None:
+        """A tick was published, and changes no more; :meth:`Tap.latest` has it until the next one."""
 
     def on_status(self, camera: str, body: Mapping[str, object]) -> None:
         """A status message of ``camera`` was sent; ``body`` is its header without the stamps."""
@@ -68,15 +32,15 @@ class Tap:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._watchers: tuple[Watcher, ...] = ()
-        self._ticks: dict[str, Tick] = {}
+        self._ticks: dict[str, Work] = {}
 
     def open(self, watcher: Watcher) -> None:
-        """Lets ``watcher`` look from now on."""
+        """Calls ``watcher`` from now on."""
         with self._lock:
             self._watchers += (watcher,)
 
     def close(self, watcher: Watcher) -> None:
-        """Ends its looking; it is not called any more when this returns. The last one to go closes the tap."""
+        """Ends its calls before this returns. The last watcher to go closes the tap."""
         with self._lock:
             self._watchers = tuple(other for other in self._watchers if other is not watcher)
             if not self._watchers:
@@ -87,7 +51,7 @@ class Tap:
         """Whether anybody looks."""
         return bool(self._watchers)
 
-    def offer(self, tick: Tick) -> None:
+    def offer(self, tick: Work) -> None:
         """Puts a tick where the watchers find it; the one before is forgotten."""
         with self._lock:
             if self._watchers:
@@ -101,7 +65,7 @@ class Tap:
             for watcher in self._watchers:
                 watcher.on_status(camera, body)
 
-    def latest(self, camera: str) -> Tick | None:
+    def latest(self, camera: str) -> Work | None:
         """The newest tick of a camera, if there was one since the tap was opened."""
         with self._lock:
             return self._ticks.get(camera)

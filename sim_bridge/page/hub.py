@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from sim_bridge.errors import ImageError, SimBridgeError
 from sim_bridge.live.bridge import Bridge
-from sim_bridge.live.tap import Tick
+from sim_bridge.live.work import Work
 from sim_bridge.page.pictures import Panel, describe, encode, still
 
 logger = logging.getLogger(__name__)
@@ -47,10 +47,10 @@ class Client:
         self.camera = camera
         self.panels: tuple[Panel, ...] = ()
         self.changed = asyncio.Event()
-        self.shown: Tick | None = None
-        self._last: tuple[Tick, tuple[Panel, ...]] | None = None
+        self.shown: Work | None = None
+        self._last: tuple[Work, tuple[Panel, ...]] | None = None
         self._numbers = 0
-        self._in_flight: dict[int, Tick] = {}
+        self._in_flight: dict[int, Work] = {}
         self._texts: dict[str, str] = {}
         self._stills: list[bytes] = []
 
@@ -70,17 +70,17 @@ class Client:
         self.changed.set()
 
     def acknowledge(self, number: int) -> None:
-        """Notes that a tick is on its screen, and with it all that were sent before."""
+        """Notes that this tick is on its screen, and so are all sent before."""
         for sent in [sent for sent in self._in_flight if sent <= number]:
             self.shown = self._in_flight.pop(sent)
         self.changed.set()
 
-    def wants(self, tick: Tick | None) -> bool:
+    def wants(self, tick: Work | None) -> bool:
         """Whether this tick is to be sent to it now."""
         fresh = tick is not None and (self._last is None or self._last[0] is not tick or self._last[1] != self.panels)
         return fresh and bool(self.panels) and len(self._in_flight) < MAX_IN_FLIGHT
 
-    def begin(self, tick: Tick) -> int:
+    def begin(self, tick: Work) -> int:
         """Notes that a tick is on its way; its number for :meth:`acknowledge`."""
         self._last = (tick, self.panels)
         self._numbers += 1
@@ -113,7 +113,7 @@ class Hub:
         self._loop = loop
         # One worker: encoding takes its turn beside the network and must not take all cores.
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="sim-bridge-page-pictures")
-        self._encoded: dict[str, tuple[Tick, dict[Panel, asyncio.Future[dict[str, Any]]]]] = {}
+        self._encoded: dict[str, tuple[Work, dict[Panel, asyncio.Future[dict[str, Any]]]]] = {}
         self._bodies: dict[str, Mapping[str, object]] = {}
         self._received = dict.fromkeys(bridge.settings.topics, 0)
         self._heard: dict[str, float] = {}
@@ -129,7 +129,7 @@ class Hub:
         """Ends the worker; what it has not begun is not done."""
         self._worker.shutdown(wait=True, cancel_futures=True)
 
-    def on_tick(self, tick: Tick) -> None:
+    def on_tick(self, tick: Work) -> None:
         """Wakes the event loop if a client looks at this camera. Called in a thread of the bridge."""
         if tick.camera in self._watched:
             self._loop.call_soon_threadsafe(self._wake, tick.camera)
@@ -160,7 +160,7 @@ class Hub:
             self._tell(camera)
 
     def view(self, camera: str) -> dict[str, object]:
-        """What a page is told of a camera: its last status message, the controls, and how long it has been silent."""
+        """What a page shows of a camera: its last status message, the controls, and how long it has been silent."""
         bridge, style, bundle = self._bridge, self._bridge.style(camera), self._bridge.bundles.state
         silence = self._silence.get(camera)
         return {
@@ -169,7 +169,8 @@ class Hub:
             "sequence": self._sequence[camera],
             "at": self._at.get(camera),
             "state": bridge.state,
-            "style": {"seed": style.seed, "ensemble": style.ensemble},
+            "style": dict(style),
+            "controls": [control.describe() for control in bundle.styles],
             "bundle": {
                 "name": bundle.bundle,
                 "model": bundle.model,
@@ -186,7 +187,7 @@ class Hub:
         for camera in self._heard:
             self._heard[camera], self._silence[camera] = time.monotonic(), 0.0
 
-    async def pictures(self, client: Client, tick: Tick) -> list[bytes]:
+    async def pictures(self, client: Client, tick: Work) -> list[bytes]:
         """The binary messages of a tick for a client, one a panel; clients that want the same share the encoding."""
         panels, number = client.panels, client.begin(tick)
         tick_header = describe(tick)
@@ -204,7 +205,7 @@ class Hub:
             messages.append(pack(header, picture["payload"]))
         return messages
 
-    async def still(self, tick: Tick, panel: Panel) -> bytes | None:
+    async def still(self, tick: Work, panel: Panel) -> bytes | None:
         """A panel of a tick as a PNG with its metadata; None where the tick has no such picture.
 
         Raises:
@@ -216,7 +217,7 @@ class Hub:
             raise ImageError(made["error"])
         return made["payload"] or None
 
-    def _encode(self, tick: Tick, panel: Panel) -> asyncio.Future[dict[str, Any]]:
+    def _encode(self, tick: Work, panel: Panel) -> asyncio.Future[dict[str, Any]]:
         kept = self._encoded.get(tick.camera)
         if kept is None or kept[0] is not tick:
             kept = self._encoded[tick.camera] = (tick, {})
@@ -225,7 +226,7 @@ class Hub:
             kept[1][panel] = self._loop.run_in_executor(self._worker, making, tick, panel)
         return kept[1][panel]
 
-    def _make_or_say(self, make: Callable[[Tick, Panel], bytes | None], tick: Tick, panel: Panel) -> dict[str, Any]:
+    def _make_or_say(self, make: Callable[[Work, Panel], bytes | None], tick: Work, panel: Panel) -> dict[str, Any]:
         """Payload and error of a panel; one that cannot be made is a sentence on the page, not the page's end."""
         try:
             return {"payload": make(tick, panel) or b"", "error": None}

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, TypeAdapter, ValidationError, field_validator
 
 from sim_bridge.errors import UsageError
 from sim_bridge.page.pictures import Panel
-from sim_bridge.settings import MAX_STYLE_SEED
-from sim_bridge.translators import Ensemble
 
-_Weight = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+MAX_STYLE_VALUES = 64
 
 
 class _Order(BaseModel):
@@ -46,19 +43,11 @@ class Run(_Order):
 
 
 class SetStyle(_Order):
-    """Use this style for this camera: the seed, or six ensemble weights instead."""
+    """Use this style for this camera; the running network's controls say what it may hold."""
 
     op: Literal["style"]
     camera: str
-    seed: Annotated[int, Field(ge=0, le=MAX_STYLE_SEED)]
-    ensemble: tuple[_Weight, _Weight, _Weight, _Weight, _Weight, _Weight] | None = None
-
-    @field_validator("ensemble")
-    @classmethod
-    def _not_all_zero(cls, value: Ensemble | None) -> Ensemble | None:
-        if value is not None and not math.fsum(value) > 0:
-            raise ValueError("at least one ensemble weight must be above 0")
-        return value
+    style: Annotated[dict[str, StrictInt | StrictFloat | str | list[float]], Field(max_length=MAX_STYLE_VALUES)]
 
 
 class ChooseBundle(_Order):

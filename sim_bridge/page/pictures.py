@@ -14,7 +14,7 @@ import numpy as np
 from sim_bridge import __version__
 from sim_bridge.errors import ImageError
 from sim_bridge.frames import ByteArray
-from sim_bridge.live.tap import Tick
+from sim_bridge.live.work import Work
 from sim_bridge.pixels.images import to_ids, to_rgb
 from sim_bridge.translators import ShowsEdges
 
@@ -36,7 +36,7 @@ class Panel(StrEnum):
     PHOTOREAL = "photoreal"
 
 
-def encode(tick: Tick, panel: Panel) -> bytes | None:
+def encode(tick: Work, panel: Panel) -> bytes | None:
     """A panel of a tick for a browser; None where the tick has no such picture.
 
     Labels are a grey PNG of class ids, exact; edges a grey PNG or JPEG; pictures JPEG without halved chroma.
@@ -57,9 +57,10 @@ def encode(tick: Tick, panel: Panel) -> bytes | None:
     return _compress(".jpg", pixels, flags)
 
 
-def describe(tick: Tick) -> dict[str, object]:
+def describe(tick: Work) -> dict[str, object]:
     """Where a tick's pictures come from, as plain values for JSON."""
     rgb, semantic, made = tick.pair.rgb, tick.pair.semantic, tick.provenance
+    assert made is not None and tick.translator is not None
     return {
         "camera": tick.camera,
         "frame": rgb.number,
@@ -72,8 +73,8 @@ def describe(tick: Tick) -> dict[str, object]:
         "bundle": tick.translator.name,
         "model": made.model,
         "seed": made.seed,
-        "given_ensemble": made.ensemble,
-        "ensemble": tick.ensemble,
+        "style": dict(made.style),
+        "used": dict(tick.used),
         "status": str(made.status),
         "taxonomy": semantic.labels,
         "fov": rgb.fov,
@@ -81,7 +82,7 @@ def describe(tick: Tick) -> dict[str, object]:
     }
 
 
-def still(tick: Tick, panel: Panel) -> bytes | None:
+def still(tick: Work, panel: Panel) -> bytes | None:
     """A panel as a PNG without loss, the tick's metadata in a text chunk; None where the tick has no such picture.
 
     The chunk is an ``iTXt`` with the keyword :data:`METADATA_KEY` and JSON as its text; it stands before the pixels.
@@ -97,7 +98,7 @@ def still(tick: Tick, panel: Panel) -> bytes | None:
     return png[:_IHDR_END] + _text_chunk(METADATA_KEY, text) + png[_IHDR_END:]
 
 
-def _pixels(tick: Tick, panel: Panel) -> ByteArray | None:
+def _pixels(tick: Work, panel: Panel) -> ByteArray | None:
     """uint8 ``(H, W)`` or ``(H, W, 3)`` RGB."""
     match panel:
         case Panel.CG:

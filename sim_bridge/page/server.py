@@ -19,9 +19,9 @@ from sim_bridge.errors import LabelError, MissingExtraError, SimBridgeError, Usa
 from sim_bridge.live.bridge import Bridge
 from sim_bridge.live.latency import Stage
 from sim_bridge.live.ledger import Outcome
-from sim_bridge.live.tap import Tick
-from sim_bridge.settings import MAX_STYLE_SEED
-from sim_bridge.translators import Style
+from sim_bridge.live.work import Work
+from sim_bridge.translators.load import translator_names
+from sim_bridge.translators.styles import check_style
 
 try:
     import uvicorn
@@ -192,7 +192,6 @@ class Page:
             "bundles": self._bundles,
             "input": settings.input,
             "output": self._bridge.output_address,
-            "max_seed": MAX_STYLE_SEED,
             "outcomes": [str(outcome) for outcome in Outcome],
             "stages": [str(stage) for stage in Stage],
         }
@@ -221,7 +220,8 @@ class Page:
                     hub.listen_anew()
                 hub.tell()
             case SetStyle():
-                self._bridge.set_style(self._camera(order.camera), Style(order.seed, order.ensemble))
+                style = check_style(self._bridge.bundles.state.styles, order.style)
+                self._bridge.set_style(self._camera(order.camera), style)
                 hub.tell()
             case ChooseBundle():
                 if order.bundle not in self._bundles:
@@ -242,7 +242,7 @@ class Page:
         client.give(pack({**describe(tick), "type": "still", "kind": panel}, png))
 
 
-async def _send(websocket: WebSocket, client: Client, hub: Hub, latest: Callable[[str], Tick | None]) -> None:
+async def _send(websocket: WebSocket, client: Client, hub: Hub, latest: Callable[[str], Work | None]) -> None:
     """Sends a client what waits for it, one thing after the other; a client that does not read stops only this."""
     try:
         while True:
@@ -295,12 +295,12 @@ def _bundles(current: str) -> list[str]:
 
     No other paths: a page must not be a way to look for files.
     """
-    names = [current]
+    names, translators = [current], translator_names()
     with contextlib.suppress(ImportError):
         from models.bundles.files import BundleError, read_card, shipped_bundles
 
         for name, path in shipped_bundles().items():
             with contextlib.suppress(BundleError):
-                if read_card(path).arch == "sflow":
+                if read_card(path).arch in translators:
                     names.append(name)
     return list(dict.fromkeys([*names, "null"]))

@@ -1,7 +1,6 @@
 """The child's side of a simulator in a process of its own; :mod:`sim_bridge.process.parent` is the parent's.
 
-The parent tells it what to do by lines on stdin. The end of stdin ends the simulation: so it ends with its parent,
-however that was ended.
+Lines on stdin are orders. The end of stdin ends the simulation: the child ends with its parent, whatever ended that.
 """
 
 from __future__ import annotations
@@ -11,24 +10,19 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final
+
+from sim_bridge.errors import SimBridgeError
+from sim_bridge.sources import Answerable, Steerable
 
 READY: Final = "ready"
-"""The line on stdout that says that the simulator stands."""
-_LOOK_SECONDS: Final = 0.05
-
-
-class Steerable(Protocol):
-    """A simulation that can be paused."""
-
-    def pause(self) -> None:
-        """Stops before the next tick."""
-
-    def resume(self) -> None:
-        """Goes on."""
-
-    def step(self) -> None:
-        """While paused: makes one more tick."""
+"""The line on stdout that says that the simulator runs."""
+DONE: Final = "done"
+"""The line on stdout that says that the simulation is over: the child is not to be restarted."""
+FAILED: Final = "failed"
+"""First word of the line that says why it cannot go on; then the exit code and a sentence."""
+ANSWERED: Final = "answered"
+"""First word of the order that names a tick the bridge is done with; then the session and the number."""
 
 
 def ignore_interrupts() -> None:
@@ -37,10 +31,26 @@ def ignore_interrupts() -> None:
 
 
 def say(line: str) -> None:
-    """Tells the parent something, if it is still there."""
+    """Writes a line to the parent, if it is still there."""
     with suppress(BrokenPipeError):  # the end of stdin says so, too
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
+
+
+def say_failed(error: SimBridgeError) -> int:
+    """Tells the parent why this process cannot go on; returns the exit code."""
+    say(f"{FAILED} {error.exit_code} {error}")
+    return error.exit_code
+
+
+def note_answer(source: object, words: Sequence[str]) -> None:
+    """Passes ``answered SESSION NUMBER`` on; ignores answers to the simulator that ran here before."""
+    match words:
+        case [order, session, number] if order == ANSWERED and isinstance(source, Answerable):
+            if session == source.session:
+                source.answered(int(number))
+        case _:
+            pass
 
 
 def obey(
@@ -52,10 +62,10 @@ def obey(
     """Follows orders until there are no more, then calls ``end``.
 
     Args:
-        source: What is paused and resumed.
+        source: Pauses, resumes and steps.
         lines: The orders.
         end: Ends the simulation.
-        further: Called with the words of any other order.
+        further: Gets the words of any other order.
     """
     orders = {"pause": source.pause, "resume": source.resume, "step": source.step}
     for line in lines:
@@ -72,41 +82,3 @@ def obey_in_thread(
 ) -> None:
     """Follows the parent's orders from now on."""
     threading.Thread(target=obey, args=(source, sys.stdin, end, further), name="orders", daemon=True).start()
-
-
-class Turnstile:
-    """Holds a simulation while it is paused; safe to use from any thread."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._paused = False
-        self._steps = 0
-
-    def pause(self) -> None:
-        """Stops before the next tick."""
-        self._set(paused=True)
-
-    def resume(self) -> None:
-        """Goes on."""
-        self._set(paused=False)
-
-    def step(self) -> None:
-        """While paused: lets one more tick through."""
-        with self._changed:
-            self._steps += self._paused
-            self._changed.notify_all()
-
-    def pass_one(self, go_on: Callable[[], bool], ready: Callable[[], bool] = lambda: True) -> bool:
-        """Waits until a tick may be made and ``ready`` says so, too; False once ``go_on`` says so."""
-        with self._changed:
-            while go_on():
-                if (not self._paused or self._steps) and ready():
-                    self._steps -= bool(self._steps)
-                    return True
-                self._changed.wait(_LOOK_SECONDS)  # whoever ends it may not notify
-        return False
-
-    def _set(self, *, paused: bool) -> None:
-        with self._changed:
-            self._paused, self._steps = paused, 0
-            self._changed.notify_all()

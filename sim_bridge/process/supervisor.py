@@ -1,4 +1,4 @@
-"""Keeps a simulator running in a process of its own, for commands that end with it and it with them."""
+"""Keeps a simulator running in a process of its own, for a command that ends with it."""
 
 from __future__ import annotations
 
@@ -11,33 +11,37 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
-from sim_bridge.errors import SimBridgeError
-from sim_bridge.process.child import READY
+from sim_bridge.errors import SimBridgeError, UsageError
+from sim_bridge.process.child import DONE, FAILED, READY
 from sim_bridge.process.parent import END_SECONDS, child_command, close_pipe, end
 
 logger = logging.getLogger(__name__)
 
 RESTART_SECONDS: Final = 0.5
-"""How long to wait before it is started again: after a signal to the whole process group no new one is wanted."""
+"""How long to wait before a restart: a signal to the whole process group ends this process, too."""
 RESTARTS: Final = 5
-"""How many of them may die one after the other before they stand, once one stood."""
+"""How many may die one after the other before they are ready, once one was ready."""
 
 
-class KeptProcess:
-    """A child process that is started again when it dies without a reason.
+class Supervisor:
+    """Runs a child process and restarts it when it dies.
 
-    One that says why it ends is a failure (:meth:`_verdict`), and so is a first one that does not get as far as to
-    stand.
+    It ends for good when the child says that it is done or failed, or never gets ready.
 
     Args:
         module: What runs, see :func:`~sim_bridge.process.parent.child_command`.
-        asked: What it is told at its start.
-        wanted: Whether one that died is to be started again.
-        on_failure: Called, from a thread, with what went wrong when it did not start, or cannot go on.
-        on_change: Called, from a thread, with True when it has ended and will be started again, with False when it
-            stands.
-        on_line: Called, from a thread, with every further line that it writes on stdout.
+        asked: Its arguments.
+        wanted: Whether to restart one that died.
+        on_failure: Called, from a thread, with the error that ended it for good.
+        on_change: Called, from a thread, with True when it died and will be restarted, with False when it is ready.
+        on_line: Called, from a thread, with every further line of its stdout.
         end_seconds: How long it may take to end.
+
+    Attributes:
+        ready: Set once the first one is ready.
+        finished: Set when it ended for good.
+        address: Where the newest one publishes, if it said so.
+        ticks: How many ticks a child that is done has published.
     """
 
     def __init__(
@@ -57,10 +61,12 @@ class KeptProcess:
         self._ending = threading.Event()
         self._lock = threading.Lock()
         self._paused = False
+        self._failure: SimBridgeError | None = None
+        self._done = False
+        self.address, self.ticks = "", 0
+        self.ready, self.finished = threading.Event(), threading.Event()
         self._process = self._start()
-        self.ready = threading.Event()
-        """Set once the first one stands."""
-        self._keeper = threading.Thread(target=self._keep, name="kept-simulator", daemon=True)
+        self._keeper = threading.Thread(target=self._keep, name="supervisor", daemon=True)
         self._keeper.start()
 
     @property
@@ -69,7 +75,7 @@ class KeptProcess:
         return self._process.pid
 
     def tell(self, order: str) -> None:
-        """Passes ``pause``, ``resume`` or ``step`` on; one that is started again is paused if this one was."""
+        """Passes ``pause``, ``resume`` or ``step`` on; a restarted one is paused if this one was."""
         with self._lock:
             if order != "step":
                 self._paused = order == "pause"
@@ -99,7 +105,7 @@ class KeptProcess:
         self.close()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        command = child_command(self._module, self._told())
+        command = child_command(self._module, self._arguments())
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
         assert process.stdin is not None
         # Nobody waits for a simulator that does not listen, least of all the thread that publishes.
@@ -111,19 +117,25 @@ class KeptProcess:
         with suppress(OSError, ValueError):  # it is dead, was ended, or does not listen
             process.stdin.write(f"{line}\n".encode())
 
-    def _told(self) -> Mapping[str, object]:
-        """What the next one is told at its start."""
+    def _arguments(self) -> Mapping[str, object]:
+        """The arguments of the next child."""
         return self._asked
 
     def _keep(self) -> None:
+        try:
+            self._restart_until_it_ends()
+        finally:
+            self.finished.set()
+
+    def _restart_until_it_ends(self) -> None:
         left = 0
         while True:
             process = self._process
             left = RESTARTS if self._listen(process) else left - 1
             code = process.wait()
-            if self._ending.wait(RESTART_SECONDS) or not self._wanted():
+            if self._done or self._ending.wait(RESTART_SECONDS) or not self._wanted():
                 return
-            failure = self._verdict() or (self._why(code) if left < 0 else None)
+            failure = self._failure or (self._crash_error(code) if left < 0 else None)
             if failure is not None:
                 self._on_failure(failure)
                 return
@@ -142,24 +154,34 @@ class KeptProcess:
             if self._ending.is_set():  # close() has ended the one before
                 close_pipe(started.stdin)
 
-    def _verdict(self) -> SimBridgeError | None:
-        """Why the one that ended just now is not to be started again, as it said itself."""
-        return None
-
-    def _why(self, code: int) -> SimBridgeError:
-        """What is said of one that did not start, without a word."""
+    def _crash_error(self, code: int) -> SimBridgeError:
+        """The error of one that never got ready and gave no reason."""
         return SimBridgeError(f"the simulator did not start (exit code {code}): see above")
 
     def _listen(self, process: subprocess.Popen[bytes]) -> bool:
-        """Hears it until its stdout ends; whether it ever stood."""
+        """Reads its stdout to the end; returns whether it got ready."""
         assert process.stdout is not None
-        stands = False
+        was_ready = False
         while line := process.stdout.readline():
             text = line.decode(errors="replace").strip()
-            if text == READY:
-                stands = True
-                self.ready.set()
-                self._on_change(False)
-            else:
-                self._on_line(text)
-        return stands
+            match text.split():
+                case [word, *rest] if word == READY:
+                    was_ready, self.address = True, " ".join(rest)
+                    self.ready.set()
+                    self._on_change(False)
+                case [word, ticks] if word == DONE:
+                    self._done, self.ticks = True, int(ticks)
+                case _:
+                    self._failure = reported_failure(text) or self._failure
+                    self._on_line(text)
+        return was_ready
+
+
+def reported_failure(line: str) -> SimBridgeError | None:
+    """The error that a line of a child's stdout reports, if it does."""
+    match line.split():
+        case [word, code, *words] if word == FAILED:
+            kind = UsageError if code == str(UsageError.exit_code) else SimBridgeError
+            return kind(" ".join(words))
+        case _:
+            return None

@@ -17,6 +17,7 @@ from sim_bridge.frames import ByteArray, Frame, FrameId, Kind
 from sim_bridge.pixels.images import to_ids, to_rgb
 from sim_bridge.pixels.taxonomy import Taxonomies, Taxonomy
 from sim_bridge.recordings.captures import read_capture, recording_taxonomy, to_frames
+from sim_bridge.recordings.inputs import read_inputs
 from sim_bridge.recordings.read import RecordedFrame, Recording, open_recording
 from sim_bridge.recordings.sheet import CG, EDGES, LABELS, PHOTOREAL, SheetRow, class_colors, color_labels
 from sim_bridge.recordings.translate import PairTranslator
@@ -103,11 +104,12 @@ def spread_evenly(frames: Sequence[T], count: int) -> list[T]:
 
 def _recorded_row(recording: Recording, frame: RecordedFrame, source: Taxonomy, pairs: PairTranslator) -> SheetRow:
     capture = read_capture(frame, source)
-    rgb, semantic = to_frames(frame, capture, session="", seconds=0.0)
-    translation = pairs.translate(rgb, semantic)
-    images = {CG: capture.rgb, PHOTOREAL: translation.rgb[0]}
+    session = str(recording.root.resolve())  # frames of two recordings never follow each other
+    rgb, semantic = to_frames(frame, capture, session=session, seconds=frame.time or 0.0)
+    translation = pairs.translate(rgb, semantic, read_inputs(frame, rgb, pairs.translator.wants))
+    images = {CG: capture.rgb, PHOTOREAL: translation.rgb}
     if translation.edges is not None:
-        images[EDGES] = translation.edges[0]
+        images[EDGES] = translation.edges
     caption = f"{recording.root.resolve().name}   frame {frame.number}   {capture.size[0]}x{capture.size[1]}"
     return _with_labels(caption, images, capture.ids, source)
 
@@ -189,18 +191,17 @@ class _Edges:
     def __init__(self, translator: Translator, taxonomies: Taxonomies) -> None:
         self._translator = translator
         self._taxonomies = taxonomies
-        self._pairs: dict[tuple[int, int, int], PairTranslator] = {}
+        self._pairs: dict[tuple[int, int, Style], PairTranslator] = {}
 
     def of(self, rgb: Frame, semantic: Frame, photoreal: Frame) -> ByteArray | None:
         """uint8 ``(H, W)``; None when the frame was made by another network, or by one without edges."""
         made = photoreal.provenance
         if made is None or made.model != self._translator.model_id:
             return None
-        key = (photoreal.width, photoreal.height, made.seed)
+        key = (photoreal.width, photoreal.height, Style({**made.style, "seed": made.seed}))
         if key not in self._pairs:
-            self._pairs[key] = PairTranslator(self._translator, key[:2], Style(seed=made.seed), self._taxonomies)
-        edges = self._pairs[key].translate(rgb, semantic).edges
-        return None if edges is None else edges[0]
+            self._pairs[key] = PairTranslator(self._translator, key[:2], key[2], self._taxonomies)
+        return self._pairs[key].translate(rgb, semantic).edges
 
 
 class _Inputs:

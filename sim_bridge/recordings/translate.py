@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from sim_bridge.errors import ImageError, LabelError, SimBridgeError, TranslatorError, UsageError
-from sim_bridge.frames import ByteArray, Frame
+from sim_bridge.frames import ByteArray, Frame, Kind
 from sim_bridge.pixels.images import write_jpeg, write_png
+from sim_bridge.pixels.inputs import fit_input
 from sim_bridge.pixels.preprocess import Preprocessor, fit_rgb
 from sim_bridge.pixels.taxonomy import Taxonomies, Taxonomy
 from sim_bridge.recordings.captures import Capture, read_capture, recording_taxonomy, to_frames
+from sim_bridge.recordings.inputs import read_inputs
 from sim_bridge.recordings.read import (
     DEFAULT_CAMERA,
     DESCRIPTION,
@@ -28,6 +30,7 @@ from sim_bridge.recordings.read import (
 from sim_bridge.recordings.write import RecordingWriter, check_extra
 from sim_bridge.settings import Size
 from sim_bridge.translators import Style, Translation, Translator
+from sim_bridge.translators.history import History
 
 LABEL_FOLDERS: Final = (Folder.SEMANTIC, Folder.INSTANCE, Folder.DEPTH, Folder.FLOW)
 """What stays true of the photoreal image and is copied beside it."""
@@ -92,13 +95,16 @@ class PairTranslator:
         self._size = size
         self._style = style
         self._preprocessor = Preprocessor(translator.classes, size, taxonomies)
+        self._history = History(translator)
         self._warm: set[Size] = set()
 
-    def translate(self, rgb: Frame, semantic: Frame) -> Translation:
-        """Translates one pair.
+    def translate(self, rgb: Frame, semantic: Frame, more: Mapping[Kind, Frame] | None = None) -> Translation:
+        """Translates one tick, at the network's size.
 
-        Returns:
-            A batch of one, at the network's size.
+        Args:
+            rgb: The RGB frame.
+            semantic: The semantic frame.
+            more: The tick's further frames; those that the translator wants must be there.
 
         Raises:
             ImageError: A payload cannot be decoded, or the two differ in size.
@@ -110,7 +116,14 @@ class PairTranslator:
         if size not in self._warm:
             self.translator.warm_up([size])
             self._warm.add(size)
-        return self.translator.translate(prepared.rgb[None], prepared.labels[None], self._style)
+        try:
+            inputs = {kind: fit_input((more or {})[kind], size) for kind in self.translator.wants}
+        except KeyError as error:
+            raise ImageError(f"it has no {error.args[0]} frame, which {self.translator.name} wants") from error
+        shot = self._history.shot(rgb, prepared.rgb, prepared.labels, self._style, inputs)
+        (translation,) = self.translator.translate([shot])
+        self._history.translated(shot)
+        return translation
 
 
 def translate_recording(
@@ -153,7 +166,7 @@ def translate_recording(
         output = _Output(recording.root, writer, {"model": translator.model_id, "seed": job.seed}, job.image_format)
         writing: deque[Future[str | None]] = deque()
         for frame, reading in _ahead(readers, lambda frame: _read(frame, source), todo):
-            rgb = _translated(pairs, frame, reading, report)
+            rgb = _translated(pairs, frame, recording.info.session or "", reading, report)
             if rgb is not None:
                 writing.append(writers.submit(output.write, frame, rgb))
             while len(writing) > _AHEAD:
@@ -172,13 +185,14 @@ def _read(frame: RecordedFrame, source: Taxonomy) -> Capture:
 
 
 def _translated(
-    pairs: PairTranslator, frame: RecordedFrame, reading: Future[Capture], report: Report
+    pairs: PairTranslator, frame: RecordedFrame, session: str, reading: Future[Capture], report: Report
 ) -> ByteArray | None:
     """The photoreal image at the input's size, or None when the frame is left out."""
     try:
         capture = reading.result()
-        rgb, semantic = to_frames(frame, capture, session="", seconds=0.0)
-        return fit_rgb(pairs.translate(rgb, semantic).rgb[0], capture.size)
+        rgb, semantic = to_frames(frame, capture, session=session, seconds=frame.time or 0.0)
+        more = read_inputs(frame, rgb, pairs.translator.wants)
+        return fit_rgb(pairs.translate(rgb, semantic, more).rgb, capture.size)
     except (ImageError, LabelError, TranslatorError, UsageError) as error:
         report.left_out.append(_left_out(frame, error))
         return None

@@ -192,7 +192,7 @@ def _result(
     if delivery.delivered:
         values = np.percentile(delivery.latencies, PERCENTILES) / NS_PER_MS
         latency[DELIVERED] = {f"p{p}": float(v) for p, v in zip(PERCENTILES, values, strict=True)}
-    device, precision = _placement(translator)
+    facts = translator.facts
     return BenchResult(
         # One frame less than came back: the clock starts when the first one is here.
         frames_per_s=(delivery.delivered - 1) / delivery.seconds if delivery.seconds else 0.0,
@@ -204,23 +204,15 @@ def _result(
         rate=plan.rate,
         bundle=translator.name,
         model=translator.model_id,
-        tier=getattr(translator, "tier", _NOT_KNOWN),
-        device=device,
-        precision=precision,
+        tier=facts.get("tier", _NOT_KNOWN),
+        device=facts.get("device", f"cpu ({platform.machine()})"),
+        precision=facts.get("precision", _NOT_KNOWN),
         latency_ms=latency,
         outcomes=outcomes,
         load_average=load_average,
         cpus=len(os.sched_getaffinity(0)),
         versions=_versions(),
     )
-
-
-def _placement(translator: Translator) -> tuple[str, str]:
-    """Device and precision, as far as the translator tells; only ours knows both."""
-    target = getattr(translator, "target", None)
-    if target is not None:
-        return str(target.describe()), str(target.precision)
-    return str(getattr(translator, "provider", f"cpu ({platform.machine()})")), _NOT_KNOWN
 
 
 @contextlib.contextmanager

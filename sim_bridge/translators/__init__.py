@@ -1,60 +1,95 @@
 """Translators: what turns a CG frame and its labels into a photoreal frame.
 
-:class:`Translator` is the interface; ``sflow`` is ours, ``onnx`` runs networks made elsewhere, ``null`` passes frames
-through.
+One file is one way to translate. What a stream does around it lives in sim_bridge/live.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, Protocol, runtime_checkable
 
-from sim_bridge.frames import ByteArray
+from sim_bridge.frames import ByteArray, Kind, PixelArray, Style, StyleValue
+from sim_bridge.translators.styles import Control
 
-__all__ = ["ByteArray", "Ensemble", "ShowsEdges", "Style", "Translation", "Translator"]
+__all__ = [
+    "OPTIONAL_INPUTS",
+    "ByteArray",
+    "Control",
+    "Reason",
+    "Shot",
+    "ShowsEdges",
+    "Style",
+    "StyleValue",
+    "Translation",
+    "Translator",
+]
 
-Ensemble = tuple[float, float, float, float, float, float]
-"""The weights of DNED's six side outputs, from stride 1 to stride 32."""
+OPTIONAL_INPUTS: Final = (Kind.DEPTH, Kind.FLOW, Kind.INSTANCE)
+"""Kinds that a translator may want beside RGB and labels."""
+
+
+class Reason(StrEnum):
+    """Why a translator must forget a camera's past."""
+
+    SESSION = "session"
+    """A new simulator run began."""
+    REWIND = "rewind"
+    """An older frame comes, which lockstep allows."""
 
 
 @dataclass(frozen=True, slots=True)
-class Style:
-    """Which of the many photoreal versions of a scene is wanted.
+class Shot:
+    """One tick of one camera, decoded, at the network's size.
 
     Attributes:
-        seed: 0 is the learned ensemble; any other seed draws repeatable ensemble weights.
-        ensemble: The six ensemble weights themselves, overriding the seed's; they are normalised to sum 1.
+        camera: Whose frame it is.
+        session: Id of the simulator run.
+        number: The simulator's frame number.
+        time: Simulator time, seconds.
+        rgb: uint8 ``(H, W, 3)``, the CG render; may be read-only.
+        labels: uint8 ``(H, W)``, ids into :attr:`Translator.classes`.
+        style: Which photoreal version is wanted.
+        dropped: Frame numbers between the last shot of this camera that was translated and this one: 0 when it follows
+            directly. None for the first shot of a session, and after a :meth:`Translator.reset`.
+        inputs: The kinds that :attr:`Translator.wants` names: depth float32 ``(H, W)`` in metres, flow float32
+            ``(H, W, 2)`` in pixels, instance uint16 ``(H, W)``.
     """
 
-    seed: int = 0
-    ensemble: Ensemble | None = None
+    camera: str
+    session: str
+    number: int
+    time: float
+    rgb: ByteArray
+    labels: ByteArray
+    style: Style = field(default_factory=Style)
+    dropped: int | None = None
+    inputs: Mapping[Kind, PixelArray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """A translator's answer.
+    """The answer to one shot.
 
     Attributes:
-        rgb: uint8 ``(B, H, W, 3)``.
-        edges: uint8 ``(B, H, W)``, the edge map the generator saw (0 none, 255 sure), or None where a translator has
-            none.
-        ensemble: The six ensemble weights it was made with, sum 1, or None where a translator has none.
+        rgb: uint8 ``(H, W, 3)``.
+        edges: uint8 ``(H, W)``, the edge map that the generator saw (0 none, 255 sure); None without one.
+        used: Style values that the translator chose itself, as the weights that a seed drew.
     """
 
     rgb: ByteArray
-    edges: ByteArray | None
-    ensemble: Ensemble | None = None
-
-    def of(self, index: int) -> Translation:
-        """The answer to one picture of the batch, as a batch of one."""
-        edges = None if self.edges is None else self.edges[index : index + 1]
-        return Translation(self.rgb[index : index + 1], edges, self.ensemble)
+    edges: ByteArray | None = None
+    used: Style = field(default_factory=Style)
 
 
 @runtime_checkable
 class Translator(Protocol):
-    """Anything that can stand in the bridge's network stage. One thread calls it at a time."""
+    """What the bridge's network stage runs. One thread calls it at a time.
+
+    Subclass it: then only ``name`` and :meth:`translate` are needed. :mod:`sim_bridge.translators.load` says how an
+    entry point makes it known.
+    """
 
     @property
     def name(self) -> str:
@@ -62,31 +97,44 @@ class Translator(Protocol):
 
     @property
     def model_id(self) -> str:
-        """First 12 hexadecimal digits of the SHA-256 of the weights."""
+        """12 hexadecimal digits, of a bundle the first of its weights' SHA-256; zeros without weights."""
+        return "0" * 12
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Canonical class names by id, which the labels given to :meth:`translate` index; empty: labels are ignored."""
+        """Canonical class names by id, which the labels index; empty: labels are not read."""
+        return ()
 
-    def translate(self, rgb: ByteArray, labels: ByteArray, style: Style) -> Translation:
-        """Translates a batch.
+    @property
+    def styles(self) -> tuple[Control, ...]:
+        """What can be chosen about its pictures."""
+        return ()
 
-        Args:
-            rgb: uint8 ``(B, H, W, 3)``, the CG render.
-            labels: uint8 ``(B, H, W)``, ids into :attr:`classes`.
-            style: Which photoreal version.
-        """
+    @property
+    def wants(self) -> tuple[Kind, ...]:
+        """Kinds of :data:`OPTIONAL_INPUTS` that it needs; a tick without one of them is ``unpaired``."""
+        return ()
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """``tier``, ``device`` and ``precision`` for the benchmark's table, where they are known."""
+        return {}
+
+    def translate(self, shots: Sequence[Shot]) -> Sequence[Translation]:
+        """Translates a batch: shots of different cameras, of one size and one style. One answer per shot, in order."""
 
     def warm_up(self, sizes: Sequence[tuple[int, int]], batch: int = 1) -> None:
         """Does all slow first-call work, so that none falls into the stream.
 
         Args:
             sizes: Each ``(width, height)``.
-            batch: Batches of 1 up to so many pictures will come.
+            batch: Largest batch that will come.
         """
+        return
 
-    def reset(self, camera: str) -> None:
-        """Forgets what it remembers of a camera (a new session began)."""
+    def reset(self, camera: str, reason: Reason) -> None:
+        """Forgets a camera's past: the next shot does not follow the last one."""
+        return
 
 
 @runtime_checkable
@@ -96,5 +144,5 @@ class ShowsEdges(Protocol):
     def edge_map(self, rgb: ByteArray) -> ByteArray:
         """E(x) of a picture uint8 ``(H, W, 3)``: uint8 ``(H, W)``, 0 or 255.
 
-        Called from one other thread, beside :meth:`Translator.translate`.
+        Another thread calls it, beside :meth:`Translator.translate`.
         """

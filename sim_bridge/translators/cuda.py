@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor
@@ -66,7 +66,7 @@ class GraphRunner:
         self._pool = torch.cuda.graph_pool_handle()
         self._graphs: dict[tuple[int, ...], _Captured] = {}
         self._eager_shapes: set[tuple[int, ...]] = set()
-        self._marks = [torch.cuda.Event(enable_timing=True) for _ in range(4)]
+        self._marks = [torch.cuda.Event(enable_timing=True) for _ in range(4)]  # type: ignore[no-untyped-call]
         self.eager_frames = 0
         self.gpu_time: GpuTime | None = None
 
@@ -176,11 +176,13 @@ def full_float32() -> Iterator[None]:
 
     bf16 networks are not affected. A captured graph keeps the kernels that were chosen here.
     """
-    cudnn = torch.backends.cudnn
-    if hasattr(torch.backends.cuda.matmul, "fp32_precision"):
-        holders, name, exact = [torch.backends.cuda.matmul, cudnn.conv], "fp32_precision", "ieee"
+    cudnn: Any = torch.backends.cudnn  # its stubs lack ``conv``
+    matmul: Any = torch.backends.cuda.matmul
+    if hasattr(matmul, "fp32_precision"):
+        holders: list[Any] = [matmul, cudnn.conv]
+        name, exact = "fp32_precision", cast("str | bool", "ieee")
     else:  # torch before 2.9
-        holders, name, exact = [torch.backends.cuda.matmul, cudnn], "allow_tf32", False
+        holders, name, exact = [matmul, cudnn], "allow_tf32", False
     before = [getattr(holder, name) for holder in holders]
     for holder in holders:
         setattr(holder, name, exact)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +15,9 @@ import numpy.typing as npt
 
 from sim_bridge.errors import MissingExtraError, TranslatorError, UsageError
 from sim_bridge.frames import ByteArray
-from sim_bridge.translators import Style, Translation
+from sim_bridge.translators import Shot, Translation, Translator
+from sim_bridge.translators.batches import stack
+from sim_bridge.translators.load import TranslatorSettings
 from sim_bridge.translators.onnx_sidecar import (
     EdgesInput,
     LabelsInput,
@@ -72,11 +74,8 @@ class _Shape:
     width: int | None
 
 
-class OnnxTranslator:
-    """An ONNX file in the bridge's network stage.
-
-    The style is not looked at: a foreign network has no ensemble. The precision is the file's own.
-    """
+class OnnxTranslator(Translator):
+    """An ONNX file in the bridge's network stage. It has no style, and the precision is the file's own."""
 
     def __init__(self, session: ort.InferenceSession, sidecar: Sidecar, name: str, model_id: str) -> None:
         self._session = session
@@ -138,26 +137,28 @@ class OnnxTranslator:
         """The sidecar's classes."""
         return self._sidecar.classes
 
-    def translate(self, rgb: ByteArray, labels: ByteArray, style: Style) -> Translation:
-        """Translates uint8 ``(B, H, W, 3)`` with ids uint8 ``(B, H, W)``; ``style`` has no effect.
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """ONNX Runtime's provider as the device."""
+        return {"device": self.provider}
+
+    def translate(self, shots: Sequence[Shot]) -> Sequence[Translation]:
+        """Translates a batch, picture by picture where the file fixes the batch to one.
 
         Raises:
             TranslatorError: The size is not the network's, or it fails, or it answers with another size or with NaN.
         """
-        del style
-        if self._one_by_one and len(rgb) > 1:
-            parts = [self._run(rgb[i : i + 1], labels[i : i + 1]) for i in range(len(rgb))]
-            edges = None if self._edges is None else np.concatenate([e for _, e in parts if e is not None])
-            return Translation(np.concatenate([picture for picture, _ in parts]), edges)
-        return Translation(*self._run(rgb, labels))
+        if self._one_by_one and len(shots) > 1:
+            return [answer for shot in shots for answer in self.translate([shot])]
+        pictures, edges = self._run(*stack(shots))
+        maps = [None] * len(pictures) if edges is None else list(edges)
+        return [Translation(*made) for made in zip(pictures, maps, strict=True)]
 
     def warm_up(self, sizes: Sequence[tuple[int, int]], batch: int = 1) -> None:
-        """Runs the network once at each ``(width, height)``: ONNX Runtime plans its memory per shape."""
+        """Runs the network once per size and batch: ONNX Runtime plans its memory per shape."""
         for width, height in sizes:
-            self._run(np.zeros((1, height, width, 3), np.uint8), np.zeros((1, height, width), np.uint8))
-
-    def reset(self, camera: str) -> None:
-        """Nothing is remembered between frames."""
+            for count in range(1, 2 if self._one_by_one else batch + 1):
+                self._run(np.zeros((count, height, width, 3), np.uint8), np.zeros((count, height, width), np.uint8))
 
     def _run(self, rgb: ByteArray, labels: ByteArray) -> tuple[ByteArray, ByteArray | None]:
         height, width = rgb.shape[1:3]
@@ -375,3 +376,8 @@ def _decode(name: str, spec: Output, answer: npt.NDArray[Any], shape: tuple[int,
 
 def _listed(names: set[str]) -> str:
     return ", ".join(repr(name) for name in sorted(names))
+
+
+def load(reference: str, settings: TranslatorSettings) -> Translator:
+    """Loads the file called ``reference``, as :meth:`OnnxTranslator.load` does."""
+    return OnnxTranslator.load(Path(reference).expanduser(), device=settings.device)

@@ -5,17 +5,22 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
 import numpy as np
 
 from sim_bridge.errors import MissingExtraError, TranslatorError, UsageError
-from sim_bridge.frames import ByteArray
-from sim_bridge.translators import Ensemble, Style, Translation
+from sim_bridge.frames import ByteArray, Style
+from sim_bridge.settings import MAX_STYLE_SEED
+from sim_bridge.translators import Shot, Translation, Translator
+from sim_bridge.translators.batches import stack
 from sim_bridge.translators.device import Target, choose_target, has_bf16
+from sim_bridge.translators.load import TranslatorSettings
 from sim_bridge.translators.memory import keep_freed_memory
+from sim_bridge.translators.styles import Control
 
 try:
     import torch
@@ -36,6 +41,15 @@ _FREE_LICENCES: Final = frozenset(
     {"apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc-by-sa-4.0", "cc0-1.0", "isc", "mit", "unlicense"}
 )
 _CPU_WARM_UP_FRAMES: Final = 3
+_STYLES_KEPT: Final = 64
+
+ENSEMBLE: Final = "ensemble"
+STYLES: Final = (
+    Control("seed", "seed", "Seed", high=MAX_STYLE_SEED),
+    Control(ENSEMBLE, "weights", "Ensemble weights", names=tuple(f"stride {2**side}" for side in range(SIDES))),
+)
+"""A seed draws the weights of DNED's side outputs around the learned ones, which seed 0 has; given weights override."""
+
 _this_thread = threading.local()
 
 
@@ -68,8 +82,8 @@ class CpuRunner:
                 self.run(*_empty_frames(count, width, height))
 
 
-class SFlowTranslator:
-    """A bundle in the bridge's network stage.
+class SFlowTranslator(Translator):
+    """A bundle in the bridge's network stage. It keeps nothing between frames.
 
     On a CPU build it in the thread that will call it: every thread that computes with torch gets a team of OpenMP
     threads, and with more of them than cores libgomp puts idle ones to sleep at every step (lite at 512x256 on 2 cores:
@@ -86,9 +100,8 @@ class SFlowTranslator:
     def __init__(
         self, network: SFlowNetwork, *, name: str, model_id: str, classes: Sequence[str], target: Target
     ) -> None:
-        # Taken before the conversion, and put back after it: rounded to bf16 they would be another ensemble, seed 0
-        # would no longer be the learned one to a style input that compares with them, nor a seed the same as in fp32.
-        # Likewise the limits of the hints' chroma: the hints are those of training, bit for bit.
+        # Kept out of the conversion: rounded to bf16 the logits would be another ensemble, and seed 0 no longer the
+        # learned one. The limits of the hints' chroma stay those of training, bit for bit.
         self._logits = network.dned.ensemble_logits.detach().float().cpu().clone()
         limits = None if network.chroma_limits is None else network.chroma_limits.float().clone()
         self._spread, self._centre = network.seed_spread, network.seed_centre
@@ -100,8 +113,7 @@ class SFlowTranslator:
         # A card may list more classes than the network has learned: the embedding's size is what must hold.
         self._ids = min(len(self._classes), int(network.args["classes"]))
         self._target = target
-        self._styles: tuple[Style, Tensor] | None = None
-        self._ensemble: Ensemble | None = None
+        self._weights_of: OrderedDict[Style, tuple[Tensor, Style]] = OrderedDict()
         network = network.to(target.device, target.dtype).to(memory_format=torch.channels_last).eval()
         network.dned.ensemble_logits = torch.nn.Parameter(self._logits.to(target.device), requires_grad=False)
         network.chroma_limits = None if limits is None else limits.to(target.device)
@@ -161,26 +173,27 @@ class SFlowTranslator:
         return self._classes
 
     @property
-    def tier(self) -> str:
-        """Size of the network: ``lite``, ``base`` or ``full``."""
-        return self._tier
+    def styles(self) -> tuple[Control, ...]:
+        """Seed and ensemble weights."""
+        return STYLES
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """Tier (``lite``, ``base`` or ``full``), device and precision."""
+        return {"tier": self._tier, "device": self._target.describe(), "precision": self._target.precision}
 
     @property
     def target(self) -> Target:
         """Where and in which arithmetic it runs."""
         return self._target
 
-    def translate(self, rgb: ByteArray, labels: ByteArray, style: Style) -> Translation:
-        """Translates a batch; any size, the network pads and crops.
-
-        Args:
-            rgb: uint8 ``(B, H, W, 3)``.
-            labels: uint8 ``(B, H, W)``, ids into :attr:`classes`.
-            style: Which photoreal version.
+    def translate(self, shots: Sequence[Shot]) -> Sequence[Translation]:
+        """Translates a batch of any size; the network pads and crops.
 
         Raises:
             TranslatorError: An id is no class, the shapes disagree, the style is unusable, or the device fails.
         """
+        rgb, labels = stack(shots)
         if rgb.ndim != 4 or rgb.shape[3] != 3 or labels.shape != rgb.shape[:3]:
             raise TranslatorError(
                 f"bundle {self._name} got pictures {rgb.shape} and labels {labels.shape}: "
@@ -193,16 +206,16 @@ class SFlowTranslator:
                 f"bundle {self._name} has {self._ids} classes, but a label has the id {highest}: "
                 "map the labels with a LabelMap first"
             )
-        weights = self._weights(style).expand(len(rgb), SIDES)
+        weights, used = self._weights(shots[0].style)
         try:
-            image, edges = self._runner.run(rgb, labels, weights)
+            image, edges = self._runner.run(rgb, labels, weights.expand(len(shots), SIDES))
         except RuntimeError as error:
             size = f"{rgb.shape[2]}x{rgb.shape[1]}"
             first_line = str(error).strip().partition("\n")[0]
             raise TranslatorError(
                 f"bundle {self._name} failed on a {size} frame ({first_line}): try a smaller --size"
             ) from error
-        return Translation(image, edges, self._ensemble)
+        return [Translation(*pictures, used) for pictures in zip(image, edges, strict=True)]
 
     def warm_up(self, sizes: Sequence[tuple[int, int]], batch: int = 1) -> None:
         """Prepares the given ``(width, height)`` sizes: CUDA graphs are captured here and never in the stream.
@@ -213,9 +226,6 @@ class SFlowTranslator:
         """
         for width, height in sizes:
             self._runner.warm_up(width, height, batch)
-
-    def reset(self, camera: str) -> None:
-        """Nothing is remembered between frames."""
 
     def edge_map(self, rgb: ByteArray) -> ByteArray:
         """The edge operator's own map E(x), before DNED, on the CPU.
@@ -235,23 +245,35 @@ class SFlowTranslator:
         edges: ByteArray = planes.any(0).to(torch.uint8).mul_(255).numpy()
         return edges
 
-    def _weights(self, style: Style) -> Tensor:
-        """Ensemble weights float32 ``(1, 6)``; the last style's are kept, since a stream rarely changes it."""
-        if self._styles is None or self._styles[0] != style:
+    def _weights(self, style: Style) -> tuple[Tensor, Style]:
+        """Ensemble weights float32 ``(1, 6)`` of a style, and the same as a style; drawing them takes milliseconds."""
+        found = self._weights_of.get(style)
+        if found is None:
             weights = self._draw(style)
-            a, b, c, d, e, f = weights.tolist()
-            self._styles, self._ensemble = (style, weights[None]), (a, b, c, d, e, f)
-        return self._styles[1]
+            found = self._weights_of[style] = weights[None], Style(ensemble=tuple(weights.tolist()))
+            if len(self._weights_of) > _STYLES_KEPT:
+                self._weights_of.popitem(last=False)
+        else:
+            self._weights_of.move_to_end(style)
+        return found
 
     def _draw(self, style: Style) -> Tensor:
-        if style.ensemble is None:
+        given = style.get(ENSEMBLE)
+        if given is None:
             return ensemble_weights(self._logits, style.seed, self._spread, self._centre)
-        given = style.ensemble
-        usable = len(given) == SIDES and all(math.isfinite(w) and w >= 0 for w in given) and sum(given) > 0
+        numbers = given if isinstance(given, tuple) else ()
+        usable = len(numbers) == SIDES and all(math.isfinite(w) and w >= 0 for w in numbers) and max(numbers) > 0
         if not usable:
             raise TranslatorError(f"the ensemble weights {given} must be {SIDES} numbers, none negative, not all 0")
-        weights = torch.tensor(given, dtype=torch.float32)
-        return weights / weights.sum()
+        # In float64 and by the largest first: float32 would make 0/0 of tiny weights and inf/inf of huge ones.
+        weights = torch.tensor(numbers, dtype=torch.float64)
+        weights /= weights.max()
+        return (weights / weights.sum()).to(torch.float32)
+
+
+def load(reference: str, settings: TranslatorSettings) -> Translator:
+    """Loads the bundle called ``reference``, as :meth:`SFlowTranslator.load` does."""
+    return SFlowTranslator.load(reference, device=settings.device, precision=settings.precision)
 
 
 def _empty_frames(count: int, width: int, height: int) -> tuple[ByteArray, ByteArray, Tensor]:

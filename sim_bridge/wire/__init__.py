@@ -6,9 +6,7 @@ The format's public names are importable from here.
 from sim_bridge.wire.format import (
     DEFAULT_LIMITS,
     ENCODINGS,
-    ENSEMBLE_WEIGHTS,
     VERSION,
-    Cause,
     Limits,
     StatusMessage,
     decode,
@@ -17,11 +15,11 @@ from sim_bridge.wire.format import (
     encode_status,
     topic_of,
 )
+from sim_bridge.wire.header import Cause
 
 __all__ = [
     "DEFAULT_LIMITS",
     "ENCODINGS",
-    "ENSEMBLE_WEIGHTS",
     "VERSION",
     "Cause",
     "Limits",

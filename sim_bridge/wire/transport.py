@@ -173,6 +173,13 @@ class FrameReceiver(_Socket):
             self.close()
             raise UsageError(f"cannot connect to {address} ({error}): check the address") from error
 
+    def subscribe(self, topics: Iterable[str], ended: Iterable[str] = ()) -> None:
+        """Subscribes to ``topics`` too, and no longer to those ``ended``; in the thread that receives."""
+        for topic in topics:
+            self._socket.subscribe(topic)
+        for topic in ended:
+            self._socket.unsubscribe(topic)
+
     def receive(self, timeout: float) -> Message | None:
         """Takes the next message, waiting up to ``timeout`` seconds; None when there was none."""
         timeout_ms = round(timeout * 1000)
@@ -340,7 +347,8 @@ def _new_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int, address: str
 
 
 def _cannot_bind(address: str, error: zmq.ZMQError) -> str:
-    return f"cannot bind {address} ({error}): another process may hold it; choose a free port or end that process"
+    reason = zmq.strerror(error.errno or 0)
+    return f"cannot bind {address} ({reason}): another process may hold it; choose a free port or end that process"
 
 
 def _authenticate(context: zmq.Context[zmq.Socket[bytes]], keys: CurveKeys) -> ThreadAuthenticator:

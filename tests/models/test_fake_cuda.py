@@ -9,16 +9,11 @@ from torch import Tensor, nn
 
 from models.edges import EdgeSettings
 from models.hints import draw_variations, vary_hints
-from models.losses.perceptual import (
-    ADVERSARIAL,
-    Chroma,
-    EdgeLoss,
-    FeatureMatching,
-    FusedEdgeLoss,
-    Perceptual,
-    Pixel,
-    Tone,
-)
+from models.losses.adversarial import ADVERSARIAL
+from models.losses.edge import EdgeLoss, FusedEdgeLoss
+from models.losses.matching import FeatureMatching
+from models.losses.perceptual import Perceptual
+from models.losses.pixel import Chroma, Pixel, Tone
 from models.nets.discriminator import DiscriminatorSettings, build_discriminator
 from models.nets.dned import fuse_sides
 from models.nets.segmenter import SEGMENTERS, PSPNetSegmenter, Segmenter

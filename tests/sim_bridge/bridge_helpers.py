@@ -22,9 +22,9 @@ import zmq
 from sim_bridge import wire
 from sim_bridge.frames import Encoding, Frame, FrameId, Kind
 from sim_bridge.live.bridge import Bridge
-from sim_bridge.live.stages import BundleLoader, TranslatorSource
+from sim_bridge.live.shared import BundleLoader, TranslatorSource
 from sim_bridge.settings import BridgeSettings
-from sim_bridge.translators import ByteArray, Style, Translation
+from sim_bridge.translators import Shot, Translation
 from sim_bridge.translators.null import NullTranslator
 from sim_bridge.wire import StatusMessage
 
@@ -100,10 +100,8 @@ class StampTranslator(NullTranslator):
     def classes(self) -> tuple[str, ...]:
         return CLASSES
 
-    def translate(self, rgb: ByteArray, labels: ByteArray, style: Style) -> Translation:
-        out = rgb.copy()
-        out[..., 2] = labels
-        return Translation(out, None)
+    def translate(self, shots: Sequence[Shot]) -> Sequence[Translation]:
+        return [Translation(np.dstack([shot.rgb[..., :2], shot.labels])) for shot in shots]
 
 
 class BlockingTranslator(StampTranslator):
@@ -113,10 +111,10 @@ class BlockingTranslator(StampTranslator):
         self.entered = threading.Semaphore(0)
         self.go = threading.Semaphore(0)
 
-    def translate(self, rgb: ByteArray, labels: ByteArray, style: Style) -> Translation:
+    def translate(self, shots: Sequence[Shot]) -> Sequence[Translation]:
         self.entered.release()
         self.go.acquire()
-        return super().translate(rgb, labels, style)
+        return super().translate(shots)
 
 
 class FailingTranslator(StampTranslator):
@@ -127,11 +125,11 @@ class FailingTranslator(StampTranslator):
         self._fails = fails
         self.calls = 0
 
-    def translate(self, rgb: ByteArray, labels: ByteArray, style: Style) -> Translation:
+    def translate(self, shots: Sequence[Shot]) -> Sequence[Translation]:
         self.calls += 1
         if self._fails(self.calls):
             raise self._error
-        return super().translate(rgb, labels, style)
+        return super().translate(shots)
 
 
 TRANSLATORS: Mapping[str, Callable[[], TranslatorSource]] = {

@@ -8,7 +8,7 @@ import sys
 from functools import partial
 
 from sim_bridge.live.bridge import Bridge, run_until_signalled
-from sim_bridge.live.stages import TranslatorSource
+from sim_bridge.live.shared import TranslatorSource
 from tests.sim_bridge.bridge_helpers import TRANSLATORS, make_settings
 
 

@@ -369,3 +369,52 @@ def test_compressed_frames_travel(publisher: Publisher) -> None:
         publisher.publish_image("camera", "rgb", number=1, time=0.0, pixels=data, encoding="jpeg", size=(640, 480))
         frame: Frame = subscriber.next_frame(PATIENCE)
     assert (frame.width, frame.height, frame.pixels.tobytes()) == (640, 480, data.tobytes())
+
+
+def test_two_threads_publish_whole_messages(publisher: Publisher) -> None:
+    count = 400
+    with Publisher(LOOPBACK, queue=2 * count) as shared, connect(shared, buffer=2 * count) as subscriber:
+        threads = [threading.Thread(target=send, args=(shared, *range(first, first + count))) for first in (0, count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+        wait_until_received(subscriber, 2 * count)
+        assert subscriber.counts == {"received": 2 * count, "malformed": 0, "dropped": 0}
+        assert {subscriber.next_frame(0).number for _ in range(2 * count)} == set(range(2 * count))
+
+
+def test_a_lossless_publisher_waits_for_room_until_it_is_stopped() -> None:
+    stop = threading.Event()
+    with Publisher(LOOPBACK, queue=4, lossless=True) as publisher, zmq.Context() as context:
+        with context.socket(zmq.SUB) as subscriber:
+            subscriber.rcvhwm = 1
+            subscriber.subscribe("camera/rgb")
+            subscriber.connect(publisher.address)
+            assert publisher.wait_for_subscribers(["camera/rgb"], PATIENCE)
+            sent: list[bool] = []
+            pixels = np.zeros((1024, 1024, 3), np.uint8)
+            frame = Frame("camera", Kind.RGB, 1, 0.0, "run", Encoding.RGB8, 1024, 1024, pixels, 0)
+
+            def publish() -> None:
+                while publisher.publish(frame, stop=stop):
+                    sent.append(True)
+
+            thread = threading.Thread(target=publish)
+            thread.start()
+            taken = 0
+            subscriber.rcvtimeo = round(PATIENCE * 1000)
+            while taken < 50:
+                subscriber.recv_multipart()
+                taken += 1
+            stop.set()
+            thread.join(PATIENCE)
+            assert not thread.is_alive() and len(sent) >= taken
+        publisher.close(0.0)
+
+
+def test_waiting_for_subscribers_ends_when_stopped(publisher: Publisher) -> None:
+    stop = threading.Event()
+    stop.set()
+    assert not publisher.wait_for_subscribers(["camera/rgb"], None, stop)
+    assert not publisher.wait_for_subscribers(["camera/rgb"], 0.0)

@@ -35,18 +35,25 @@ def features(tmp_path: Path) -> Path:
 def recipe(tmp_path: Path, features: Path) -> Path:
     weights = {"gan": 1, "feature_matching": 2.5, "perceptual": 2, "pixel": 1, "dned": 0.2, "dned_fused": 2}
     stages = [
-        {"name": "pretrain", "steps": 2, "edges": "laplacian", "lr": 1e-3, "weights": {"pixel": 10, "dned": 0.2}},
-        {"name": "phase2", "steps": 2, "edges": "dned_detached", "lr": 3e-4, "weights": weights},
-        {"name": "phase3", "steps": 2, "edges": "dned", "lr": 3e-4, "weights": weights},
+        {
+            "name": "pretrain",
+            "steps": 2,
+            "generator_sees": "laplacian",
+            "lr": 1e-3,
+            "weights": {"pixel": 10, "dned": 0.2},
+        },
+        {"name": "phase2", "steps": 2, "generator_sees": "dned_detached", "lr": 3e-4, "weights": weights},
+        {"name": "phase3", "steps": 2, "generator_sees": "dned", "lr": 3e-4, "weights": weights},
     ]
+    extensions = {
+        "edge_augmentation": {}, "loss_window": [48, 16], "style_input": True, "style_relight": True,
+        "perceptual_blur": True, "perceptual_normalise": True,
+    }  # fmt: skip
     content: dict[str, Any] = {
-        "name": "tiny", "data": {"crop": [64, 32]}, "edge": {"threshold": 20.0, "signed": True},
-        "edge_augmentation": {},
-        "perceptual_bundle": str(features), "judge_crop": [48, 16], "batch": 2, "stages": stages,
-        "style_input": True,
-        "style_relight": True,
-        "discriminator_sees_edges": True,
-        "sample_every": 100, "checkpoint_every": 100, "report_every": 1, "discriminator_width": 8, "precision": "fp32",
+        "system": "sflow", "name": "tiny", "data": {"crop": [64, 32]}, "edge": {"threshold": 20.0, "signed": True},
+        "perceptual_bundle": str(features), "batch": 2, "stages": stages, "extensions": extensions,
+        "discriminator": {"width": 8, "sees_edges": True},
+        "sample_every": 100, "checkpoint_every": 100, "report_every": 1, "precision": "fp32",
     }  # fmt: skip
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(content))

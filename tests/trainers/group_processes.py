@@ -14,66 +14,70 @@ import torch
 
 from models.edges import LaplacianEdges
 from sim_bridge.errors import SimBridgeError, UsageError
+from tests.trainers.recipe_files import merged
 from trainers.batches.make import Batch
 from trainers.batches.sample import load_all
 from trainers.data.camvid import CamVid
+from trainers.loop.loop import train
 from trainers.loop.processes import Group, joined
 from trainers.loop.run_folder import RunFolder
-from trainers.recipes.schema import ImageRecipe, load_recipe
-from trainers.systems.sflow import ImageTrainer
+from trainers.loop.training import Training
+from trainers.recipes.read import load_recipe
+from trainers.recipes.sflow import SFlowRecipe
+from trainers.systems.base import MicroBatch
 
 SIZE = 2
-Accident = Callable[[ImageTrainer], None]
+Accident = Callable[[Training], None]
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload([__name__])
 
 
 def make_trainer(
     recipe: Path, camvid: Path, run: Path, *, resume: bool = False, group: Group | None = None, **overrides: object
-) -> ImageTrainer:
-    resolved = load_recipe(ImageRecipe, str(recipe), overrides)
+) -> Training:
+    resolved = load_recipe(SFlowRecipe, str(recipe), merged(recipe, overrides))
     data = CamVid(camvid, "train")
     folder = RunFolder(run, resume=resume, writes=group is None or group.is_first)
-    made = ImageTrainer(resolved, load_all(data, LaplacianEdges(resolved.edge)), data.classes, folder, group)
+    made = Training(resolved, load_all(data, LaplacianEdges(resolved.edge)), data.classes, folder, group)
     if resume:
         made.restore(folder.load())
     folder.save_recipe(resolved)
     return made
 
 
-def before_step(run: ImageTrainer, step: int, call: Callable[[], None]) -> None:
+def before_step(run: Training, step: int, call: Callable[[], None]) -> None:
     """Has it called when that step (from 1) begins."""
-    train_step = run.train_step
+    draw = run.draw
 
-    def call_then_train(*arguments: Any) -> None:
+    def call_then_draw() -> list[MicroBatch]:
         if run.step == step - 1:
             call()
-        train_step(*arguments)
+        return draw()
 
-    run.train_step = call_then_train  # type: ignore[method-assign]
+    run.draw = call_then_draw  # type: ignore[method-assign]
 
 
-def terminate(_run: ImageTrainer) -> None:
+def terminate(_run: Training) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def freeze(_run: ImageTrainer) -> None:
+def freeze(_run: Training) -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
-def vanish(_run: ImageTrainer) -> None:
+def vanish(_run: Training) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def refuse(_run: ImageTrainer) -> None:
+def refuse(_run: Training) -> None:
     raise UsageError("street_7.png cannot be read")
 
 
-def trip(_run: ImageTrainer) -> None:
+def trip(_run: Training) -> None:
     raise ZeroDivisionError("by nothing")
 
 
-def spoil_the_batch(run: ImageTrainer) -> None:
+def spoil_the_batch(run: Training) -> None:
     draw = run.sampler.draw
 
     def draw_spoilt() -> Batch:
@@ -97,7 +101,7 @@ def train_one(rank: int, port: int, run: Path, accident: Accident | None, argume
             made = make_trainer(run=run, group=group, **arguments)
             if accident is not None and rank == 1:
                 before_step(made, 3, lambda: accident(made))
-            outcome |= {"reached_end": made.train(), "step": made.step}
+            outcome |= {"reached_end": train(made), "step": made.step}
     except (SimBridgeError, ZeroDivisionError) as e:
         outcome |= {"error": type(e).__name__, "sentence": str(e)}
     run.with_name(f"{run.name}-outcome-{rank}.json").write_text(json.dumps(outcome))

@@ -16,10 +16,13 @@ from tests.trainers.command_line import CommandLine
 from tests.trainers.recipe_files import changed_recipe
 from tests.trainers.systems.test_sflow import trainer
 from trainers.data.camvid import CamVid
+from trainers.loop.loop import train
 from trainers.loop.processes import _why_lost
 from trainers.loop.run_folder import RunFolder
-from trainers.recipes.schema import ImageRecipe, SegmenterRecipe, _keys, load_recipe
-from trainers.scores.evaluate import evaluate
+from trainers.recipes.read import keys_of, load_recipe
+from trainers.recipes.segmenter import SegmenterRecipe
+from trainers.recipes.sflow import SFlowRecipe
+from trainers.scores.evaluate import Scorer
 from trainers.scores.segmentation import Judge
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -30,10 +33,10 @@ pytestmark = pytest.mark.usefixtures("one_thread")
     [
         ({"betas": [2, 3]}, "betas.0: Input should be less than 1, not 2; betas.1: Input should be less than 1, not 3"),
         ({"seed": -1}, "seed: Input should be greater than or equal to 0, not -1"),
-        ({"judge_crop": [0, 0]}, "judge_crop.0: Input should be greater than 0, not 0"),
-        ({"judge_crop": [-48, 16]}, "judge_crop.0: Input should be greater than 0, not -48"),
+        ({"loss_window": [0, 0]}, "extensions.loss_window.0: Input should be greater than 0, not 0"),
+        ({"loss_window": [-48, 16]}, "extensions.loss_window.0: Input should be greater than 0, not -48"),
         ({"clip": float("inf")}, "clip: Input should be a finite number, not inf"),
-        ({"hints": {"classes": []}}, "hints.classes: names no class: name one, or leave hints out"),
+        ({"hints": {"classes": []}}, "extensions.hints.classes: names no class: name one, or leave hints out"),
         (
             {"edge_augmentation": {"image_threshold": -0.1}},
             "image_threshold: Input should be greater than or equal to 0",
@@ -41,7 +44,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
         ({"edge_augmentation": {"speck_sizes": []}}, "speck_sizes: Tuple should have at least 1 item"),
         ({"edge_augmentation": {"speck_sizes": [0]}}, "speck_sizes.0: Input should be greater than 0, not 0"),
         ({"edge_augmentation": {"holes": 1.5}}, "holes: Input should be less than or equal to 1, not 1.5"),
-        ({"bacth": 2}, "bacth: unknown key, did you mean batch: mend it"),
+        ({"bacth": 2}, "bacth: unknown key, did you mean batch: correct it"),
         ({"data": {"crop": [64, 32], "worker": 2}}, "data.worker: unknown key, did you mean workers"),
         ({"discriminator": {"widht": 2}}, "discriminator.widht: unknown key, did you mean width"),
         ({"xyzzy": 2}, "xyzzy: unknown key, leave it out"),
@@ -50,7 +53,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def test_recipe_values_that_cannot_be_are_named(recipe: Path, changes: dict[str, Any], sentence: str) -> None:
     path = changed_recipe(recipe, changes)
     with pytest.raises(UsageError) as refused:
-        load_recipe(ImageRecipe, str(path))
+        load_recipe(SFlowRecipe, str(path))
     assert sentence in str(refused.value) and "\n" not in str(refused.value)
 
 
@@ -105,7 +108,7 @@ def test_a_card_with_keys_of_another_version_is_a_sentence(
 def test_an_export_overwrites_nothing_unasked_and_looks_before_it_scores(
     recipe: Path, camvid: Path, tmp_path: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer(recipe, camvid, tmp_path / "run").train()
+    train(trainer(recipe, camvid, tmp_path / "run"))
     common = ["export", "--run", tmp_path / "run", "--root", camvid, "--bundle"]
     target = tmp_path / "bundle"
     assert command_line(*common, target).code == 0
@@ -125,7 +128,7 @@ def test_an_export_overwrites_nothing_unasked_and_looks_before_it_scores(
 def test_features_that_trained_do_not_judge(
     recipe: Path, camvid: Path, features: Path, tmp_path: Path, command_line: CommandLine
 ) -> None:
-    trainer(recipe, camvid, tmp_path / "run").train()
+    train(trainer(recipe, camvid, tmp_path / "run"))
     target = tmp_path / "bundle"
     common = ["export", "--run", tmp_path / "run", "--root", camvid, "--bundle", target]
     assert "is the network whose features trained" in command_line(*common, "--judge", features).sentence
@@ -149,21 +152,21 @@ def test_features_that_were_not_trained_train_nothing(
     assert "whose card says that it was trained for 0 steps" in command_line(*common).sentence
 
 
-@pytest.mark.parametrize("kind", [ImageRecipe, SegmenterRecipe])
+@pytest.mark.parametrize("kind", [SFlowRecipe, SegmenterRecipe])
 def test_the_reference_of_recipes_has_every_key(kind: type[BaseModel]) -> None:
     text = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
     named = {name.rpartition(".")[2] for name in re.findall(r"`([a-z0-9_.]+)`", text)}
-    assert _keys(kind) <= named
+    assert keys_of(kind) <= named
 
 
 def test_all_mistakes_of_a_recipe_are_told_unknown_keys_first(recipe: Path) -> None:
     wrong = {"batch": 0, "stages": [], "seed": -1, "bacth": 2, "clip": -1, "ema": 2, "betas": [2, 3]}
-    with pytest.raises(UsageError, match=r"bacth: unknown key.*; betas\.0: .*; and \d more: mend it"):
-        load_recipe(ImageRecipe, str(changed_recipe(recipe, wrong)))
+    with pytest.raises(UsageError, match=r"bacth: unknown key.*; betas\.0: .*; and \d more: correct it"):
+        load_recipe(SFlowRecipe, str(changed_recipe(recipe, wrong)))
 
 
 def test_an_export_replaces_when_told_so(recipe: Path, camvid: Path, tmp_path: Path, command_line: CommandLine) -> None:
-    trainer(recipe, camvid, tmp_path / "run").train()
+    train(trainer(recipe, camvid, tmp_path / "run"))
     save_bundle(tmp_path / "bundle", UNetSegmenter(12, 4), load_bundle("camvid-features").card)
     common = ["export", "--run", tmp_path / "run", "--root", camvid, "--bundle", tmp_path / "bundle"]
     assert command_line(*common, "--replace").code == 0
@@ -178,18 +181,18 @@ def test_a_judge_that_is_right_nowhere_has_no_ratio(camvid: Path) -> None:
     data = CamVid(camvid, "val")
     photographs = [p.crop_to_stride() for p in data]
     judge = Judge(Blind(len(data.classes), 4).eval(), data.classes)
-    found = evaluate(photographs, [p.rgb for p in photographs], 0, judge, data.classes)
-    assert found.judge_ratio is None and found.photograph_judge_accuracy == 0
+    found = Scorer(photographs, data.classes, judge).score([p.rgb.copy() for p in photographs])
+    assert found["judge_ratio"] is None and found["photograph_judge_accuracy"] == 0
 
 
 def test_networks_that_do_not_fit_are_one_line(recipe: Path, camvid: Path, tmp_path: Path) -> None:
     made = trainer(recipe, camvid, tmp_path / "run")
-    made.train()
+    train(made)
     other = trainer(recipe, camvid, tmp_path / "other", tier="base", perceptual_bundle="camvid-features")
     with pytest.raises(
         UsageError, match=r"is not of recipe 'tiny' \((Missing|Unexpected|size mismatch)[^\n]*: give its own$"
     ):
-        RunFolder(tmp_path / "run", resume=True).take_up(other, other.recipe, may_differ=True)
+        RunFolder(tmp_path / "run", resume=True).restore(other, other.recipe, may_differ=True)
 
 
 def test_a_lost_process_is_told_without_gloos_decoration() -> None:

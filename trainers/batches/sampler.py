@@ -14,7 +14,7 @@ from trainers.batches.draw import draw_place, too_small_to_train
 from trainers.batches.held import InMemory, SampleSource
 from trainers.batches.make import Batch, make_batch
 from trainers.loop.processes import rank_slice
-from trainers.recipes.schema import DataRecipe, ImageRecipe
+from trainers.recipes.schema import DataRecipe, Recipe
 
 
 def refuse_small_pictures(samples: Sequence[SampleSource], data: DataRecipe) -> None:
@@ -27,7 +27,7 @@ def refuse_small_pictures(samples: Sequence[SampleSource], data: DataRecipe) -> 
             raise problem.error
 
 
-def drawn_at_once(recipe: ImageRecipe) -> int:
+def drawn_at_once(recipe: Recipe) -> int:
     """Samples of one draw, those of all processes together."""
     return recipe.step_batch
 
@@ -39,7 +39,7 @@ class Sampler:
     """
 
     def __init__(
-        self, samples: Sequence[SampleSource], recipe: ImageRecipe, classes: int, rank: int = 0, world_size: int = 1
+        self, samples: Sequence[SampleSource], recipe: Recipe, classes: int, rank: int = 0, world_size: int = 1
     ) -> None:
         self._samples = samples
         self._recipe = recipe
@@ -91,11 +91,11 @@ class Sampler:
     def close(self) -> None:
         """Ends what runs beside the training process; the next draw() starts it again."""
 
-    def judge_window(self, height: int, width: int) -> tuple[slice, slice]:
+    def loss_window(self, height: int, width: int) -> tuple[slice, slice]:
         """Rows and columns of a crop that the losses' networks see, the same in all processes.
 
         Shifted at random, so that no phase of theirs stays aligned with the generator's.
         """
-        w, h = self._recipe.judge_crop or (width, height)
+        w, h = self._recipe.loss_window or (width, height)
         top, left = int(self.rng.integers(height - h + 1)), int(self.rng.integers(width - w + 1))
         return slice(top, top + h), slice(left, left + w)

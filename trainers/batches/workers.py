@@ -26,7 +26,7 @@ from trainers.batches.make import Batch, make_batch
 from trainers.batches.sampler import Sampler, drawn_at_once
 from trainers.loop.processes import rank_slice
 from trainers.loop.report import TrainingError
-from trainers.recipes.schema import ImageRecipe
+from trainers.recipes.schema import Recipe
 
 _log = logging.getLogger(__name__)
 _ASKED_TO_END = {0, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP}
@@ -36,7 +36,7 @@ _ASKED_TO_END = {0, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP}
 class NumberedBatches(Dataset[Batch | SimBridgeError]):
     """Batch t of a training, its ``share`` alone; or an error, which would lose its sentence if a worker raised it."""
 
-    def __init__(self, samples: Sequence[SampleSource], recipe: ImageRecipe, classes: int, share: slice) -> None:
+    def __init__(self, samples: Sequence[SampleSource], recipe: Recipe, classes: int, share: slice) -> None:
         self._samples, self._recipe, self._classes = samples, recipe, classes
         self._items = range(drawn_at_once(recipe))[share]
         self._reading = torch.full((max(1, recipe.data.workers), 2), -1, dtype=torch.int64)
@@ -100,7 +100,7 @@ class NumberedSampler(Sampler):
     """Draws batches by number, in this process or by the recipe's worker processes. See :class:`Sampler`."""
 
     def __init__(
-        self, samples: Sequence[SampleSource], recipe: ImageRecipe, classes: int, rank: int = 0, world_size: int = 1
+        self, samples: Sequence[SampleSource], recipe: Recipe, classes: int, rank: int = 0, world_size: int = 1
     ) -> None:
         super().__init__(samples, recipe, classes, rank, world_size)
         self._batches = NumberedBatches(samples, recipe, classes, rank_slice(drawn_at_once(recipe), rank, world_size))
@@ -178,7 +178,7 @@ def _reason(code: int | None) -> str:
 
 
 def make_sampler(
-    samples: Sequence[SampleSource], recipe: ImageRecipe, classes: int, rank: int = 0, world_size: int = 1
+    samples: Sequence[SampleSource], recipe: Recipe, classes: int, rank: int = 0, world_size: int = 1
 ) -> Sampler:
     """The sampler that a recipe's ``data.memory`` and ``data.workers`` ask for. See :class:`Sampler`."""
     by_number = recipe.data.workers > 0 or recipe.data.memory == "stream"

@@ -71,7 +71,7 @@ def _open(recipe: DataRecipe, root: Path, split: str, instances: bool, strict: b
     share, exclude = (recipe.share, recipe.exclude) if split == "train" else ("all", ())
     match recipe.kind:
         case "recordings":
-            renders = recipe.edges == "render"
+            renders = recipe.edges_from == "render"
             return Recordings(root, split, renders=renders, exclude=exclude, share=share, strict=strict)
         case "cityscapes":
             return Cityscapes(root, split, exclude, share, instances=instances, strict=strict)

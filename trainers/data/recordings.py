@@ -129,7 +129,7 @@ class Recordings(DataSet):
                 videos.append({})
             videos[-1][one.frame.number] = self.frame(index)
             before = one
-        return videos
+        return [*videos]
 
 
 class _Listed(NamedTuple):

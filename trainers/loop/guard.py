@@ -1,7 +1,7 @@
-"""Says where numbers stopped being numbers.
+"""Finds the first tensor of a step that is not finite.
 
-In the good case a step pays for one sum over its gradients. When that is not finite, the step is looked at before its
-gradients reach a weight: its losses, its weights, then every module's output in a second forward pass.
+A good step pays for one sum over its gradients. When that is not finite, this looks at losses, weights, and every
+module's output in a second forward pass, before the gradients reach a weight.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def total_norm(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def gradients(module: nn.Module) -> list[Tensor]:
-    """Those of the parameters that have one."""
+    """The parameters' gradients, without missing ones."""
     return [p.grad for p in module.parameters() if p.grad is not None]
 
 
@@ -39,7 +39,7 @@ def bad_weight(modules: Mapping[str, nn.Module]) -> str | None:
 
 
 def bad_gradient(modules: Mapping[str, nn.Module]) -> str | None:
-    """The first weight whose gradient is not finite, likewise."""
+    """The first weight whose gradient is not finite, as :func:`bad_weight`."""
     parameters = ((f"{n}.{k}", p.grad) for n, m in modules.items() for k, p in m.named_parameters())
     return _describe({name: grad for name, grad in parameters if grad is not None})
 
@@ -48,8 +48,8 @@ def bad_output(modules: Mapping[str, nn.Module], forward: Callable[[], object]) 
     """The first module, in the order of computing, whose output is not finite.
 
     Args:
-        modules: Which to watch, all within them included.
-        forward: Runs the step's forward passes once more.
+        modules: Watched with all modules within them.
+        forward: Repeats the step's forward passes.
     """
     found: list[str] = []
 
@@ -66,12 +66,12 @@ def bad_output(modules: Mapping[str, nn.Module], forward: Callable[[], object]) 
 
 
 def find_cause(modules: Mapping[str, nn.Module], samples: Mapping[str, Tensor], forward: Callable[[], object]) -> str:
-    """The place where a step stopped being numbers, as part of a sentence.
+    """The place where a step stopped being finite, as part of a sentence.
 
     Args:
         modules: The networks, their gradients still in them.
-        samples: What the step was given.
-        forward: Runs the step's forward passes once more.
+        samples: The step's input.
+        forward: Repeats the step's forward passes.
     """
     if (weight := bad_weight(modules)) is not None:
         return f"the weight {weight} is not finite"

@@ -1,7 +1,7 @@
-"""Training on several processes: what they agree on, and what becomes of all when one of them fails.
+"""Training on several processes: what they agree on, and how all end when one fails.
 
-``torchrun`` starts the processes. Every one of them draws the same random numbers and trains on its share of the same
-total batch, so that their number changes the speed of a training and not its result.
+``torchrun`` starts the processes. Each draws the same random numbers and trains on its share of the same total batch.
+Their number changes a training's result only by rounding, and by losses that are no means over samples.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
 
 PATIENCE: Final = timedelta(minutes=10)
-"""How long one process waits for the others; process 0 alone writes sheets and checkpoints meanwhile."""
+"""Longest wait for another process; process 0 alone writes sheets and checkpoints meanwhile."""
 FAILURE: Final = "sim_bridge_failure"
-"""Key of the processes' common store under which the first one to fail leaves its sentence."""
+"""Key in the common store for the sentence of the first process that fails."""
 
 
 class LostProcessError(SimBridgeError):
-    """Another process of the training has failed, ended or answers no more."""
+    """Another process has failed, ended or stopped answering."""
 
 
 class Group:
@@ -39,7 +39,7 @@ class Group:
     Args:
         rank: Number of this process.
         size: How many there are.
-        store: What they leave words for each other in; needed where there are several.
+        store: Holds their messages; needed for several.
     """
 
     def __init__(self, rank: int = 0, size: int = 1, store: Store | None = None) -> None:
@@ -48,11 +48,11 @@ class Group:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the one that writes."""
+        """Whether this process writes."""
         return self.rank == 0
 
     def share(self, total: int) -> slice:
-        """Which of ``total`` samples are this process's; see :func:`rank_slice`."""
+        """This process's part of ``total`` samples; see :func:`rank_slice`."""
         return rank_slice(total, self.rank, self.size)
 
     def any(self, flag: bool) -> bool:
@@ -90,13 +90,15 @@ class Group:
                 torch._foreach_div_(list(tensors), parts)
             return
         flat = torch.cat([t.reshape(-1) for t in tensors])
+        if flat.is_cuda:
+            self.any(False)  # by gloo, which misses a lost process; NCCL would only block the next read from the GPU
         self._sum(flat)
         flat /= self.size * parts
         for tensor, mean in zip(tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True):
             tensor.copy_(mean.view(tensor.shape))
 
     def first_sentence(self, sentence: str | None, key: str) -> str | None:
-        """The sentence of the lowest process that has one; all must call it together.
+        """Collective: the sentence of the lowest process that has one.
 
         Args:
             sentence: This process's.
@@ -113,7 +115,7 @@ class Group:
         return first
 
     def leave(self, sentence: str) -> str:
-        """Leaves why this process ends, unless another one was first; returns what the first one left."""
+        """Leaves the reason why this process ends; returns the first reason that any process left."""
         if self._store is None:
             return sentence
         try:
@@ -133,7 +135,7 @@ class Group:
 
 
 def rank_slice(total: int, rank: int, world_size: int) -> slice:
-    """Which samples of a step are those of one process of several; joined in order of rank they are all of them.
+    """The slice of a step's samples that one process of several trains on.
 
     Raises:
         UsageError: They cannot be shared out evenly.
@@ -145,7 +147,7 @@ def rank_slice(total: int, rank: int, world_size: int) -> slice:
 
 
 def launched() -> int:
-    """How many processes ``torchrun`` started; 1 without it.
+    """Number of processes that ``torchrun`` started; 1 without it.
 
     Raises:
         UsageError: ``WORLD_SIZE`` is no number.
@@ -158,9 +160,9 @@ def launched() -> int:
 
 @contextmanager
 def joined(patience: timedelta = PATIENCE) -> Iterator[Group]:
-    """The group of the processes that ``torchrun`` started, this one alone without it.
+    """The group of the processes that ``torchrun`` started; this one alone without it.
 
-    What fails on one of them ends all: the first leaves its sentence, the others raise it.
+    A failure on one ends all: the first leaves its sentence, the others raise it.
 
     Args:
         patience: How long to wait for another process.
@@ -177,13 +179,13 @@ def joined(patience: timedelta = PATIENCE) -> Iterator[Group]:
     try:
         yield group
     except LostProcessError as e:
-        # One that was killed left no word; then the one that misses it first says so.
+        # A killed process left no word; the first to miss it does.
         raise LostProcessError(group.leave(str(e))) from e
     except Exception as e:
         name = "" if isinstance(e, SimBridgeError) else f"{type(e).__name__}: "
         group.leave(f"process {group.rank} of {size} failed: {name}{e}")
         raise
-    # Not after a failure: a collective that nobody will answer would be waited for. The process ends, which is enough.
+    # Not after a failure: it would wait for a collective that nobody answers.
     dist.destroy_process_group()
 
 

@@ -1,4 +1,4 @@
-"""What a training says while it runs: ``stats.jsonl``, a progress line, and nothing that slows a step."""
+"""Reports of a running training: ``stats.jsonl`` and a progress line."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from trainers.loop.guard import ADVICE
 
 
 class Collector:
-    """Means of named values between two reports. Tensors are only read when a report is made."""
+    """Means of named values between two reports. Tensors are read only for a report: no step waits for the GPU."""
 
     def __init__(self) -> None:
         self._values: dict[str, list[float | Tensor]] = {}
 
     def add(self, **values: float | Tensor) -> None:
-        """Notes one value each."""
+        """Notes a value by name."""
         for name, value in values.items():
             self._values.setdefault(name, []).append(value.detach() if isinstance(value, Tensor) else value)
 
@@ -40,7 +40,7 @@ class Collector:
 
 
 def check_finite(means: dict[str, float], step: int) -> None:
-    """Stops a training whose losses are no numbers any more.
+    """Stops a training whose losses are not finite.
 
     Raises:
         TrainingError: Names the first such loss and the step.
@@ -55,17 +55,17 @@ class TrainingError(SimBridgeError):
 
 
 class Progress:
-    """One status line on a terminal, a line a report elsewhere; every report goes into ``stats.jsonl``.
+    """A status line on a terminal, a line a report elsewhere, and ``stats.jsonl``.
 
     Rates are those of the last ten reports.
 
     Args:
         folder: The run's.
         steps: Of the whole training.
-        start: Steps done so far; rows of later ones, which an earlier run made after its checkpoint, are dropped.
-        images: How many a step trains on.
-        stream: Where the lines go.
-        board: TensorBoard, where it was asked for.
+        start: Steps done so far; later rows of an earlier run are dropped.
+        images: Samples of a step.
+        stream: Receives the lines.
+        board: Receives reports for TensorBoard.
     """
 
     def __init__(
@@ -105,10 +105,11 @@ class Progress:
         Args:
             step: Steps done.
             stage: Name of the part of the schedule.
-            values: Losses and whatever else is to be told, by name.
+            values: Losses and other numbers by name.
         """
         rate = self._rate(step)
         numbers = {
+            "images": step * self._images,
             "seconds": round(time.perf_counter() - self._began, 1),
             "steps_per_s": round(rate, 3),
             "images_per_s": round(rate * self._images, 3),

@@ -20,7 +20,8 @@ from pydantic import BaseModel
 from sim_bridge.errors import UsageError
 from trainers.data.dataset import DataSet, Fingerprint
 from trainers.loop.report import TrainingError
-from trainers.recipes.schema import ImageRecipe, SegmenterRecipe, dump_recipe, load_recipe
+from trainers.recipes.read import dump_recipe, load_recipe
+from trainers.recipes.schema import Recipe
 
 _log = logging.getLogger(__name__)
 
@@ -30,17 +31,17 @@ LOCK: Final = "run.lock"
 
 
 def without_place(text: str) -> str:
-    """Of an absolute path no more than its name, anything else as it is: for what is published."""
+    """An absolute path's name; any other text unchanged: for what is published."""
     return Path(text).name if Path(text).is_absolute() else text
 
 
 def published_command(line: str) -> str:
-    """A command line as a bundle's card tells it: of absolute paths no more than the name."""
+    """A command line for a bundle's card, without the folders of absolute paths."""
     return shlex.join("=".join(map(without_place, word.split("=", 1))) for word in shlex.split(line))
 
 
 def published(recipe: BaseModel) -> dict[str, Any]:
-    """A recipe as a bundle's card tells it: of absolute paths no more than the name."""
+    """A recipe for a bundle's card, without the folders of absolute paths."""
     plain: dict[str, Any] = _without_places(recipe.model_dump(mode="json"))
     return plain
 
@@ -54,14 +55,14 @@ def _without_places(value: Any) -> Any:
 
 
 def first_reason(error: Exception) -> str:
-    """The first thing that an error of many lines names, shortened; torch puts a heading above its list."""
+    """The first reason in an error of many lines, shortened; torch puts a heading above its list."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     first = lines[1] if lines[0].endswith(":") and len(lines) > 1 else lines[0]
     return textwrap.shorten(first.rstrip("."), 120, placeholder=" ...")
 
 
 def _disk_reason(error: BaseException) -> str:
-    """What the operating system said first of all that went wrong."""
+    """The operating system's first complaint in a chain of errors."""
     chain: list[BaseException] = [error]
     while (before := chain[-1].__context__) is not None:
         chain.append(before)
@@ -69,12 +70,12 @@ def _disk_reason(error: BaseException) -> str:
 
 
 class Resumable(Protocol):
-    """A trainer that a checkpoint can be handed to."""
+    """A training that goes on from a checkpoint."""
 
     step: int
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Takes up a checkpoint."""
+        """Loads a checkpoint's state."""
 
 
 class RunFolder:
@@ -82,9 +83,9 @@ class RunFolder:
 
     Args:
         path: The folder.
-        resume: Go on with what is there; otherwise the folder must be new or empty.
-        writes: Whether this process does; of several that train together the first one alone, and the others' calls
-            of what saves do nothing.
+        resume: Go on with the run in it; otherwise the folder must be new or empty.
+        writes: Whether this process saves: of several that train together, the first alone. The others' calls do
+            nothing.
 
     Raises:
         UsageError: It holds a run and ``resume`` was not asked for, or the other way round, or it cannot be made.
@@ -122,7 +123,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other trainings out of the folder; the operating system opens it when this process ends, however.
+        """Keeps other trainings out of the folder; the operating system unlocks it when this process ends.
 
         Raises:
             UsageError: A training is in it, or it cannot be written.
@@ -133,15 +134,14 @@ class RunFolder:
         try:
             file = (self.path / LOCK).open("a+", encoding="utf-8")
         except OSError as e:
-            raise UsageError(f"run folder {self.path} cannot be written ({e.strerror}): mind its rights") from e
+            raise UsageError(f"run folder {self.path} cannot be written ({e.strerror}): check its rights") from e
         with file:
             self._lock(file)
             yield
 
     def _lock(self, file: TextIO) -> None:
         try:
-            # A record lock: processes that are forked off, as data workers are, do not inherit it and so do not keep
-            # it when this one is killed.
+            # A record lock: forked data workers do not inherit it, and so do not keep it when this process is killed.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as e:
             file.seek(0)
@@ -155,23 +155,23 @@ class RunFolder:
         file.write(f"process {os.getpid()} of {socket.gethostname()}\n")
         file.flush()
 
-    # Taking up
+    # Going on
 
-    def take_up(
+    def restore(
         self,
         trainer: Resumable,
-        recipe: ImageRecipe | SegmenterRecipe,
+        recipe: Recipe,
         data: DataSet | None = None,
         *,
         may_differ: bool = False,
     ) -> bool:
-        """Hands the checkpoint to its trainer where the run goes on; nothing is written.
+        """Loads the checkpoint of a run that goes on; nothing is written.
 
         Args:
-            trainer: Whose it is.
-            recipe: What it trains by.
-            data: What it trains on; checkpoints tell from now on.
-            may_differ: Whether recipe and data may be others than the run's.
+            trainer: Gets it.
+            recipe: The training's.
+            data: The training's; further checkpoints hold its fingerprint.
+            may_differ: Whether recipe and data may differ from the run's.
 
         Returns:
             Whether steps are left.
@@ -207,7 +207,7 @@ class RunFolder:
         return trainer.step < recipe.steps
 
     def _refuse_other_data(self, state: dict[str, Any]) -> None:
-        if self._data is None or "data" not in state:  # older checkpoints do not tell
+        if self._data is None or "data" not in state:
             return
         begun = Fingerprint(**state["data"])
         if begun == self._data:
@@ -218,7 +218,7 @@ class RunFolder:
             " it was begun with, or --recipe-changed to go on with these"
         )
 
-    def refuse_other_recipe(self, recipe: BaseModel, *, may_differ: bool = False) -> None:
+    def refuse_other_recipe(self, recipe: Recipe, *, may_differ: bool = False) -> None:
         """Compares with the run's recipe.
 
         Raises:
@@ -231,8 +231,8 @@ class RunFolder:
                 " or --recipe-changed to go on with the new one"
             )
 
-    def _holds(self, recipe: BaseModel) -> bool:
-        """Whether the run's recipe is this one; keys that it was written without have their defaults."""
+    def _holds(self, recipe: Recipe) -> bool:
+        """Whether the run's recipe is this one; missing keys have their defaults."""
         try:
             return load_recipe(type(recipe), str(self.path / RECIPE)) == recipe
         except UsageError:
@@ -240,10 +240,10 @@ class RunFolder:
 
     # Writing
 
-    def save_recipe(self, recipe: BaseModel, step: int = 0, *, may_differ: bool = False) -> bool:
-        """Writes the resolved recipe; one that it replaces is kept as ``recipe-until-STEP.yaml``.
+    def save_recipe(self, recipe: Recipe, step: int = 0, *, may_differ: bool = False) -> bool:
+        """Writes the resolved recipe; a replaced one becomes ``recipe-until-STEP.yaml``.
 
-        Of several changes at one step the first replaced recipe is kept: the others trained nothing.
+        After several changes at one step, the first replaced recipe is kept: the others trained nothing.
 
         Returns:
             Whether it replaces another one.
@@ -267,7 +267,7 @@ class RunFolder:
         return sorted(int(p.stem.rpartition("-")[2]) for p in self.path.glob("recipe-until-*.yaml"))
 
     def save_command(self, command: str) -> None:
-        """Adds a command line, as it was typed, to the run's history."""
+        """Adds a command line to the run's history."""
         if not self.writes:
             return
         with (self.path / "commands.txt").open("a", encoding="utf-8") as file:
@@ -279,7 +279,7 @@ class RunFolder:
         return file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
 
     def save(self, state: dict[str, Any]) -> None:
-        """Writes the checkpoint; a crash while writing leaves the last one whole.
+        """Writes the checkpoint; a crash meanwhile leaves the last one whole.
 
         Raises:
             TrainingError: It cannot be written; the last one is kept.
@@ -296,7 +296,7 @@ class RunFolder:
             temporary.unlink(missing_ok=True)
             raise TrainingError(
                 f"checkpoint {self.checkpoint} of step {state['step']} cannot be written ({_disk_reason(e)}), the one"
-                " before is kept: make room on the disk, mind its rights, and go on with --resume"
+                " before is kept: make room on the disk, check its rights, and go on with --resume"
             ) from e
 
     def load(self) -> dict[str, Any]:
@@ -308,10 +308,10 @@ class RunFolder:
         try:
             state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         except PermissionError as e:
-            raise UsageError(f"checkpoint {self.checkpoint} cannot be read ({e.strerror}): mind its rights") from e
+            raise UsageError(f"checkpoint {self.checkpoint} cannot be read ({e.strerror}): check its rights") from e
         except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as e:  # OSError: of a zip's end
             raise UsageError(
                 f"checkpoint {self.checkpoint} cannot be read, it ends early or is damaged: restore it from a copy, or"
-                " train anew"
+                " train again"
             ) from e
         return state

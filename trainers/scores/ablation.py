@@ -13,26 +13,23 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from models.edges import EdgeSettings
 from sim_bridge.errors import SimBridgeError, UsageError
 from sim_bridge.process.signals import on_signals
 from sim_bridge.recordings.sheet import SheetRow, contact_sheet, write_sheet
 from sim_bridge.recordings.sheet_rows import spread_evenly
-from trainers.batches.degrade import EdgeAugmentation
-from trainers.data.camvid import ROAD_LINE
 from trainers.data.dataset import DataSet
 from trainers.data.open import open_data
-from trainers.data.photograph import Photograph
 from trainers.loop.device import pick_device
 from trainers.loop.run_folder import CHECKPOINT, RunFolder
-from trainers.recipes.schema import DataRecipe, ImageRecipe, LossWeights, Stage, dump_recipe, load_recipe
-from trainers.scores.evaluate import evaluate, generate, validation_photographs
+from trainers.recipes.read import dump_recipe, load_recipe
+from trainers.recipes.schema import DataRecipe, Recipe, Stage
+from trainers.scores.evaluate import Scorer, rounded, validation_photographs
 from trainers.scores.export import TrainedRun
 from trainers.scores.segmentation import Judge
+from trainers.systems import find_system
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +45,7 @@ DEGRADED_COLUMNS: Final = ("judge_mean_iou", "frechet")
 _SHEET_ROWS: Final = 4
 
 
-def variants(recipe: ImageRecipe, steps: int) -> dict[str, ImageRecipe]:
+def variants(recipe: Recipe, steps: int) -> dict[str, Recipe]:
     """The recipe, shortened, and what it becomes without each of its parts; parts that it has not are left out.
 
     First the paper's parts, then what goes beyond it; and edges of a second, coarser scale, and another seed.
@@ -62,21 +59,13 @@ def variants(recipe: ImageRecipe, steps: int) -> dict[str, ImageRecipe]:
     """
     if steps < len(recipe.stages):
         raise UsageError(f"--steps is {steps}, and recipe {recipe.name!r} has {len(recipe.stages)} stages: give more")
-    full = _with_stages(recipe, _shortened(recipe.stages, steps))
-    without: dict[str, ImageRecipe] = {
-        "no_dned": _with_stages(full, [_without(s, "dned", "dned_fused", edges="laplacian") for s in full.stages]),
-        "no_feature_matching": _with_stages(full, [_without(s, "feature_matching") for s in full.stages]),
-        "no_perceptual": _with_stages(full, [_without(s, "perceptual") for s in full.stages]),
-        "no_phase_2": _with_stages(full, _without_phase_2(full.stages)),
-        **_without_extensions(full),
-        "one_edge_sign": full.model_copy(update={"edge": replace(full.edge, signed=False)}),
-        "two_edge_scales": full.model_copy(update={"edge": _with_coarse_edges(full.edge)}),
-        "other_seed": full.model_copy(update={"seed": full.seed + 1}),
-    }
+    full = recipe.model_copy(update={"stages": _shortened(recipe.stages, steps)})
+    without = find_system(recipe.system).system.parts(full)
+    without["other_seed"] = full.model_copy(update={"seed": full.seed + 1})
     return {FULL: full} | {name: variant for name, variant in without.items() if variant != full}
 
 
-def choose(known: Mapping[str, ImageRecipe], only: str) -> dict[str, ImageRecipe]:
+def choose(known: Mapping[str, Recipe], only: str) -> dict[str, Recipe]:
     """The variants named in a list with commas; all where it is empty.
 
     Raises:
@@ -89,7 +78,7 @@ def choose(known: Mapping[str, ImageRecipe], only: str) -> dict[str, ImageRecipe
 
 
 def run_ablation(
-    chosen: Mapping[str, ImageRecipe],
+    chosen: Mapping[str, Recipe],
     root: Path,
     folder: Path,
     judge: str | None,
@@ -121,7 +110,7 @@ def run_ablation(
         _keep_recipe(folder / f"{name}.yaml", recipe)
     first = next(iter(chosen.values()))
     # Before hours of training: it may be missing.
-    opened = None if judge is None else Judge.load(judge, first.perceptual_bundle)
+    opened = None if judge is None else Judge.load(judge, first.feature_bundle)
     _train_all(chosen, root, folder, together, threads)
     scores = _score_all(chosen, root, folder, opened, every)
     if (folder / RESULTS).is_file():  # of variants that were not asked for this time
@@ -154,12 +143,7 @@ def _cell(value: float | None) -> str:
 # Variants
 
 
-def _with_stages(recipe: ImageRecipe, stages: Sequence[Stage]) -> ImageRecipe:
-    plain = recipe.model_dump(mode="json") | {"stages": [s.model_dump(mode="json") for s in stages]}
-    return ImageRecipe.model_validate(plain)
-
-
-def _shortened(stages: Sequence[Stage], steps: int) -> list[Stage]:
+def _shortened(stages: Sequence[Stage], steps: int) -> tuple[Stage, ...]:
     """Stages of the same shares, each of one step at least, ``steps`` in all."""
     total, done, out = sum(s.steps for s in stages), 0, []
     passed = 0
@@ -169,61 +153,21 @@ def _shortened(stages: Sequence[Stage], steps: int) -> list[Stage]:
         end = min(max(round(steps * passed / total), done + 1), steps - after)
         out.append(stage.model_copy(update={"steps": end - done}))
         done = end
-    return out
-
-
-def _without_extensions(full: ImageRecipe) -> dict[str, ImageRecipe]:
-    """What goes beyond the paper, each left out alone."""
-    without: dict[str, dict[str, Any]] = {
-        "no_edge_augmentation": {"edge_augmentation": None},
-        "no_road_lines": {"data": full.data.model_copy(update={"road_lines": False})},
-        "no_hints": {"hints": None},
-        "d_sees_no_edges": {"discriminator": replace(full.discriminator, sees_edges=False)},
-        "whole_chroma": {"half_chroma": False},
-    }
-    if full.hints is not None:
-        without["no_kept_hues"] = {"hints": full.hints.model_copy(update={"keep_hues": False})}
-        if full.data.road_lines and full.hints.classes != "all":
-            kept = tuple(name for name in full.hints.classes if name != ROAD_LINE)
-            without["no_road_lines"]["hints"] = full.hints.model_copy(update={"classes": kept}) if kept else None
-    return {name: full.model_copy(update=changes) for name, changes in without.items()}
-
-
-def _with_coarse_edges(edge: EdgeSettings) -> EdgeSettings:
-    return replace(edge, coarse_blur=edge.coarse_blur or 2.5 * edge.blur)
-
-
-def _without(stage: Stage, *losses: str, edges: str | None = None) -> Stage:
-    weights = LossWeights.model_validate(stage.weights.model_dump() | dict.fromkeys(losses, 0.0))
-    return stage.model_copy(update={"weights": weights, "edges": edges or stage.edges})
-
-
-def _without_phase_2(stages: Sequence[Stage]) -> list[Stage]:
-    """From phase 1 to phase 3 at once, which gets phase 2's steps; as it is where there is no phase 3."""
-    kept, owed = [], 0
-    for stage in stages:
-        if stage.edges == "dned_detached":
-            owed += stage.steps
-        elif stage.edges == "dned":
-            kept.append(stage.model_copy(update={"steps": stage.steps + owed}))
-            owed = 0
-        else:
-            kept.append(stage)
-    return list(stages) if owed else kept
+    return tuple(out)
 
 
 # Trainings
 
 
-def _keep_recipe(file: Path, recipe: ImageRecipe) -> None:
-    if file.is_file() and load_recipe(ImageRecipe, str(file)) != recipe:
+def _keep_recipe(file: Path, recipe: Recipe) -> None:
+    if file.is_file() and load_recipe(Recipe, str(file)) != recipe:
         raise UsageError(
             f"{file} holds another recipe than this ablation's {file.stem!r}: give another --run, or the same --steps"
         )
     file.write_text(dump_recipe(recipe), encoding="utf-8")
 
 
-def _train_all(chosen: Mapping[str, ImageRecipe], root: Path, folder: Path, together: int, threads: int) -> None:
+def _train_all(chosen: Mapping[str, Recipe], root: Path, folder: Path, together: int, threads: int) -> None:
     trainings = _Trainings(root, folder, threads)
     with on_signals(trainings.stop), ThreadPoolExecutor(together) as pool:
         for future in [pool.submit(trainings.run, name, recipe.steps) for name, recipe in chosen.items()]:
@@ -268,7 +212,7 @@ class _Trainings:
         program = str(Path(__file__).parents[1] / "run.py")
         options = {"--recipe": self._folder / f"{name}.yaml", "--root": self._root, "--run": self._folder / name}
         words = [str(word) for pair in options.items() for word in pair]
-        return [sys.executable, program, "image", *words, "--threads", str(self._threads), *["--resume"] * resume]
+        return [sys.executable, program, "train", *words, "--threads", str(self._threads), *["--resume"] * resume]
 
 
 def _steps_done(run: Path) -> int:
@@ -282,23 +226,25 @@ def _steps_done(run: Path) -> int:
 
 
 def _score_all(
-    chosen: Mapping[str, ImageRecipe], root: Path, folder: Path, judge: Judge | None, every: int
+    chosen: Mapping[str, Recipe], root: Path, folder: Path, judge: Judge | None, every: int
 ) -> dict[str, dict[str, Any]]:
     first = next(iter(chosen.values()))
     rows: list[SheetRow] = []
     scores: dict[str, dict[str, Any]] = {}
-    sets: dict[DataRecipe, tuple[DataSet, list[Photograph]]] = {}
+    sets: dict[DataRecipe, tuple[DataSet, Scorer]] = {}
     for name, recipe in chosen.items():
         if recipe.data not in sets:  # the same pictures for all, but perhaps without a class
             opened = open_data(recipe.data, root, "val")
-            sets[recipe.data] = opened, validation_photographs(opened, every)
-        data, photographs = sets[recipe.data]
+            sets[recipe.data] = opened, Scorer(validation_photographs(opened, every), opened.classes, judge)
+        data, scorer = sets[recipe.data]
+        photographs = scorer.photographs
         rows = rows or [SheetRow(p.name, {PHOTOGRAPHS: p.rgb}) for p in photographs]
-        network = TrainedRun.load(folder / name).network(data.classes).to(pick_device())
-        pictures = generate(network, photographs)
-        scores[name] = evaluate(photographs, pictures, 0, judge, data.classes).rounded()
-        harder = generate(network, photographs, degradation=first.edge_augmentation or EdgeAugmentation())
-        scores[name][DEGRADED] = evaluate(photographs, harder, 0, judge, data.classes).rounded()
+        trained = TrainedRun.load(folder / name)
+        network = trained.network(data.classes).to(pick_device())
+        pictures = trained.system.pictures(network, photographs)
+        scores[name] = rounded(scorer.score(pictures))
+        for harder, paint in trained.system.harder(first).items():
+            scores[name][harder] = rounded(scorer.score(paint(network, photographs)))
         rows = [SheetRow(r.caption, {**r.images, name: g}) for r, g in zip(rows, pictures, strict=True)]
     scores[PHOTOGRAPHS] = _own_scores(scores[next(iter(chosen))])
     columns = (*chosen, PHOTOGRAPHS)

@@ -6,7 +6,7 @@ render depends on how far apart the two are: as many edges, as thick, as often i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -14,10 +14,8 @@ from typing import Any, Final, NamedTuple
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from models.bundles.files import load_bundle
-from models.nets.sflow import SFlowNetwork, edges_to_pixels, pad_to_stride
+from sim_bridge.errors import UsageError
 from sim_bridge.frames import ByteArray
 from sim_bridge.pixels.images import write_png
 from sim_bridge.pixels.labels import LabelMap, Taxonomy
@@ -26,8 +24,8 @@ from sim_bridge.recordings.captures import read_capture
 from sim_bridge.recordings.read import RecordedFrame, Recording
 from sim_bridge.recordings.sheet_rows import spread_evenly
 from trainers.data.open import open_data
-from trainers.recipes.schema import data_of_card
 from trainers.scores.evaluate import validation_photographs
+from trainers.scores.export import OpenedBundle
 
 SPECK_PIXELS: Final = 8
 """Connected edge pixels fewer than this are a speck."""
@@ -86,14 +84,8 @@ class Maps(NamedTuple):
     dned: ByteArray
 
 
-@torch.inference_mode()
-def maps_of(network: SFlowNetwork, scene: Scene) -> Maps:
-    """E of a picture and DNED's learned ensemble of E."""
-    rgb, labels = torch.from_numpy(scene.rgb)[None], torch.from_numpy(scene.labels)[None]
-    _, padded = pad_to_stride(labels, network.operator(rgb).to(network.dtype))
-    height, width = scene.labels.shape
-    both = (padded, network.edges_shown(padded))
-    return Maps(*(edges_to_pixels(planes[:, :, :height, :width])[0].numpy() for planes in both))
+MapsOf = Callable[[Scene], Maps]
+"""A network's edge maps of a picture."""
 
 
 def statistics(maps: Iterable[ByteArray], labels: Iterable[ByteArray], classes: Sequence[str]) -> EdgeStatistics:
@@ -186,13 +178,13 @@ class EdgeStudy:
     """Compares renders with photographs through one network.
 
     Args:
-        network: Its operator and DNED.
+        maps_of: Its operator's maps and DNED's.
         classes: Its class names by id.
         photographs: What it was trained on, or is validated on.
     """
 
-    def __init__(self, network: SFlowNetwork, classes: Sequence[str], photographs: Sequence[Scene]) -> None:
-        self._network, self._classes = network, classes
+    def __init__(self, maps_of: MapsOf, classes: Sequence[str], photographs: Sequence[Scene]) -> None:
+        self._maps_of, self._classes = maps_of, classes
         self.photographs, self.photographs_dned = self._measure(photographs)
 
     def compare(self, renders: Sequence[Scene]) -> EdgeGap:
@@ -203,15 +195,31 @@ class EdgeStudy:
         """Rows of picture, E and DNED's ensemble, uint8 ``(H, 3 * width, 3)`` RGB."""
         rows = []
         for scene in scenes:
-            maps = [np.repeat(m[..., None], 3, 2) for m in maps_of(self._network, scene)]
+            maps = [np.repeat(m[..., None], 3, 2) for m in self._maps_of(scene)]
             height = round(scene.rgb.shape[0] * width / scene.rgb.shape[1])
             rows.append(np.hstack([fit_rgb(picture, (width, height)) for picture in (scene.rgb, *maps)]))
         return np.vstack(rows)
 
     def _measure(self, scenes: Sequence[Scene]) -> tuple[EdgeStatistics, EdgeStatistics]:
-        maps, labels = [maps_of(self._network, scene) for scene in scenes], [scene.labels for scene in scenes]
+        maps, labels = [self._maps_of(scene) for scene in scenes], [scene.labels for scene in scenes]
         of_operator, of_dned = zip(*maps, strict=True)
         return statistics(of_operator, labels, self._classes), statistics(of_dned, labels, self._classes)
+
+
+def maps_of(bundle: OpenedBundle) -> MapsOf:
+    """The edge maps that a bundle's network sees and makes.
+
+    Raises:
+        UsageError: It has none.
+    """
+
+    def maps(scene: Scene) -> Maps:
+        found = bundle.system.maps(bundle.network, scene.rgb, scene.labels)
+        if not found:
+            raise UsageError(f"a {bundle.card.arch!r} makes no edge maps: give a bundle of arch 'sflow'")
+        return Maps(**found)
+
+    return maps
 
 
 def study_folders(
@@ -237,10 +245,10 @@ def study_folders(
     Returns:
         Statistics by set, plain values.
     """
-    bundle = load_bundle(bundle_name)
-    trained = data_of_card(bundle.card.recipe.get("data", {}) | {"edges": "photograph"}, bundle_name)
+    bundle = OpenedBundle.load(bundle_name)
+    trained = bundle.data.model_copy(update={"edges_from": "photograph"})
     photographs = [Scene(p.rgb, p.labels) for p in validation_photographs(open_data(trained, root, "val"), every)]
-    study = EdgeStudy(bundle.sflow, bundle.card.classes, photographs)
+    study = EdgeStudy(maps_of(bundle), bundle.card.classes, photographs)
     result: dict[str, Any] = {
         "photographs": {"operator": study.photographs.rounded(), "dned": study.photographs_dned.rounded()}
     }

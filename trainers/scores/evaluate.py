@@ -1,19 +1,19 @@
-"""Scores a translation network on validation photographs: is it sharp, free of the grid, and still read by a judge?"""
+"""Scores pictures beside the photographs that they stand for: a list of metrics, each one function."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import entry_points
+from typing import Any, Final
 
 import numpy as np
-import torch
-from torch import Tensor
+import numpy.typing as npt
 
-from models.nets.sflow import SFlowNetwork, edges_to_pixels, to_pixels
+from sim_bridge.errors import UsageError
 from sim_bridge.frames import ByteArray
-from trainers.batches.degrade import EdgeAugmentation, degrade
-from trainers.batches.sample import prepare
 from trainers.data.dataset import DataSet
 from trainers.data.photograph import Photograph
 from trainers.loop.device import pick_device
@@ -28,53 +28,192 @@ from trainers.scores.metrics import (
 )
 from trainers.scores.segmentation import Judge, deep_features, predict, score
 
+GROUP: Final = "sim_bridge.metrics"
+"""Entry points of installed metrics."""
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """Scores of generated pictures; those of the photographs themselves stand beside them.
+
+@dataclass(frozen=True)
+class Pictures:
+    """A set of pictures to score.
 
     Attributes:
-        pictures: How many photographs.
-        style_seed: Which version was generated; None of untranslated renders.
-        psnr: dB, mean of the pictures.
-        ssim: Structural similarity, mean of the pictures.
-        sharpness: Share of the photographs' (mean absolute Laplacian).
-        chroma_detail: Likewise of the chroma; what is above 1 is colour noise.
-        pxy: Checkerboard amplitude of period 2, grey levels.
-        photograph_pxy: The photographs' own.
-        judge_accuracy: Pixel accuracy of the judge on the generated pictures; None without a judge.
-        photograph_judge_accuracy: On the photographs.
-        judge_ratio: The first over the second; None where that is 0.
-        judge_mean_iou: Mean IoU of the judge on the generated pictures.
-        photograph_judge_mean_iou: On the photographs.
-        judge_iou: IoU by class, of the classes that occur.
-        photograph_judge_iou: On the photographs.
-        frechet: Fréchet distance of the judge's deep features, see :func:`~trainers.scores.metrics.frechet_distance`.
-        photograph_frechet: Of the first half of the photographs to the second, other places of the same drive: a
-            scale, no floor.
+        made: uint8 ``(H, W, 3)`` RGB each. The photographs themselves are scored by the same metrics.
+        photographs: What they were made from, and should look like; in the same order.
+        classes: The data set's class names by id.
+        judge: Reads them; None without a judge.
+        real: Features of the photographs, computed once for all sets; see :class:`RealFeatures`.
     """
 
-    pictures: int
-    style_seed: int | None
-    psnr: float
-    ssim: float
-    sharpness: float
-    chroma_detail: float
-    pxy: float
-    photograph_pxy: float
-    judge_accuracy: float | None = None
-    photograph_judge_accuracy: float | None = None
-    judge_ratio: float | None = None
-    judge_mean_iou: float | None = None
-    photograph_judge_mean_iou: float | None = None
-    judge_iou: dict[str, float] | None = None
-    photograph_judge_iou: dict[str, float] | None = None
-    frechet: float | None = None
-    photograph_frechet: float | None = None
+    made: Sequence[ByteArray]
+    photographs: Sequence[Photograph]
+    classes: Sequence[str]
+    judge: Judge | None
+    real: RealFeatures
 
-    def rounded(self) -> dict[str, Any]:
-        """As plain values with four digits, for a card or a table."""
-        return {name: _rounded(value) for name, value in asdict(self).items()}
+    @property
+    def wanted(self) -> list[ByteArray]:
+        """The photographs' pixels."""
+        return [p.rgb for p in self.photographs]
+
+    @property
+    def are_photographs(self) -> bool:
+        """Whether the photographs themselves are scored: likeness to themselves says nothing."""
+        return all(made is p.rgb for made, p in zip(self.made, self.photographs, strict=True))
+
+
+class RealFeatures:
+    """The judge's view of the photographs; computed when first asked for."""
+
+    def __init__(self, photographs: Sequence[Photograph], classes: Sequence[str], judge: Judge | None) -> None:
+        self._photographs, self._classes, self._judge = photographs, classes, judge
+
+    @cached_property
+    def labels(self) -> list[ByteArray]:
+        """The photographs' labels in the judge's classes."""
+        assert self._judge is not None
+        return self._judge.labels_of([p.labels for p in self._photographs], self._classes)
+
+    @cached_property
+    def deep(self) -> list[npt.NDArray[np.float32]]:
+        """Deep features, by photograph."""
+        assert self._judge is not None
+        return [deep_features(self._judge.network, [p.rgb]) for p in self._photographs]
+
+
+Metric = Callable[[Pictures], Mapping[str, Any]]
+"""Scores a set of pictures: numbers by name, or numbers by class by name. An empty mapping scores nothing."""
+
+
+def _likeness(pictures: Pictures) -> Mapping[str, Any]:
+    """Psnr (dB) and ssim: means of the pictures; sharpness and chroma_detail: shares of the photographs'."""
+    if pictures.are_photographs:
+        return {}
+    made, wanted = pictures.made, pictures.wanted
+    pairs = list(zip(made, wanted, strict=True))
+    return {
+        "psnr": float(np.mean([psnr(m, w) for m, w in pairs])),
+        "ssim": float(np.mean([ssim(m, w) for m, w in pairs])),
+        "sharpness": relative_sharpness(made, wanted),
+        "chroma_detail": relative_chroma_detail(made, wanted),
+    }
+
+
+def _grid(pictures: Pictures) -> Mapping[str, Any]:
+    """pxy: checkerboard amplitude of period 2, grey levels."""
+    return {"pxy": grid_amplitude(pictures.made)[2]}
+
+
+def _judged(pictures: Pictures) -> Mapping[str, Any]:
+    """judge_accuracy, judge_mean_iou and judge_iou by class: what the judge reads in the pictures."""
+    judge = pictures.judge
+    if judge is None:
+        return dict.fromkeys(("judge_accuracy", "judge_mean_iou", "judge_iou"))
+    found = score(predict(judge.network, pictures.made), pictures.real.labels, len(judge.classes), judge.void)
+    return {
+        "judge_accuracy": found.pixel_accuracy,
+        "judge_mean_iou": found.mean_iou,
+        "judge_iou": found.by_name(judge.classes),
+    }
+
+
+def _frechet(pictures: Pictures) -> Mapping[str, Any]:
+    """frechet: distance of the judge's deep features from the photographs'.
+
+    Of the photographs: of their first half to the second, other places of the same drive: a scale, no floor.
+    """
+    if pictures.judge is None:
+        return {"frechet": None}
+    wanted = pictures.real.deep
+    if not pictures.are_photographs:
+        made = deep_features(pictures.judge.network, pictures.made)
+        return {"frechet": frechet_distance(made, np.concatenate(wanted))}
+    middle = len(wanted) // 2
+    if not middle:
+        return {"frechet": None}
+    return {"frechet": frechet_distance(np.concatenate(wanted[:middle]), np.concatenate(wanted[middle:]))}
+
+
+METRICS: Final[Mapping[str, Metric]] = {"likeness": _likeness, "grid": _grid, "judge": _judged, "frechet": _frechet}
+
+
+def find_metrics(names: Sequence[str]) -> dict[str, Metric]:
+    """Metrics of one's own: ``MODULE:FUNCTION``, or an entry point of ``sim_bridge.metrics``.
+
+    Raises:
+        UsageError: There is none of that name.
+    """
+    return {name: _find_metric(name) for name in names}
+
+
+def _find_metric(name: str) -> Metric:
+    module, colon, function = name.rpartition(":")
+    try:
+        if colon:
+            found = getattr(importlib.import_module(module), function, None)
+        else:
+            found = next((entry.load() for entry in entry_points(group=GROUP, name=name)), None)
+    except ImportError as e:
+        raise UsageError(f"--metric {name}: {e}: install the module, or add its folder to PYTHONPATH") from e
+    if not callable(found):
+        raise UsageError(f"--metric {name}: there is no such function: give MODULE:FUNCTION of one that takes Pictures")
+    metric: Metric = found
+    return metric
+
+
+class Scorer:
+    """Scores sets of pictures against the same photographs; what is the photographs' own is computed once.
+
+    Args:
+        photographs: What the pictures were made from.
+        classes: The data set's class names by id.
+        judge: Reads them; None leaves its scores out.
+        extra: Further metrics by name.
+    """
+
+    def __init__(
+        self,
+        photographs: Sequence[Photograph],
+        classes: Sequence[str],
+        judge: Judge | None = None,
+        extra: Mapping[str, Metric] | None = None,
+    ) -> None:
+        self.photographs, self._classes, self._judge = photographs, classes, judge
+        self._metrics = {**METRICS, **(extra or {})}
+        self._real = RealFeatures(photographs, classes, judge)
+        if judge is not None:
+            judge.network.to(pick_device())
+
+    @cached_property
+    def of_photographs(self) -> dict[str, Any]:
+        """The photographs' own scores."""
+        return self._measure([p.rgb for p in self.photographs])
+
+    def score(self, pictures: Sequence[ByteArray], style_seed: int | None = 0) -> dict[str, Any]:
+        """Scores by name, those of the photographs as ``photograph_NAME`` beside them.
+
+        Args:
+            pictures: uint8 ``(H, W, 3)`` RGB, or the renders themselves.
+            style_seed: Which version; None for renders.
+        """
+        made, own = self._measure(pictures), self.of_photographs
+        ours, theirs = made["judge_accuracy"], own["judge_accuracy"]
+        scores = {"pictures": len(pictures), "style_seed": style_seed, **made}
+        scores["judge_ratio"] = ours / theirs if theirs else None
+        return scores | {f"photograph_{name}": value for name, value in own.items()}
+
+    def _measure(self, made: Sequence[ByteArray]) -> dict[str, Any]:
+        pictures = Pictures(made, self.photographs, self._classes, self._judge, self._real)
+        scores: dict[str, Any] = {}
+        for metric in self._metrics.values():
+            scores |= metric(pictures)
+        return scores
+
+
+def rounded(value: Any) -> Any:
+    """As plain values with four digits, for a card or a table."""
+    if isinstance(value, Mapping):
+        return {name: rounded(part) for name, part in value.items()}
+    return round(float(value), 4) if isinstance(value, float | np.floating) else value
 
 
 def validation_photographs(data: DataSet, every: int) -> list[Photograph]:
@@ -82,125 +221,7 @@ def validation_photographs(data: DataSet, every: int) -> list[Photograph]:
     return [p.crop_to_stride() for p in data[::every]]
 
 
-def _inputs(network: SFlowNetwork, photograph: Photograph) -> tuple[Tensor, Tensor]:
-    """The picture whose edges are seen and the labels, as a batch on the network's device."""
-    rgb, labels = torch.from_numpy(photograph.shown_rgb)[None], torch.from_numpy(photograph.labels)[None]
-    return rgb.to(network.device), labels.to(network.device)
-
-
-def generate(
-    network: SFlowNetwork,
-    photographs: Sequence[Photograph],
-    style_seed: int = 0,
-    *,
-    hints: bool = True,
-    degradation: EdgeAugmentation | None = None,
-) -> list[ByteArray]:
-    """Pictures made from the labels and edges of photographs, uint8 ``(H, W, 3)`` RGB.
-
-    Args:
-        network: What makes them.
-        photographs: From what.
-        style_seed: Which version.
-        hints: Give colour hints, where the network takes them. Of photographs without renders they come from the very
-            picture that is to be made.
-        degradation: Degrade the edge maps first, as training does; the same for every network. None leaves them whole.
-    """
-    weights = network.style_weights(style_seed)[None].to(network.device)
-    out = []
-    for index, photograph in enumerate(photographs):
-        rgb, labels = _inputs(network, photograph)
-        edges = network.operator(rgb) if degradation is None else _degraded(network, photograph, degradation, index)
-        picture, _ = network.translate_edges(edges, labels, weights, rgb if hints else None)
-        out.append(picture[0].cpu().numpy())
-    return out
-
-
-def _degraded(network: SFlowNetwork, photograph: Photograph, settings: EdgeAugmentation, seed: int) -> Tensor:
-    rng, classes = np.random.default_rng(seed), len(network.hinted)
-    planes = degrade(prepare(photograph, network.operator), settings, classes, rng)
-    return torch.from_numpy(planes)[None].to(network.device)
-
-
-@torch.inference_mode()
-def generate_plain(network: SFlowNetwork, photographs: Sequence[Photograph]) -> list[ByteArray]:
-    """As :func:`generate`, but the generator sees E(x) itself (phase 1). Sizes must be multiples of 32."""
-    out = []
-    for photograph in photographs:
-        rgb, labels = _inputs(network, photograph)
-        edges, hints = network.operator(rgb).to(network.dtype), network.hints_of_pixels(rgb, labels)
-        out.append(to_pixels(network.generator(labels, edges, hints=hints))[0].cpu().numpy())
-    return out
-
-
-@torch.inference_mode()
-def edge_maps(network: SFlowNetwork, photograph: Photograph) -> tuple[ByteArray, ByteArray]:
-    """E of the picture that is seen and what the generator sees of it (DNED's ensemble), uint8 ``(H, W)``."""
-    e = network.operator(_inputs(network, photograph)[0]).to(network.dtype)
-    return edges_to_pixels(e)[0].cpu().numpy(), edges_to_pixels(network.edges_shown(e))[0].cpu().numpy()
-
-
-def evaluate(
-    photographs: Sequence[Photograph],
-    generated: Sequence[ByteArray],
-    style_seed: int | None,
-    judge: Judge | None,
-    classes: Sequence[str],
-) -> Evaluation:
-    """Scores generated pictures against the photographs whose labels and edges they were made from.
-
-    Args:
-        photographs: What the pictures were made from.
-        generated: The pictures, uint8 ``(H, W, 3)`` RGB, or the renders themselves.
-        style_seed: Which version; None of renders.
-        judge: What reads them; None leaves its scores out.
-        classes: The data set's class names by id.
-    """
-    real = [p.rgb for p in photographs]
-    base = Evaluation(
-        pictures=len(real),
-        style_seed=style_seed,
-        psnr=_mean(psnr, generated, real),
-        ssim=_mean(ssim, generated, real),
-        sharpness=relative_sharpness(generated, real),
-        chroma_detail=relative_chroma_detail(generated, real),
-        pxy=grid_amplitude(generated)[2],
-        photograph_pxy=grid_amplitude(real)[2],
-    )
-    if judge is None:
-        return base
-    judge.network.to(pick_device())
-    labels = judge.labels_of([p.labels for p in photographs], classes)
-    ours, oracle = (score(predict(judge.network, p), labels, len(judge.classes), judge.void) for p in (generated, real))
-    seen, wanted = deep_features(judge.network, generated), [deep_features(judge.network, [p]) for p in real]
-    halves = [np.concatenate(half) for half in (wanted[: len(wanted) // 2], wanted[len(wanted) // 2 :]) if half]
-    return replace(
-        base,
-        judge_accuracy=ours.pixel_accuracy,
-        photograph_judge_accuracy=oracle.pixel_accuracy,
-        judge_ratio=ours.pixel_accuracy / oracle.pixel_accuracy if oracle.pixel_accuracy else None,
-        judge_mean_iou=ours.mean_iou,
-        photograph_judge_mean_iou=oracle.mean_iou,
-        judge_iou=ours.by_name(judge.classes),
-        photograph_judge_iou=oracle.by_name(judge.classes),
-        frechet=frechet_distance(seen, np.concatenate(wanted)),
-        photograph_frechet=frechet_distance(*halves) if len(halves) == 2 else None,
-    )
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _rounded(part) for name, part in value.items()}
-    return round(value, 4) if isinstance(value, float) else value
-
-
-def _mean(
-    metric: Callable[[ByteArray, ByteArray], float], pictures: Sequence[ByteArray], real: Sequence[ByteArray]
-) -> float:
-    return float(np.mean([metric(p, r) for p, r in zip(pictures, real, strict=True)]))
-
-
-def style_differences(by_seed: dict[int, list[ByteArray]]) -> float:
+def style_differences(by_seed: Mapping[int, Sequence[ByteArray]]) -> float:
     """Smallest mean difference between the pictures of any two style seeds, grey levels."""
     seeds = sorted(by_seed)
     return min(mean_difference(by_seed[a], by_seed[b]) for i, a in enumerate(seeds) for b in seeds[i + 1 :])

@@ -3,57 +3,74 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 
-from models.bundles.files import CARD, Card, load_bundle, save_bundle
-from models.nets.sflow import SFlowNetwork
+from models.bundles.files import CARD, Card, find_bundle, read_card, save_bundle
 from sim_bridge.errors import UsageError
 from trainers.data.dataset import DataSet
 from trainers.data.open import open_data
+from trainers.data.photograph import Photograph
 from trainers.loop.device import pick_device
 from trainers.loop.run_folder import RECIPE, RunFolder, published, published_command
-from trainers.recipes.schema import ImageRecipe, data_of_card, load_recipe
-from trainers.scores.evaluate import evaluate, generate, style_differences, validation_photographs
+from trainers.recipes.read import data_of_card, load_recipe, recipe_of_card
+from trainers.recipes.schema import DataRecipe, Recipe
+from trainers.scores.evaluate import (
+    Metric,
+    Scorer,
+    find_metrics,
+    rounded,
+    style_differences,
+    validation_photographs,
+)
 from trainers.scores.segmentation import Judge
-from trainers.systems.sflow import build_network
+from trainers.systems import find_system
+from trainers.systems.base import System
+
+EXPORTED_SEEDS = (0, 1, 2, 3, 4, 5)
 
 
 def score_network(
-    network: SFlowNetwork, data: DataSet, judge: Judge | None, seeds: list[int], every: int
+    system: type[System[Any]],
+    network: Any,
+    photographs: Sequence[Photograph],
+    classes: Sequence[str],
+    judge: Judge | None = None,
+    seeds: Sequence[int] = (0,),
+    metrics: Mapping[str, Metric] | None = None,
 ) -> dict[str, Any]:
-    """Evaluations by style seed, and how far the seeds' pictures lie apart.
+    """Scores by style seed, and how far the seeds' pictures lie apart; where there are renders, theirs.
 
-    A network that takes colour hints gets those of the pictures that are seen, which are the very pictures to be made
-    where there are no renders; so its first seed is scored without hints, too. Where there are, they are scored as if
-    they were the pictures: what translation is worth.
+    The system's variants are scored with the first seed. Renders are scored as if they were the pictures: that is what
+    translation is worth.
     """
-    photographs = validation_photographs(data, every)
-    first = seeds[0]
-    by_seed = {seed: generate(network, photographs, seed) for seed in seeds}
-    result: dict[str, Any] = {
-        f"seed_{seed}": evaluate(photographs, pictures, seed, judge, data.classes).rounded()
-        for seed, pictures in by_seed.items()
-    }
-    if network.takes_hints:
-        pictures = generate(network, photographs, first, hints=False)
-        result[f"seed_{first}_without_hints"] = evaluate(photographs, pictures, first, judge, data.classes).rounded()
+    if not system.makes_pictures:
+        return system.score(network, photographs, classes)
+    scorer = Scorer(photographs, classes, judge, metrics)
+    by_seed = {seed: system.pictures(network, photographs, seed) for seed in seeds}
+    result = {f"seed_{seed}": scorer.score(pictures, seed) for seed, pictures in by_seed.items()}
+    for name, paint in system.variants(network).items():
+        result[f"seed_{seeds[0]}_{name}"] = scorer.score(paint(network, photographs), seeds[0])
     if all(p.render is not None for p in photographs):
-        renders = [p.shown_rgb for p in photographs]
-        result["render"] = evaluate(photographs, renders, None, judge, data.classes).rounded()
-    if len(seeds) > 1:
-        result["smallest_style_difference"] = round(style_differences(by_seed), 2)
-    return result
+        result["render"] = scorer.score([p.shown_rgb for p in photographs], None)
+    apart = {"smallest_style_difference": round(style_differences(by_seed), 2)} if len(seeds) > 1 else {}
+    return {**rounded(result), **apart}
 
 
 def score_bundle(
-    name: str, root: Path, judge: str | None, seeds: list[int], every: int, edges: str | None = None
+    name: str,
+    root: Path,
+    judge: str | None,
+    seeds: Sequence[int],
+    every: int,
+    edges: str | None = None,
+    metrics: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Scores of a translation bundle on the validation split of the kind of data it was trained with.
+    """Scores of a bundle on the validation split of the kind of data it was trained with.
 
     Args:
         name: The bundle.
@@ -62,22 +79,62 @@ def score_bundle(
         seeds: Style seeds.
         every: Take every n-th picture.
         edges: ``render`` or ``photograph``: whose edges the network sees; None for those it was trained with.
+        metrics: Further metrics, see :func:`trainers.scores.evaluate.find_metrics`.
 
     Raises:
         UsageError: There are no renders in the kind of data it was trained with, or the judge's features trained it.
     """
-    bundle = load_bundle(name)
-    trained = bundle.card.recipe.get("data", {})
-    if edges == "render" and trained.get("kind") != "recordings":
+    opened, found = OpenedBundle.load(name), find_metrics(metrics)
+    data = opened.data
+    if edges == "render" and data.kind != "recordings":
         raise UsageError(f"--edges render needs recordings, and {name} was trained on photographs alone: leave it out")
-    data = open_data(data_of_card(trained if edges is None else trained | {"edges": edges}, name), root, "val")
-    network = bundle.sflow.to(pick_device())
-    return score_network(network, data, _judge(judge, bundle.card.recipe.get("perceptual_bundle")), seeds, every)
+    if edges is not None:
+        data = data.model_copy(update={"edges_from": edges})
+    judging = None if judge is None else Judge.load(judge, opened.recipe.feature_bundle)
+    val = open_data(data, root, "val")
+    photographs, network = validation_photographs(val, every), opened.network.to(pick_device())
+    return score_network(opened.system, network, photographs, val.classes, judging, seeds, found)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedBundle:
+    """A bundle, seen by the system that trained it.
+
+    Attributes:
+        card: The bundle's.
+        recipe: On the card.
+        system: What trained it.
+        network: In evaluation mode, on the CPU.
+    """
+
+    card: Card
+    recipe: Recipe
+    system: type[System[Any]]
+    network: Any
+
+    @classmethod
+    def load(cls, name: str) -> Self:
+        """Reads card and weights.
+
+        Raises:
+            UsageError: The card names no installed system, or a key is not this version's.
+        """
+        folder = find_bundle(name)
+        card = read_card(folder)
+        data_of_card(card.recipe.get("data", {}), name)  # the section that most often differs, by its own name
+        recipe = recipe_of_card(card.recipe, name)
+        system = find_system(recipe.system).system
+        return cls(card, recipe, system, system.load(folder, recipe, card.classes))
+
+    @property
+    def data(self) -> DataRecipe:
+        """What it was trained with."""
+        return self.recipe.data
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedRun:
-    """A run of ``trainers/run.py image`` as it stands.
+    """A run at its last checkpoint.
 
     Attributes:
         folder: Its files.
@@ -86,33 +143,40 @@ class TrainedRun:
     """
 
     folder: RunFolder
-    recipe: ImageRecipe
+    recipe: Recipe
     state: dict[str, Any]
 
     @classmethod
     def load(cls, run: Path) -> Self:
-        """Reads the folder of a run.
+        """Reads recipe and checkpoint.
 
         Raises:
-            UsageError: It has no checkpoint or no recipe.
+            UsageError: It has none, or they are damaged.
         """
         folder = RunFolder(run, resume=True)
-        return cls(folder, load_recipe(ImageRecipe, str(run / RECIPE)), folder.load())
+        return cls(folder, load_recipe(Recipe, str(run / RECIPE)), folder.load())
 
-    def network(self, classes: Sequence[str]) -> SFlowNetwork:
+    @property
+    def system(self) -> type[System[Any]]:
+        """What trained."""
+        return find_system(self.recipe.system).system
+
+    def network(self, classes: Sequence[str]) -> Any:
         """The averaged network, in evaluation mode, for the classes of the data it was trained on."""
-        network = build_network(self.recipe, classes, with_seeds=True)
-        network.load_state_dict(self.state["average"])
-        return network.eval()
+        return exported_network(self.recipe, self.state, classes)
+
+
+def exported_network(recipe: Recipe, state: Mapping[str, Any], classes: Sequence[str]) -> Any:
+    """The averaged network of a checkpoint, in evaluation mode."""
+    network = find_system(recipe.system).system.build(recipe, classes)
+    network.load_state_dict(state["average"])
+    return network.eval()
 
 
 def export_run(
     run: Path, root: Path, target: Path, judge: str | None, *, replace: bool = False, every: int = 5
 ) -> Card:
-    """Writes the averaged network of a run as a bundle with its scores on the card.
-
-    ``training.safetensors`` beside it holds generator and discriminator as they were trained, so that training goes
-    on from it.
+    """Writes the averaged network of a run as a bundle with its scores on the card; see :func:`write_bundle`.
 
     Args:
         run: Its folder.
@@ -127,21 +191,46 @@ def export_run(
             given, or it is no bundle) or cannot be written: found before anything is scored.
     """
     trained = TrainedRun.load(run)
-    folder, recipe, state = trained.folder, trained.recipe, trained.state
+    recipe = trained.recipe
     data, val = (open_data(recipe.data, root, split) for split in ("train", "val"))
-    judging = _judge(judge, recipe.perceptual_bundle)
+    judging = None if judge is None else Judge.load(judge, recipe.feature_bundle)
     network = trained.network(data.classes)
     _make_target(target, replace)
-    metrics = score_network(network.to(pick_device()), val, judging, [0, 1, 2, 3, 4, 5], every)
-    network.cpu()
+    photographs = validation_photographs(val, every)
+    seen = network.to(pick_device())
+    metrics = score_network(trained.system, seen, photographs, val.classes, judging, EXPORTED_SEEDS)
+    return write_bundle(trained.folder, recipe, trained.state, target, data, metrics)
+
+
+def write_bundle(
+    folder: RunFolder,
+    recipe: Recipe,
+    state: Mapping[str, Any],
+    target: Path,
+    data: DataSet,
+    metrics: dict[str, Any],
+) -> Card:
+    """Writes a bundle.
+
+    ``training.safetensors`` beside the weights holds the networks as they were trained, so that training goes on from
+    them, where there is more than one or they are averaged.
+
+    Args:
+        folder: The run's.
+        recipe: The run's.
+        state: The checkpoint.
+        target: The folder of the bundle.
+        data: What was trained on.
+        metrics: For the card.
+    """
+    network = exported_network(recipe, state, data.classes)
+    said = find_system(recipe.system).system.card(network, recipe, data.classes)
+    trained_on = "; ".join(filter(None, (data.description, said.pop("data", ""))))
     card = Card(
-        arch="sflow",
-        args=network.args,
+        **said,
         classes=list(data.classes),
         size=list(recipe.data.crop),
-        edge=recipe.edge.as_dict(),
-        ensemble=[round(v, 4) for v in network.dned.learned_weights().tolist()],
-        data=data.description,
+        data=trained_on,
         command="; ".join(map(published_command, folder.commands())),
         recipe=published(recipe),
         recipe_changes=folder.recipe_changes(),
@@ -151,9 +240,10 @@ def export_run(
         licence_data=f"{data.licence} ({data.credit})",
     )
     training: dict[str, torch.Tensor] = {}
-    for part in ("network", "discriminator"):
-        training |= {f"{part}.{k}": v for k, v in state[part].items()}
-    return save_bundle(target, network, card, training)
+    for name, weights in state["networks"].items():
+        training |= {f"{name}.{k}": v for k, v in weights.items()}
+    alone = len(state["networks"]) == 1 and not recipe.ema
+    return save_bundle(target, network, card, None if alone else training)
 
 
 def _make_target(target: Path, replace: bool) -> None:
@@ -169,7 +259,3 @@ def _make_target(target: Path, replace: bool) -> None:
         raise UsageError(
             f"{target} cannot be written ({e.strerror}): give a --bundle that can be made and written"
         ) from e
-
-
-def _judge(name: str | None, trained_by: str | None) -> Judge | None:
-    return None if name is None else Judge.load(name, trained_by)

@@ -1,4 +1,4 @@
-"""What is measured of generated pictures besides segmentation: detail, grid of period 2, distance to the photograph."""
+"""Measures of pictures besides segmentation: detail, grid of period 2, distance to the photograph."""
 
 from __future__ import annotations
 
@@ -57,8 +57,7 @@ def grid_amplitude(pictures: Sequence[ByteArray]) -> tuple[float, float, float]:
     """Amplitude of a grid of period 2, grey levels: vertical stripes, horizontal stripes, checkerboard (px, py, pxy).
 
     Root mean square over 16x16 blocks and channels of the mean of picture times +-1 pattern. Photographs of CamVid
-    have a checkerboard of 0.3; networks with weights of their own for each output phase have 0.8 and more, and it is
-    seen.
+    have a checkerboard of 0.3; networks with separate weights for each output phase have 0.8 and more, which shows.
     """
     squares = np.concatenate([_grid_squares(picture) for picture in pictures], axis=1)
     px, py, pxy = np.sqrt(squares.mean(1)).tolist()
@@ -78,8 +77,8 @@ def _grid_squares(picture: ByteArray) -> npt.NDArray[np.float32]:
 def frechet_distance(a: npt.NDArray[np.floating[Any]], b: npt.NDArray[np.floating[Any]]) -> float:
     """Squared Fréchet (2-Wasserstein) distance of the Gaussians with the means and covariances of two sets of features.
 
-    |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) (Dowson and Landau 1982; as FID has it, Heusel et al. 2017). Which
-    features and how many decide its size: values are comparable only for one network and one number of samples.
+    |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) (Dowson and Landau 1982; FID, Heusel et al. 2017). Values are
+    comparable only for one network and one number of samples.
 
     Args:
         a: ``(n, d)``, n at least 2.

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from models.bundles.files import BundleError, find_bundle, load_bundle, read_card
+from models.bundles.files import BundleError, Card, find_bundle, load_bundle, read_card
 from models.nets.segmenter import Segmenter
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import ByteArray
@@ -50,7 +50,7 @@ def score(predicted: Iterable[ByteArray], labels: Iterable[ByteArray], classes: 
 
     Args:
         predicted: Class ids, uint8 ``(H, W)``.
-        labels: The true ones, likewise.
+        labels: The true ones, uint8 ``(H, W)``.
         classes: Number of classes.
         void: The class whose pixels are ignored.
     """
@@ -75,7 +75,7 @@ def score(predicted: Iterable[ByteArray], labels: Iterable[ByteArray], classes: 
 
 
 def predict(network: Segmenter, pictures: Sequence[ByteArray]) -> list[ByteArray]:
-    """Class ids of pictures uint8 ``(H, W, 3)`` RGB, one by one, cropped at the bottom right to multiples of 16."""
+    """Class ids of pictures uint8 ``(H, W, 3)`` RGB, cropped at the bottom right to multiples of 16."""
     out = []
     for rgb in pictures:
         h, w = (side // 16 * 16 for side in rgb.shape[:2])
@@ -91,8 +91,7 @@ CELL: Final = 32
 def deep_features(network: Segmenter, pictures: Sequence[ByteArray]) -> npt.NDArray[np.float32]:
     """The deepest features of a segmenter, averaged over squares of :data:`CELL` pixels; float32 ``(squares, d)``.
 
-    Squares instead of whole pictures: a street has a hundred of them, so that a small set has more samples than the
-    features have dimensions.
+    A street has a hundred squares, so a small set has more samples than the features have dimensions.
     """
     out = []
     for rgb in pictures:
@@ -123,7 +122,7 @@ class Judge(NamedTuple):
 
         Args:
             name: The bundle.
-            trained_by: The one whose features trained what is judged; where it is not there any more, nothing is said.
+            trained_by: The one whose features trained what is judged; ignored where it is missing.
 
         Raises:
             UsageError: The bundle holds another kind of network, or the two are one.
@@ -133,7 +132,8 @@ class Judge(NamedTuple):
                 f"--judge {name} is the network whose features trained what it is to judge, and so would flatter it:"
                 " give another"
             )
-        return cls(load_segmenter(name), tuple(load_bundle(name).card.classes))
+        network, card = _segmenter(name)
+        return cls(network, tuple(card.classes))
 
     @property
     def void(self) -> int:
@@ -153,7 +153,11 @@ def load_segmenter(name: str) -> Segmenter:
     Raises:
         UsageError: The bundle holds another kind of network.
     """
+    return _segmenter(name)[0]
+
+
+def _segmenter(name: str) -> tuple[Segmenter, Card]:
     bundle = load_bundle(name)
     if not isinstance(bundle.network, Segmenter):
         raise UsageError(f"bundle {bundle.path} holds a {bundle.card.arch!r}: a segmenter is needed here")
-    return bundle.network
+    return bundle.network, bundle.card

@@ -1,4 +1,4 @@
-"""The images of a tick: how long they are waited for, and what becomes of those that come later."""
+"""How long the images of a tick are waited for."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from plugins.carla.rig.sensors import TICKS_KEPT, ArrivalQueue, SensorKey
-from sim_bridge.frames import Frame
-from sim_bridge.live.pairing import JOINED_KINDS, Pair, Pairer
+from plugins.carla.rig.sensors import ArrivalQueue, SensorKey
 
 BETWEEN_SECONDS: Final = 1.0
 """How long the next image of a tick may take after the one before."""
@@ -71,29 +69,3 @@ class Patience:
         if self._share == 1.0:
             self._since = began
         self._share = max(_LEAST_SHARE, self._share / 2)
-
-
-class OpenPairs:
-    """Joins RGB and semantic frames of ticks; a pair whose second half comes with a later tick is complete then.
-
-    Of each camera as many frames wait as of its sensors' images, 8.
-    """
-
-    def __init__(self) -> None:
-        self._pairers: dict[str, Pairer] = {}
-
-    def add(self, frames: Sequence[Frame]) -> list[list[tuple[Frame, Frame]]]:
-        """Takes the frames that came with a tick.
-
-        Returns:
-            ``(rgb, semantic)`` of all that are complete now: those of one tick together, the oldest tick first.
-        """
-        complete: dict[int, list[tuple[Frame, Frame]]] = {}
-        for frame in frames:
-            if frame.kind not in JOINED_KINDS:
-                continue
-            pairer = self._pairers.setdefault(frame.camera, Pairer("lockstep", TICKS_KEPT))
-            for event in pairer.offer(frame):
-                if isinstance(event, Pair):
-                    complete.setdefault(frame.number, []).append((event.rgb, event.semantic))
-        return [complete[number] for number in sorted(complete)]

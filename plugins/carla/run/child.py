@@ -15,24 +15,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from plugins.carla.rig.ticks import OpenPairs
 from plugins.carla.run.attachment import Attachment
 from plugins.carla.run.recorder import Recorder
 from plugins.carla.run.source import CarlaSource
 from plugins.carla.world.versions import Versions
 from sim_bridge.client import Publisher
 from sim_bridge.errors import LockstepTimeoutError, SimBridgeError
-from sim_bridge.frames import Frame
-from sim_bridge.lockstep import LockstepClient
-from sim_bridge.process.child import READY, ignore_interrupts, obey_in_thread, say
+from sim_bridge.lockstep import LockstepClient, keep_in_step
+from sim_bridge.process.child import READY, ignore_interrupts, obey_in_thread, say, say_failed
 from sim_bridge.process.logs import configure_logging
 
 SESSION: Final = "session"
 """First word of the line that tells of a new session; then the episode, its id, the server's version, the taxonomy."""
 VERSIONS: Final = "versions"
 """First word of the line that tells the client's and the server's version; what comes next may crash."""
-FAILED: Final = "failed"
-"""First word of the line that tells why it ends; then the exit code and a sentence."""
 RECORDED: Final = "recorded"
 """First word of the line that tells how many ticks were written, and how many left out."""
 PATIENCE_SECONDS: Final = 1.0
@@ -63,6 +59,25 @@ def follow(source: CarlaSource, asked: Mapping[str, Any]) -> None:
             publisher.publish(frame, copy=False)
 
 
+class Complaint:
+    """Waits for an answer as long as the source goes on; says now and then that it does."""
+
+    def __init__(self, source: CarlaSource) -> None:
+        self._source = source
+        self._late = self._next = 0.0
+
+    def wait_again(self, error: LockstepTimeoutError) -> bool:
+        """Whether to wait on."""
+        now = time.monotonic()
+        if now - self._late > 2 * PATIENCE_SECONDS:  # the answer before came in time
+            self._next = now + COMPLAIN_SECONDS
+        self._late = now
+        if now > self._next:
+            sys.stderr.write(f"carla: {error}\n")
+            self._next = now + COMPLAIN_SECONDS
+        return self._source.goes_on
+
+
 def lockstep(source: CarlaSource, asked: Mapping[str, Any]) -> None:
     """Makes a tick when the photoreal frames of the one before are there."""
     source.open(asked["options"])
@@ -75,10 +90,8 @@ def lockstep(source: CarlaSource, asked: Mapping[str, Any]) -> None:
         insecure=asked["insecure"],
     ) as bridge:
         say(READY)
-        open_pairs = OpenPairs()
-        for frames in source.ticks():
-            for pairs in open_pairs.add(frames):
-                _answered(source, bridge, pairs)
+        complaint = Complaint(source)
+        keep_in_step(source.ticks(), bridge, PATIENCE_SECONDS, complaint.wait_again)
 
 
 def record(source: CarlaSource, asked: Mapping[str, Any]) -> None:
@@ -94,20 +107,6 @@ WORK: Final = {work.__name__: work for work in (follow, lockstep, record)}
 """What can be asked for."""
 
 
-def _answered(source: CarlaSource, bridge: LockstepClient, pairs: list[tuple[Frame, Frame]]) -> None:
-    """Waits for the photoreal frames of a tick until they are there, or nobody wants them any more."""
-    complain = time.monotonic() + COMPLAIN_SECONDS
-    while source.goes_on:
-        try:
-            bridge.tick_all(pairs, timeout=PATIENCE_SECONDS)
-        except LockstepTimeoutError as error:
-            if time.monotonic() > complain:
-                sys.stderr.write(f"carla: {error}\n")
-                complain = time.monotonic() + COMPLAIN_SECONDS
-        else:
-            return
-
-
 def run(asked: Mapping[str, Any]) -> int:
     """Runs until the parent ends, or until an error that connecting again cannot mend; the exit code."""
     source = CarlaSource(tell_session, tell_versions, after=asked.get("episode"))
@@ -117,8 +116,7 @@ def run(asked: Mapping[str, Any]) -> int:
     try:
         WORK[asked["work"]](source, asked)
     except SimBridgeError as error:
-        say(f"{FAILED} {error.exit_code} {error}")
-        return error.exit_code
+        return say_failed(error)
     finally:
         source.close()
         if source.malformed or source.incomplete or source.dropped:

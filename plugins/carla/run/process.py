@@ -6,22 +6,22 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from plugins.carla.run.child import FAILED, RECORDED, SESSION, VERSIONS
+from plugins.carla.run.child import RECORDED, SESSION, VERSIONS
 from plugins.carla.world.versions import Versions, crash_sentence
-from sim_bridge.errors import SimBridgeError, UsageError
+from sim_bridge.errors import SimBridgeError
 from sim_bridge.process.parent import END_SECONDS, ChildRun
-from sim_bridge.process.supervisor import KeptProcess
+from sim_bridge.process.supervisor import Supervisor, reported_failure
 from sim_bridge.settings import BridgeSettings
 
 
-class CarlaProcess(KeptProcess):
+class CarlaProcess(Supervisor):
     """The CARLA client in a process of its own.
 
     Args:
         settings: Of the bridge that it feeds.
         photoreal: Where that bridge publishes, the port resolved.
         options: Of :class:`~plugins.carla.run.options.CarlaOptions`, as JSON has them.
-        wanted: See :class:`~sim_bridge.process.supervisor.KeptProcess`, as the others.
+        wanted: See :class:`~sim_bridge.process.supervisor.Supervisor`, as the others.
         on_failure: As there.
         on_change: As there.
         on_session: Called, from a thread, with a sentence whenever a session began.
@@ -33,7 +33,6 @@ class CarlaProcess(KeptProcess):
 
     _episode: int | None = None
     _versions: Versions | None = None
-    _failure: SimBridgeError | None = None
 
     def __init__(
         self,
@@ -79,27 +78,13 @@ class CarlaProcess(KeptProcess):
             case [word, client, server] if word == VERSIONS:
                 self._versions = Versions(client, server)
             case _:
-                self._failure = told_failure(line) or self._failure
+                pass
 
-    def _told(self) -> Mapping[str, object]:
-        return {**super()._told(), "episode": self._episode}
+    def _arguments(self) -> Mapping[str, object]:
+        return {**super()._arguments(), "episode": self._episode}
 
-    def _verdict(self) -> SimBridgeError | None:
-        failure, self._failure = self._failure, None
-        return failure
-
-    def _why(self, code: int) -> SimBridgeError:
-        return SimBridgeError(crash_sentence(code, self._versions)) if code < 0 else super()._why(code)
-
-
-def told_failure(line: str) -> SimBridgeError | None:
-    """The error that a line of the child's tells of, if it does."""
-    match line.split():
-        case [word, code, *words] if word == FAILED:
-            kind = UsageError if code == str(UsageError.exit_code) else SimBridgeError
-            return kind(" ".join(words))
-        case _:
-            return None
+    def _crash_error(self, code: int) -> SimBridgeError:
+        return SimBridgeError(crash_sentence(code, self._versions)) if code < 0 else super()._crash_error(code)
 
 
 class RecordingProcess(ChildRun):
@@ -137,7 +122,7 @@ class RecordingProcess(ChildRun):
                     self.written, self.left_out = int(written), int(left_out)
                     yield self.written
                 case _:
-                    if (failure := told_failure(line)) is not None:
+                    if (failure := reported_failure(line)) is not None:
                         raise failure
         if self.code < 0:
             raise SimBridgeError(crash_sentence(self.code, versions))

@@ -15,7 +15,7 @@ from plugins.carla.world.server import CarlaError, ServerLostError, VehicleLostE
 from plugins.carla.world.versions import MISFIT_ADVICE, Versions, ask_versions
 from sim_bridge.frames import Frame
 from sim_bridge.live.once import OncePerCause
-from sim_bridge.process.child import Turnstile
+from sim_bridge.process.gate import Gate
 
 AGAIN_SECONDS: Final = 0.5
 """Between two attempts to connect again."""
@@ -26,7 +26,7 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
-class CarlaSource(Turnstile):
+class CarlaSource(Gate):
     """Our cameras on a vehicle in CARLA; see :class:`~sim_bridge.sources.Source`.
 
     After the server was started again, loaded another map or lost the vehicle, it connects by itself as soon as there

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,10 +15,9 @@ from plugins.toytown.run.source import ToytownSource
 from plugins.toytown.town.traffic import Traffic
 from plugins.toytown.view.presets import PRESETS, preset_named
 from plugins.toytown.view.raycast import Backend
-from sim_bridge.client import Publisher
-from sim_bridge.errors import FrameTimeoutError, UsageError
-from sim_bridge.frames import Frame, Kind
-from sim_bridge.lockstep import LockstepClient
+from sim_bridge.errors import UsageError
+from sim_bridge.frames import Kind
+from sim_bridge.process.drive import Drive, Link, topic_flags
 from sim_bridge.process.stop import stop_on_signals
 from sim_bridge.settings import parse_size
 from sim_bridge.wire.addresses import BRIDGE_ADDRESS, SIMULATOR_ADDRESS
@@ -33,7 +31,6 @@ app = typer.Typer(
 )
 
 PROGRESS_SECONDS: Final = 5.0
-_LISTEN_SECONDS: Final = 0.2
 
 CamerasOption = Annotated[str, typer.Option(metavar="NAMES", help="Of camera, front, left, right, rear.")]
 MountOption = Annotated[
@@ -116,17 +113,14 @@ def run(
             "backend": backend,
         }
     )
+    link = Link(address, photoreal if lockstep else None, wait, timeout, curve_keys, insecure)
+
+    def ready(bound: str) -> None:
+        rest = f", in lockstep with {photoreal}" if lockstep else f" (sim-bridge {topic_flags(source.cameras)})"
+        _say(f"session {source.session} on {bound}{rest}")
+
     with stop_on_signals(source) as stop:
-        if lockstep:
-            with LockstepClient(
-                address, photoreal, cameras=source.cameras, curve_keys=curve_keys, insecure=insecure
-            ) as bridge:
-                _say(f"session {source.session} on {bridge.address}, in lockstep with {photoreal}")
-                _run_lockstep(source, bridge, timeout)
-        else:
-            with Publisher(address, session=source.session, curve_keys=curve_keys, insecure=insecure) as publisher:
-                _say(f"session {source.session} on {publisher.address} (sim-bridge {_topics(source.cameras)})")
-                _run_realtime(source, publisher, wait, stop)
+        Drive(source, link, stop).run(ready)
     _say(f"published {source.published} ticks")
 
 
@@ -136,41 +130,8 @@ def _names(cameras: str, mounts: Sequence[str] | None) -> list[str]:
     return [] if mounts and names == ["camera"] else names
 
 
-def _topics(cameras: Sequence[str]) -> str:
-    return " ".join(f"--topic {camera}" for camera in cameras)
-
-
 def _say(sentence: str) -> None:
     typer.echo(f"toytown: {sentence}", err=True)
-
-
-def _run_realtime(source: ToytownSource, publisher: Publisher, wait: float, stop: threading.Event) -> None:
-    if wait and not _somebody_listens(publisher, source.cameras[0], wait, stop) and not stop.is_set():
-        _say(f"nobody subscribed within {wait:g} s: start sim-bridge, or leave out --wait")
-        raise typer.Exit(1)
-    for frame in source:
-        publisher.publish(frame)
-
-
-def _somebody_listens(publisher: Publisher, camera: str, seconds: float, stop: threading.Event) -> bool:
-    deadline = time.monotonic() + seconds
-    while not stop.is_set() and time.monotonic() < deadline:
-        try:
-            publisher.wait_for_subscriber(camera, Kind.SEMANTIC, _LISTEN_SECONDS)
-        except FrameTimeoutError:
-            continue
-        return True
-    return False
-
-
-def _run_lockstep(source: ToytownSource, bridge: LockstepClient, timeout: float) -> None:
-    for frames in source.ticks():
-        bridge.tick_all(_pairs(frames), timeout=timeout)
-
-
-def _pairs(frames: Sequence[Frame]) -> list[tuple[Frame, Frame]]:
-    """RGB and semantic frame of each camera."""
-    return list(zip(frames[::2], frames[1::2], strict=True))
 
 
 @app.command()

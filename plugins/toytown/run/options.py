@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from plugins.toytown.run.setup import DEFAULT_RATE, DEFAULT_SIZE, Setup
 from plugins.toytown.town.traffic import Traffic
@@ -14,7 +14,7 @@ from plugins.toytown.view.presets import preset_named
 from plugins.toytown.view.raycast import Backend
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import Kind
-from sim_bridge.settings import MIN_SIDE
+from sim_bridge.settings import MIN_SIDE, parse_size
 from sim_bridge.source_options import CheckedOptions, check_kinds
 
 MOST_SIDE: Final = 4096
@@ -53,6 +53,11 @@ class ToytownOptions(CheckedOptions):
     ahead: Annotated[int, Field(ge=0)] = 0
     kinds: tuple[Kind, ...] = ()
     backend: Backend = Backend.EMBREEX
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _read_size(cls, value: object) -> object:
+        return parse_size(value) if isinstance(value, str) else value
 
     @classmethod
     def checked(cls, options: Mapping[str, object]) -> ToytownOptions:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from plugins.toytown.run.options import ToytownOptions
 from plugins.toytown.town.surfaces import TAXONOMY
 from sim_bridge.frames import Encoding, Frame, Kind
-from sim_bridge.process.child import Turnstile
+from sim_bridge.process.gate import Gate
 
 if TYPE_CHECKING:  # it needs OpenCV
     from plugins.toytown.run.simulator import Shot
@@ -35,7 +35,7 @@ FIRST_PATIENCE_SECONDS: Final = 0.3
 """How long it waits as long as there was no answer at all: a bridge that begins needs a frame to begin with."""
 
 
-class ToytownSource(Turnstile):
+class ToytownSource(Gate):
     """Publishes the simulator tick by tick; see :class:`~sim_bridge.sources.Source`.
 
     Attributes:
@@ -95,9 +95,8 @@ class ToytownSource(Turnstile):
 
     def answered(self, number: int) -> None:
         """Notes that who is fed is done with that tick and all before; with the option ``ahead`` the next may come."""
-        with self._changed:
-            self._answered = max(self._answered, number)
-            self._changed.notify_all()
+        self._answered = max(self._answered, number)
+        self.nudge()
 
     def close(self) -> None:
         """Ends the iteration, also from a signal handler."""

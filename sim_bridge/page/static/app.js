@@ -33,7 +33,7 @@ function ask(order) {
   stream.send(order);
 }
 
-const style = new StyleControls((wanted) => ask({ op: "style", camera: page.camera, ...wanted }));
+const style = new StyleControls((wanted) => ask({ op: "style", camera: page.camera, style: wanted }));
 const toggleRun = () => ask({ op: page.status?.state === "paused" ? "resume" : "pause" });
 const save = (panel) => ask({ op: "still", panel: panel === "edges" ? edgeKind() : panel });
 
@@ -64,7 +64,6 @@ function greet(hello) {
   fill(byId("camera"), hello.cameras, page.camera);
   byId("camera-field").hidden = hello.cameras.length < 2;
   fill(byId("bundle"), hello.bundles, byId("bundle").value);
-  style.seed.max = String(hello.max_seed);
   byId("where").textContent = `sim-bridge ${hello.version}: ${hello.input} in, ${hello.output} out.`;
   watch();
 }
@@ -92,7 +91,7 @@ async function showTick(parts, mayDraw) {
   [...parts.values()].forEach(({ header }, i) => showPanel(header, bitmaps[i], taxonomy));
   noteSession(first.session);
   showFacts(first);
-  style.showUsed(first.ensemble);
+  style.showUsed(first.used);
   if (parts.has("labels") && performance.now() - page.legendAt > LEGEND_MS) showLegend();
   page.drawn += 1;
   document.body.dataset.frame = String(first.frame);
@@ -137,7 +136,7 @@ function showFacts(header) {
     "Simulator time": `${header.time.toFixed(2)} s`,
     Bundle: header.bundle,
     Model: header.model,
-    Seed: header.given_ensemble ? `${header.seed}, weights by hand` : String(header.seed),
+    Seed: Object.values(header.style).some(Array.isArray) ? `${header.seed}, weights by hand` : String(header.seed),
     Status: header.status,
     Taxonomy: header.taxonomy,
     "Sent to published": `${((header.published - header.sent) / 1e6).toFixed(0)} ms`,
@@ -155,7 +154,7 @@ function showFacts(header) {
 
 function takeStatus(status) {
   page.status = status;
-  style.follow(status.style);
+  style.follow(status.controls, status.style);
   showBundle(status.bundle);
   tellState();
   if (!status.counters) return;

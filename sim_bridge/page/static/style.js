@@ -1,88 +1,193 @@
-// The style's controls: seed, or six ensemble weights by hand.
+// The style's controls, built from what the running network says can be chosen: seeds, weights, numbers, choices.
 
-const SIDES = 6;
 const LOCAL_MS = 800; // after a change here, what the server says of the style is older than that for so long
 
-export class StyleControls {
-  /** @param change called with {seed, ensemble} when the user changes something */
-  constructor(change) {
+const element = (tag, properties, ...children) => {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+};
+
+const input = (type, id, properties) => element("input", { type, id, ...properties });
+
+/** A whole number, its successor, and the default look. */
+class Seed {
+  constructor({ name, title, low, high }, change) {
+    const ids = name === "seed" ? ["seed", "next-seed", "learned"] : [name, `next-${name}`, `first-${name}`];
+    this.high = high;
+    this.low = low;
     this.change = change;
-    this.byHand = false;
-    this.touched = -Infinity;
-    this.seed = document.getElementById("seed");
-    this.from = document.getElementById("weights-from");
-    this.fieldset = document.getElementById("weights");
-    this.rows = Array.from({ length: SIDES }, (_, side) => this.addRow(side));
-    this.seed.addEventListener("change", () => this.useSeed(this.seed.valueAsNumber));
-    document.getElementById("next-seed").addEventListener("click", () => this.useSeed(this.seed.valueAsNumber + 1));
-    document.getElementById("learned").addEventListener("click", () => this.useSeed(0));
+    this.field = input("number", ids[0], { min: low, max: high, step: 1, value: low, inputMode: "numeric" });
+    this.field.addEventListener("change", () => this.use(this.field.valueAsNumber));
+    const button = (id, textContent, value) => {
+      const made = element("button", { type: "button", id, textContent });
+      made.addEventListener("click", () => this.use(value()));
+      return made;
+    };
+    const next = button(ids[1], "Next", () => this.field.valueAsNumber + 1);
+    const learned = button(ids[2], "Learned", () => low);
+    this.node = element("div", { className: "row" }, element("label", { htmlFor: ids[0], textContent: title }), this.field, next, learned);
   }
 
-  addRow(side) {
-    const row = document.createElement("div");
-    const label = document.createElement("label");
-    const slider = document.createElement("input");
+  use(wanted) {
+    const clean = Number.isFinite(wanted) ? Math.trunc(wanted) : this.low;
+    this.field.value = String(clean > this.high ? this.low : Math.max(this.low, clean));
+    this.change({ reset: true });
+  }
+
+  get value() {
+    return this.field.valueAsNumber || this.low;
+  }
+
+  show(value) {
+    if (document.activeElement !== this.field) this.field.value = String(value ?? this.low);
+  }
+}
+
+/** Shares of several things; until the user moves one, the network chooses them. */
+class Weights {
+  constructor({ name, title, names }, change) {
+    const id = name === "ensemble" ? "weights" : name;
+    this.change = change;
+    this.byHand = false;
+    this.from = element("span", { id: `${id}-from`, textContent: "by seed" });
+    this.node = element("fieldset", { className: "weights", id }, element("legend", {}, `${title} `, this.from));
+    this.rows = names.map((label, place) => this.addRow(id === "weights" ? "weight" : id, label, place));
+  }
+
+  addRow(prefix, textContent, place) {
+    const id = `${prefix}-${place}`;
+    const slider = input("range", id, { min: "0", max: "1", step: "0.01", value: "0.17" });
     const value = document.createElement("output");
-    label.textContent = `stride ${2 ** side}`;
-    label.htmlFor = slider.id = `weight-${side}`;
-    Object.assign(slider, { type: "range", min: "0", max: "1", step: "0.01", value: "0.17" });
-    slider.setAttribute("aria-describedby", "weights-from");
-    slider.addEventListener("input", () => this.useWeights());
-    row.append(label, slider, value);
-    this.fieldset.append(row);
+    slider.setAttribute("aria-describedby", this.from.id);
+    slider.addEventListener("input", () => this.use());
+    this.node.append(element("div", {}, element("label", { htmlFor: id, textContent }), slider, value));
     return { slider, value };
   }
 
-  useSeed(seed) {
-    const limit = Number(this.seed.max || 0);
-    const clean = Number.isFinite(seed) ? Math.trunc(seed) : 0;
-    this.seed.value = String(clean > limit ? 0 : Math.max(0, clean));
-    this.touched = performance.now();
-    this.setFrom(false);
-    this.change({ seed: this.seed.valueAsNumber, ensemble: null });
+  use() {
+    this.setByHand(true);
+    this.showShares(this.numbers);
+    if (this.numbers.some((weight) => weight > 0)) this.change({});
   }
 
-  useWeights() {
-    const ensemble = this.rows.map(({ slider }) => slider.valueAsNumber);
-    this.touched = performance.now();
-    this.setFrom(true);
-    this.showShares(ensemble);
-    if (ensemble.some((weight) => weight > 0)) this.change({ seed: this.seed.valueAsNumber || 0, ensemble });
+  get numbers() {
+    return this.rows.map(({ slider }) => slider.valueAsNumber);
   }
 
-  setFrom(byHand) {
+  get value() {
+    return this.byHand ? this.numbers : null;
+  }
+
+  reset() {
+    this.setByHand(false);
+  }
+
+  setByHand(byHand) {
     this.byHand = byHand;
     this.from.textContent = byHand ? "by hand" : "by seed";
   }
 
-  /** Takes over what another page, or this one before, has set. */
-  follow({ seed, ensemble }) {
-    if (performance.now() - this.touched < LOCAL_MS) return;
-    if (document.activeElement !== this.seed) this.seed.value = String(seed);
-    this.setFrom(ensemble !== null);
-    if (ensemble) this.place(ensemble);
+  show(weights) {
+    this.setByHand(weights !== undefined);
+    if (weights) this.place(weights);
   }
 
-  /** Shows the weights that a frame was made with; null where the network has none. */
+  /** Shows the weights that the network chose for a frame. */
   showUsed(weights) {
-    this.fieldset.disabled = weights === null;
-    if (weights === null) {
-      this.from.textContent = "(this network has none)";
-      return;
-    }
-    if (!this.byHand && performance.now() - this.touched >= LOCAL_MS) {
-      this.setFrom(false);
-      this.place(weights);
-    }
+    if (weights && !this.byHand) this.place(weights);
   }
 
   place(weights) {
-    weights.forEach((weight, side) => (this.rows[side].slider.value = String(weight)));
+    weights.forEach((weight, place) => (this.rows[place].slider.value = String(weight)));
     this.showShares(weights);
   }
 
   showShares(weights) {
     const sum = weights.reduce((total, weight) => total + weight, 0) || 1;
-    weights.forEach((weight, side) => (this.rows[side].value.value = `${Math.round((100 * weight) / sum)} %`));
+    weights.forEach((weight, place) => (this.rows[place].value.value = `${Math.round((100 * weight) / sum)} %`));
+  }
+}
+
+/** A number within its range. */
+class Amount {
+  constructor({ name, title, low, high, default: first }, change) {
+    this.first = first ?? low;
+    this.field = input("range", name, { min: low, max: high, step: (high - low) / 100, value: this.first });
+    this.shown = document.createElement("output");
+    this.field.addEventListener("input", () => (this.show(this.value), change({})));
+    this.node = element("div", { className: "row" }, element("label", { htmlFor: name, textContent: title }), this.field, this.shown);
+  }
+
+  get value() {
+    return this.field.valueAsNumber;
+  }
+
+  show(value) {
+    this.field.value = String(value ?? this.first);
+    this.shown.value = String(Number(this.field.valueAsNumber.toPrecision(3)));
+  }
+}
+
+/** One of several names. */
+class Choice {
+  constructor({ name, title, names, default: first }, change) {
+    this.first = first ?? names[0];
+    this.field = element("select", { id: name }, ...names.map((value) => new Option(value, value)));
+    this.field.addEventListener("change", () => change({}));
+    this.node = element("div", { className: "row" }, element("label", { htmlFor: name, textContent: title }), this.field);
+  }
+
+  get value() {
+    return this.field.value;
+  }
+
+  show(value) {
+    if (document.activeElement !== this.field) this.field.value = value ?? this.first;
+  }
+}
+
+const KINDS = { seed: Seed, weights: Weights, number: Amount, choice: Choice };
+
+export class StyleControls {
+  /** @param change called with the style, values by name, when the user changes something */
+  constructor(change) {
+    this.change = change;
+    this.touched = -Infinity;
+    this.built = null;
+    this.controls = new Map();
+    this.place = document.getElementById("style");
+    this.none = document.getElementById("no-style");
+  }
+
+  get untouched() {
+    return performance.now() - this.touched >= LOCAL_MS;
+  }
+
+  /** Takes over what another page, or this one before, has set; builds the controls when the network is another. */
+  follow(controls, style) {
+    if (JSON.stringify(controls) !== this.built) this.build(controls);
+    if (this.untouched) this.controls.forEach((control, name) => control.show(style[name]));
+  }
+
+  build(controls) {
+    this.built = JSON.stringify(controls);
+    const change = ({ reset = false }) => this.tell(reset);
+    this.controls = new Map(controls.map((control) => [control.name, new KINDS[control.kind](control, change)]));
+    this.place.replaceChildren(...[...this.controls.values()].map(({ node }) => node));
+    this.none.hidden = controls.length > 0;
+  }
+
+  /** Sends the style; a new seed gives the choice of weights back to the network. */
+  tell(reset) {
+    this.touched = performance.now();
+    if (reset) this.controls.forEach((control) => control.reset?.());
+    const values = [...this.controls].map(([name, control]) => [name, control.value]);
+    this.change(Object.fromEntries(values.filter(([, value]) => value !== null)));
+  }
+
+  /** Shows what the network chose itself for a frame. */
+  showUsed(used) {
+    if (this.untouched) this.controls.forEach((control, name) => control.showUsed?.(used[name]));
   }
 }

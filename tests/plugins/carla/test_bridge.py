@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +17,7 @@ from sim_bridge.frames import Frame
 from sim_bridge.live.bridge import Bridge
 from sim_bridge.live.ledger import Outcome, TopicCount
 from sim_bridge.settings import load_settings
-from sim_bridge.translators import ByteArray, Style, Translation, Translator
+from sim_bridge.translators import Shot, Translation, Translator
 from sim_bridge.translators.null import NullTranslator
 from tests.carla_server.handle import CarlaServer
 from tests.carla_server.stamp import read_stamp
@@ -112,9 +112,9 @@ def test_a_sensor_that_loses_frames_costs_those_and_no_others(fresh: CarlaServer
 class SlowTranslator(NullTranslator):
     """A network that takes its time."""
 
-    def translate(self, rgb: ByteArray, labels: ByteArray, style: Style) -> Translation:
+    def translate(self, shots: Sequence[Shot]) -> Sequence[Translation]:
         time.sleep(NETWORK_SECONDS)
-        return super().translate(rgb, labels, style)
+        return super().translate(shots)
 
 
 def test_a_slow_network_gets_the_newest_and_latency_stays(pace: CarlaServer, tmp_path: Path) -> None:

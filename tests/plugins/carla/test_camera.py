@@ -5,7 +5,7 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +22,7 @@ from plugins.carla.world.server import VehicleLostError
 from sim_bridge.errors import FrameTimeoutError, MissedFrameError, UsageError
 from sim_bridge.frames import Kind
 from sim_bridge.pixels.labels import taxonomy
-from sim_bridge.translators import ByteArray, Style, Translation
+from sim_bridge.translators import Shot, Translation
 from sim_bridge.translators.null import NullTranslator
 from tests.carla_server.handle import CarlaServer
 from tests.carla_server.stamp import read_stamp
@@ -110,14 +110,14 @@ class WitnessTranslator(NullTranslator):
         """The stream's own, so that its ids arrive as they are."""
         return tuple(taxonomy("carla-0.9.14").ids.values())
 
-    def translate(self, rgb: ByteArray, labels: ByteArray, style: Style) -> Translation:
-        self.largest_batch = max(self.largest_batch, len(rgb))
-        for picture, ids in zip(rgb, labels, strict=True):
-            frames = {read_stamp(picture[..., 0]).frame, read_stamp(ids).frame}
+    def translate(self, shots: Sequence[Shot]) -> Sequence[Translation]:
+        self.largest_batch = max(self.largest_batch, len(shots))
+        for shot in shots:
+            frames = {read_stamp(shot.rgb[..., 0]).frame, read_stamp(shot.labels).frame}
             assert len(frames) == 1, f"RGB and semantic picture of one pair are of the ticks {frames}"
             frame = frames.pop()
             self.seen[frame] = self.seen.get(frame, 0) + 1
-        return super().translate(rgb, labels, style)
+        return super().translate(shots)
 
 
 @pytest.mark.timeout(1200)
@@ -244,7 +244,7 @@ def test_a_callback_that_does_not_return_cannot_hold_the_end(
 
 def test_a_time_out_says_that_the_network_fails(world: Any, car: Any) -> None:
     class Failing(NullTranslator):
-        def translate(self, rgb: ByteArray, labels: ByteArray, style: Style) -> Translation:
+        def translate(self, shots: Sequence[Shot]) -> Sequence[Translation]:
             raise MemoryError("no room")
 
     with PhotorealCamera(world, attach_to=car, image_size=SIZE, engine=Failing(), timeout=WAIT) as camera:
@@ -272,9 +272,9 @@ class SlowTranslator(NullTranslator):
         super().__init__()
         self.turn = threading.Semaphore(0)
 
-    def translate(self, rgb: ByteArray, labels: ByteArray, style: Style) -> Translation:
+    def translate(self, shots: Sequence[Shot]) -> Sequence[Translation]:
         self.turn.acquire(timeout=WAIT)
-        return super().translate(rgb, labels, style)
+        return super().translate(shots)
 
 
 def test_realtime_passes_over_what_is_too_much(fresh: CarlaServer) -> None:

@@ -13,7 +13,6 @@ import pytest
 
 from plugins.carla.rig.rig import single_camera
 from plugins.carla.rig.sensors import SensorSet
-from plugins.carla.rig.ticks import OpenPairs
 from plugins.carla.run.attachment import Attachment
 from plugins.carla.run.options import CarlaOptions
 from plugins.carla.run.source import CarlaSource
@@ -22,6 +21,7 @@ from plugins.carla.world.server import CarlaError, Server, ServerLostError, Vehi
 from plugins.carla.world.vehicles import spawn_vehicle
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import Frame, Kind
+from sim_bridge.lockstep import OpenPairs
 from sim_bridge.sources import Source
 from tests.carla_server.handle import CarlaServer
 from tests.plugins.carla.carla_helpers import (

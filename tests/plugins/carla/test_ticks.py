@@ -10,8 +10,9 @@ import pytest
 
 from plugins.carla.rig import ticks
 from plugins.carla.rig.sensors import TICKS_KEPT, Arrival, ArrivalQueue
-from plugins.carla.rig.ticks import OpenPairs, Patience
+from plugins.carla.rig.ticks import Patience
 from sim_bridge.frames import Encoding, Frame, Kind
+from sim_bridge.lockstep import OpenPairs
 
 KEYS = (("camera", Kind.RGB), ("camera", Kind.SEMANTIC))
 BETWEEN = 0.2

@@ -18,11 +18,10 @@ av = pytest.importorskip("av", reason="the demo's film needs the extra 'demo'")
 import cv2  # noqa: E402
 import psutil  # noqa: E402
 
-from plugins.demo.child import ANSWERED, note_answer  # noqa: E402
 from plugins.demo.simulator import SimulatorProcess  # noqa: E402
 from plugins.toytown.run.source import ToytownSource  # noqa: E402
 from sim_bridge.errors import SimBridgeError  # noqa: E402
-from sim_bridge.process.child import obey  # noqa: E402
+from sim_bridge.process.child import ANSWERED, note_answer, obey  # noqa: E402
 
 ROOT = Path(__file__).parent.parent.parent
 QUICK = ["--bundle", "null", "--size", "128x64", "--traffic", "sparse"]
@@ -56,7 +55,7 @@ def simulator_of(process: subprocess.Popen[str]) -> psutil.Process:
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         for child in psutil.Process(process.pid).children():
-            if "plugins.demo.child" in child.cmdline():
+            if "sim_bridge.process.source_child" in child.cmdline():
                 return child
     raise AssertionError("the demo has no simulator process")
 
@@ -143,7 +142,8 @@ def test_a_simulator_that_does_not_start_is_one_sentence() -> None:
     with SimulatorProcess(address, {"seed": -1}, wanted=lambda: True, on_failure=fail) as simulator:
         assert failed.wait(SECONDS)
         simulator.tell("resume")  # as the bridge does when it stops; nobody is there to be told
-    assert "the simulator did not start (exit code 2)" in str(failures[0])
+    assert failures[0].exit_code == 2
+    assert "the toytown option 'seed' is -1: input should be greater than or equal to 0" in str(failures[0])
 
 
 def test_the_end_of_the_simulator_and_its_return_are_told() -> None:

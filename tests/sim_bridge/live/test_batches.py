@@ -9,7 +9,7 @@ import pytest
 from sim_bridge.errors import TranslatorError
 from sim_bridge.frames import Frame
 from sim_bridge.live.ledger import Outcome
-from sim_bridge.translators import ByteArray, Style, Translation
+from sim_bridge.translators import Shot, Style, Translation
 from tests.sim_bridge.bridge_helpers import (
     Reader,
     Running,
@@ -36,11 +36,11 @@ class Recording(StampTranslator):
     def warm_up(self, sizes: Sequence[tuple[int, int]], batch: int = 1) -> None:
         self.warm = max(self.warm, batch)
 
-    def translate(self, rgb: ByteArray, labels: ByteArray, style: Style) -> Translation:
-        self.batches.append(rgb.shape[:3])
-        if len(rgb) > self._most:
-            raise TranslatorError(f"no memory for {len(rgb)}")
-        return Translation(super().translate(rgb, labels, style).rgb[: self._answers], None)
+    def translate(self, shots: Sequence[Shot]) -> Sequence[Translation]:
+        self.batches.append((len(shots), *shots[0].labels.shape))
+        if len(shots) > self._most:
+            raise TranslatorError(f"no memory for {len(shots)}")
+        return super().translate(shots)[: self._answers]
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_sizes_and_styles_apart_are_batches_apart(simulator: Simulator) -> None:
     with ExitStack() as stack:
         rig = Rig(stack, simulator, translator)
         rig.tick(0, left=(32, 16))
-        rig.running.bridge.set_style("right", Style(7))
+        rig.running.bridge.set_style("right", Style(seed=7))
         frames = rig.tick(1)
         assert [frame.provenance.seed for frame in frames if frame.provenance is not None] == [0, 0, 7]
     assert sorted(translator.batches) == [(1, 8, 16), (1, 16, 32), (2, 8, 16), (2, 8, 16)]

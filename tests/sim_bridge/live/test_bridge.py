@@ -23,7 +23,7 @@ from sim_bridge.live.ledger import Outcome
 from sim_bridge.live.once import MAX_LINES
 from sim_bridge.pixels.images import read_image
 from sim_bridge.pixels.labels import ids_from_image, taxonomy
-from sim_bridge.translators import ByteArray, Style, Translation
+from sim_bridge.translators import ByteArray, Reason, Shot, Style, Translation
 from sim_bridge.wire import StatusMessage
 from sim_bridge.wire.transport import FrameSender
 from tests.sim_bridge.bridge_helpers import (
@@ -218,7 +218,7 @@ def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [
         record.getMessage()
         for record in caplog.records
-        if record.name == "sim_bridge.live.stages" and record.levelno == logging.WARNING
+        if record.name == "sim_bridge.live.shared" and record.levelno == logging.WARNING
     ]
 
 
@@ -432,9 +432,9 @@ def test_the_style_can_change_while_it_runs(simulator: Simulator) -> None:
     seen: list[Style] = []
 
     class Watching(StampTranslator):
-        def translate(self, rgb: ByteArray, labels: ByteArray, style: Style) -> Translation:
-            seen.append(style)
-            return super().translate(rgb, labels, style)
+        def translate(self, shots: Sequence[Shot]) -> Sequence[Translation]:
+            seen.extend(shot.style for shot in shots)
+            return super().translate(shots)
 
     with streaming(simulator, Watching(), style_seed=1) as (bridge, reader):
         simulator.send(*make_pair(0))
@@ -455,19 +455,18 @@ def test_the_translator_is_warmed_before_the_stream_and_reset_with_each_session(
         def warm_up(self, sizes: Sequence[tuple[int, int]], batch: int = 1) -> None:
             calls.append((*sizes, batch))
 
-        def reset(self, camera: str) -> None:
-            calls.append(camera)
+        def reset(self, camera: str, reason: Reason) -> None:
+            calls.append((camera, reason))
 
-        def translate(self, rgb: ByteArray, labels: ByteArray, style: Style) -> Translation:
-            calls.append(rgb.shape)
-            return super().translate(rgb, labels, style)
+        def translate(self, shots: Sequence[Shot]) -> Sequence[Translation]:
+            calls.append([(shot.number, shot.dropped) for shot in shots])
+            return super().translate(shots)
 
     with streaming(simulator, Watching()) as (_, reader):
         for number, session in ((0, "a"), (1, "a"), (0, "b")):
             simulator.send(*make_pair(number, session))
             reader.frame()
-    shape = (1, 8, 16, 3)
-    assert calls == [((16, 8), 1), shape, shape, "camera", shape]
+    assert calls == [((16, 8), 1), [(0, None)], [(1, 0)], ("camera", Reason.SESSION), [(0, None)]]
 
 
 def test_status_comes_regularly_without_input_and_while_the_translator_loads(simulator: Simulator) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +13,9 @@ import pytest
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import Frame, Kind
 from sim_bridge.live.bridge import Bridge
-from sim_bridge.live.bundle_choice import BundleChoice, BundleState
-from sim_bridge.live.stages import BundleLoader
-from sim_bridge.translators import ByteArray, Style, Translation, Translator
+from sim_bridge.live.controls import BundleChoice, BundleState
+from sim_bridge.live.shared import BundleLoader
+from sim_bridge.translators import Shot, Translation, Translator
 from tests.sim_bridge.bridge_helpers import (
     WAIT,
     BlockingTranslator,
@@ -41,8 +41,8 @@ class Inverted(StampTranslator):
     def model_id(self) -> str:
         return "b" * 12
 
-    def translate(self, rgb: ByteArray, labels: ByteArray, style: Style) -> Translation:
-        return Translation(255 - rgb, None)
+    def translate(self, shots: Sequence[Shot]) -> Sequence[Translation]:
+        return [Translation(255 - shot.rgb) for shot in shots]
 
 
 def model_of(frame: Frame) -> str:
@@ -84,8 +84,8 @@ def test_the_newest_wish_wins_and_is_taken_once() -> None:
     choice = BundleChoice("a", lambda: woken.append("woken"))
     choice.wish("b")
     choice.wish("c")
-    assert choice.wished and choice.state == BundleState("a", loading="c")
-    assert choice.take() == "c" and choice.take() is None and not choice.wished
+    assert choice.state == BundleState("a", loading="c")
+    assert choice.take() == "c" and choice.take() is None
     choice.wish("d")
     choice.failed("no")
     assert choice.state == BundleState("a", loading="d", error="no")

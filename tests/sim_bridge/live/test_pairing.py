@@ -311,3 +311,50 @@ class LockstepPairingMachine(PairingMachine):
 TestRealtimePairing = PairingMachine.TestCase
 TestLockstepPairing = LockstepPairingMachine.TestCase
 TestRealtimePairing.settings = TestLockstepPairing.settings = settings(max_examples=60, stateful_step_count=40)
+
+
+class DepthPairingMachine(PairingMachine):
+    """Ticks of three kinds, which may change to two and back at any moment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pairer = Pairer(self.mode, self.window, (Kind.DEPTH,))
+
+    @rule(number=st.integers(0, 8), session=st.sampled_from(["a", "b"]))
+    def offer_depth(self, number: int, session: str) -> None:
+        self.offer(Kind.DEPTH, number, session, (4, 2))
+
+    @rule(number=st.integers(0, 8), session=st.sampled_from(["a", "b"]))
+    def offer_all(self, number: int, session: str) -> None:
+        for kind in (RGB, SEMANTIC, Kind.DEPTH):
+            self.offer(kind, number, session, (4, 2))
+
+    @rule(more=st.sampled_from([(), (Kind.DEPTH,)]))
+    def want(self, more: tuple[Kind, ...]) -> None:
+        self.note(self.pairer.want(more))
+
+    def note(self, events: list[Event]) -> None:
+        super().note(events)
+        for event in events:
+            if isinstance(event, Pair):
+                assert all(frame.id == event.id for frame in event.frames)
+                self.ended.update(id(frame) for frame in event.more.values())
+
+    @invariant()
+    def the_window_holds(self) -> None:
+        assert self.pairer.waiting <= 2 * self.window
+
+
+TestDepthPairing = DepthPairingMachine.TestCase
+TestDepthPairing.settings = settings(max_examples=60, stateful_step_count=40)
+
+
+def test_ticks_that_were_joined_wait_again_for_a_kind_that_is_wanted_now() -> None:
+    pairer = Pairer("lockstep")
+    pairer.offer(frame(RGB, 1))
+    (pair,) = pairer.offer(frame(SEMANTIC, 1))
+    assert isinstance(pair, Pair)
+    assert pairer.want((Kind.DEPTH,), [pair]) == []
+    assert pairer.waiting == 2
+    (whole,) = pairer.offer(frame(Kind.DEPTH, 1))
+    assert isinstance(whole, Pair) and [each.kind for each in whole.frames] == [RGB, SEMANTIC, Kind.DEPTH]

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from sim_bridge.frames import Frame
-from sim_bridge.live.tap import Tap, Tick
+from sim_bridge.live.tap import Tap
+from sim_bridge.live.work import Work
 from sim_bridge.translators import Style
 from tests.sim_bridge.bridge_helpers import (
     WAIT,
@@ -29,7 +30,7 @@ class Counting:
         self.statuses: list[tuple[str, Mapping[str, object]]] = []
         self.told = threading.Semaphore(0)
 
-    def on_tick(self, tick: Tick) -> None:
+    def on_tick(self, tick: Work) -> None:
         self.ticks.append(tick.camera)
         self.told.release()
 
@@ -45,7 +46,7 @@ def test_shows_the_pictures_of_the_pair_that_was_published() -> None:
         assert tap.latest("camera") is None, "a closed tap keeps nothing"
         tap.open(watcher)
         tap.open(other := Counting())
-        running.bridge.set_style("camera", Style(7, (1.0, 0.0, 0.0, 0.0, 0.0, 1.0)))
+        running.bridge.set_style("camera", Style(seed=7, ensemble=(1.0, 0.0, 0.0, 0.0, 0.0, 1.0)))
         rgb, semantic = make_pair(2)
         simulator.send(rgb, semantic)
         photoreal: Frame = reader.frame()
@@ -58,7 +59,8 @@ def test_shows_the_pictures_of_the_pair_that_was_published() -> None:
         assert (tick.rgb[..., 2] == label_stamp(photoreal.id)).all()
         assert tick.provenance == photoreal.provenance
         assert photoreal.provenance is not None
-        assert (photoreal.provenance.seed, photoreal.provenance.ensemble) == (7, (1.0, 0.0, 0.0, 0.0, 0.0, 1.0))
+        assert photoreal.provenance.seed == 7
+        assert photoreal.provenance.style == Style(ensemble=(1.0, 0.0, 0.0, 0.0, 0.0, 1.0))
         tap.close(watcher)
         simulator.send(*make_pair(3))
         assert reader.frame().number == 3

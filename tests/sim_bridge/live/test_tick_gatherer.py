@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim_bridge.live.handoff import Handoff, Policy
-from sim_bridge.live.tick_gatherer import TickGatherer
+from sim_bridge.live.handoff import Handoff, Policy, TickGatherer
 
 CAMERAS = ("front", "left", "right")
 Item = tuple[int, str]

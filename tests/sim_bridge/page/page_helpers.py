@@ -25,7 +25,7 @@ from wsproto.events import (
 )
 
 from sim_bridge.live.bridge import Bridge
-from sim_bridge.live.stages import BundleLoader
+from sim_bridge.live.shared import BundleLoader
 from sim_bridge.page.server import Page
 from sim_bridge.translators import Translator
 from tests.sim_bridge.bridge_helpers import WAIT, Reader, Simulator, make_settings, running

@@ -7,6 +7,7 @@ import json
 import logging
 import socket
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import FrameId, Kind
 from sim_bridge.page.hub import MAX_IN_FLIGHT, SILENT_SECONDS, Hub
-from sim_bridge.translators import ByteArray, Style, Translation, Translator
+from sim_bridge.translators import ByteArray, Control, Shot, Style, Translation, Translator
 from tests.sim_bridge.bridge_helpers import (
     BlockingTranslator,
     Reader,
@@ -40,12 +41,23 @@ TOKEN = "a-token-of-some-length"
 class Styled(StampTranslator):
     """Shows the style in its pictures, and has edge maps of both kinds."""
 
-    def translate(self, rgb: ByteArray, labels: ByteArray, style: Style) -> Translation:
-        out = np.full_like(rgb, style.seed % 256)
-        if style.ensemble is not None:
-            out[..., 0] = round(100 * style.ensemble[0])
-        sixth = 1 / 6
-        return Translation(out, labels * np.uint8(9), style.ensemble or (sixth, sixth, sixth, sixth, sixth, sixth))
+    @property
+    def styles(self) -> tuple[Control, ...]:
+        return (
+            Control("seed", "seed", "Seed", high=1048575),
+            Control("ensemble", "weights", "Ensemble weights", names=tuple("abcdef")),
+        )
+
+    def translate(self, shots: Sequence[Shot]) -> Sequence[Translation]:
+        return [self._translate(shot) for shot in shots]
+
+    def _translate(self, shot: Shot) -> Translation:
+        out = np.full_like(shot.rgb, shot.style.seed % 256)
+        weights = shot.style.get("ensemble", (1 / 6,) * 6)
+        assert isinstance(weights, tuple)
+        if "ensemble" in shot.style:
+            out[..., 0] = round(100 * weights[0])
+        return Translation(out, shot.labels * np.uint8(9), Style(ensemble=weights))
 
     def edge_map(self, rgb: ByteArray) -> ByteArray:
         return np.where(rgb[..., 0] > 0, np.uint8(255), np.uint8(0))
@@ -91,7 +103,7 @@ def test_a_network_without_edges_says_so_by_an_empty_picture() -> None:
         shown.simulator.send(*make_pair(1))
         tick = client.tick()
         assert (tick["dned"].payload, tick["laplacian"].payload) == (b"", b"")
-        assert tick["photoreal"].payload and tick["dned"].header["ensemble"] is None
+        assert tick["photoreal"].payload and tick["dned"].header["used"] == {}
 
 
 def test_a_picture_that_cannot_be_made_is_a_sentence_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
@@ -228,16 +240,16 @@ def test_the_greeting_and_the_status_say_what_the_bridge_says() -> None:
 def test_orders_change_the_style_and_every_page_hears_of_it() -> None:
     with showing(Styled()) as shown, WebClient(shown.port) as one, WebClient(shown.port) as other:
         one.watch(panels=("photoreal",))
-        one.send(op="style", camera="camera", seed=77)
-        assert other.text("status", lambda s: s["style"]["seed"] == 77)["style"]["ensemble"] is None
+        one.send(op="style", camera="camera", style={"seed": 77})
+        assert other.text("status", lambda s: s["style"] == {"seed": 77})["controls"][1]["names"] == list("abcdef")
         shown.simulator.send(*make_pair(1))
         assert (image(one.tick()["photoreal"].payload) == 77).all()
-        one.send(op="style", camera="camera", seed=77, ensemble=[1, 0, 0, 0, 0, 0.5])
-        other.text("status", lambda s: s["style"]["ensemble"] == [1, 0, 0, 0, 0, 0.5])
+        one.send(op="style", camera="camera", style={"seed": 77, "ensemble": [1, 0, 0, 0, 0, 0.5]})
+        other.text("status", lambda s: s["style"].get("ensemble") == [1, 0, 0, 0, 0, 0.5])
         shown.simulator.send(*make_pair(2))
         header = one.tick()["photoreal"].header
-        assert header["given_ensemble"] == [1, 0, 0, 0, 0, 0.5]
-        assert shown.bridge.style("camera") == Style(77, (1, 0, 0, 0, 0, 0.5))
+        assert header["style"] == {"ensemble": [1, 0, 0, 0, 0, 0.5]}
+        assert shown.bridge.style("camera") == Style(seed=77, ensemble=(1, 0, 0, 0, 0, 0.5))
 
 
 def test_pause_step_and_resume() -> None:
@@ -348,7 +360,7 @@ def test_a_still_is_the_frame_on_the_screen_without_loss_and_with_its_metadata()
         assert np.array_equal(image(still.payload)[..., ::-1], rgb.pixels)
         text = metadata_of(still.payload)
         assert (text["frame"], text["session"], text["panel"], text["seed"]) == (3, "s", "cg", 0)
-        assert text["ensemble"] == pytest.approx([1 / 6] * 6)
+        assert text["used"]["ensemble"] == pytest.approx([1 / 6] * 6)
 
 
 def metadata_of(png: bytes) -> dict[str, Any]:
@@ -374,11 +386,13 @@ def metadata_of(png: bytes) -> dict[str, Any]:
         '{"op":"nonsense"}',
         '{"op":"watch","camera":"nobody","panels":[]}',
         '{"op":"watch","camera":"camera","panels":["all"]}',
-        '{"op":"style","camera":"camera","seed":-1}',
-        '{"op":"style","camera":"camera","seed":1048576}',
-        '{"op":"style","camera":"camera","seed":0,"ensemble":[0,0,0,0,0,0]}',
-        '{"op":"style","camera":"camera","seed":0,"ensemble":[1,1,1]}',
-        '{"op":"style","camera":"camera","seed":0,"ensemble":[NaN,1,1,1,1,1]}',
+        '{"op":"style","camera":"camera","style":{"seed":-1}}',
+        '{"op":"style","camera":"camera","style":{"seed":1048576}}',
+        '{"op":"style","camera":"camera","style":{"ensemble":[0,0,0,0,0,0]}}',
+        '{"op":"style","camera":"camera","style":{"ensemble":[1,1,1]}}',
+        '{"op":"style","camera":"camera","style":{"ensemble":[NaN,1,1,1,1,1]}}',
+        '{"op":"style","camera":"camera","style":{"mood":"dusk"}}',
+        '{"op":"style","camera":"camera","style":{"seed":true}}',
         '{"op":"pause","more":1}',
     ],
 )
@@ -387,7 +401,7 @@ def test_a_wrong_order_is_a_sentence_and_changes_nothing(order: str) -> None:
         client.send_text(order)
         sentence = client.text("error")["text"]
         assert sentence and "\n" not in sentence
-        assert shown.bridge.style("camera") == Style() and shown.bridge.state == "running"
+        assert shown.bridge.style("camera") == Style(seed=0) and shown.bridge.state == "running"
 
 
 METRIC_TYPES = {

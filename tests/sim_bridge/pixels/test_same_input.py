@@ -17,13 +17,13 @@ from models.nets.sflow import SFlowNetwork  # noqa: E402
 from sim_bridge import wire  # noqa: E402
 from sim_bridge.frames import Encoding, Frame, Kind, PixelArray  # noqa: E402
 from sim_bridge.pixels.preprocess import Preprocessor  # noqa: E402
-from sim_bridge.translators import Style  # noqa: E402
+from sim_bridge.translators import Shot  # noqa: E402
 from sim_bridge.translators.device import Target  # noqa: E402
 from sim_bridge.translators.sflow import SFlowTranslator  # noqa: E402
 from trainers.batches.sample import load_all  # noqa: E402
 from trainers.batches.sampler import Sampler  # noqa: E402
 from trainers.data.camvid import CAMVID_CLASSES, CamVid  # noqa: E402
-from trainers.recipes.schema import ImageRecipe  # noqa: E402
+from trainers.recipes.sflow import SFlowRecipe  # noqa: E402
 
 ByteArray = npt.NDArray[np.uint8]
 WIDTH, HEIGHT = 480, 352
@@ -70,8 +70,8 @@ def payload(rgb: ByteArray, encoding: Encoding) -> PixelArray:
 
 def training_input(root: Path, edge: EdgeSettings) -> tuple[Any, Any, Any]:
     """What a training batch holds of the picture: the real sampler, its crop as large as the picture, not mirrored."""
-    stage = {"name": "a", "steps": 1, "edges": "laplacian", "lr": 1e-3, "weights": {}}
-    recipe = ImageRecipe.model_validate(
+    stage = {"name": "a", "steps": 1, "generator_sees": "laplacian", "lr": 1e-3, "weights": {}}
+    recipe = SFlowRecipe.model_validate(
         {"name": "a", "data": {"crop": [WIDTH, HEIGHT]}, "edge": edge, "batch": 8, "stages": [stage]}
     )
     data = CamVid(root, "train")
@@ -103,7 +103,7 @@ def bridge_input(
     )
     seen: list[Any] = []
     network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
-    translator.translate(prepared.rgb[None], prepared.labels[None], Style())
+    translator.translate([Shot("camera", "s", 1, 0.0, prepared.rgb, prepared.labels)])
     ((labels, edges, _, hints),) = seen
     return labels[:, :HEIGHT, :WIDTH], edges[:, :, :HEIGHT, :WIDTH], hints
 

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from sim_bridge.errors import SimBridgeError
 from sim_bridge.process.parent import ChildRun
-from sim_bridge.process.supervisor import RESTARTS, KeptProcess
+from sim_bridge.process.supervisor import RESTARTS, Supervisor
 
 SECONDS = 60.0
-FATAL = "fatal"
+FATAL = "failed 1 it was fatal"
 CHILD = """
 import json, os, sys
 def main():
@@ -22,40 +21,31 @@ def main():
     with open(asked["log"], "a") as log:
         log.write("x")
     run = os.path.getsize(asked["log"])
-    print(*asked["runs"][min(run, len(asked["runs"])) - 1].split(), sep="\\n", flush=True)
+    print(*asked["runs"][min(run, len(asked["runs"])) - 1].split(";"), sep="\\n", flush=True)
     if "stay" in asked["runs"][min(run, len(asked["runs"])) - 1]:
         sys.stdin.read()
     return 3
 """
 
 
-class Kept(KeptProcess):
-    """One whose child may say that it cannot go on."""
-
-    fatal: SimBridgeError | None = None
-
-    def _verdict(self) -> SimBridgeError | None:
-        return self.fatal
-
-
 @pytest.fixture
-def keep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[Kept, "queue.Queue[str]"]]]:
+def keep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., tuple[Supervisor, "queue.Queue[str]"]]]:
     """Starts one whose runs write these words; gives what happens, in order."""
     (tmp_path / "kept_child.py").write_text(CHILD)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("sim_bridge.process.supervisor.RESTART_SECONDS", 0.01)
-    made: list[Kept] = []
+    made: list[Supervisor] = []
 
-    def start(*runs: str) -> tuple[Kept, "queue.Queue[str]"]:
+    def start(*runs: str) -> tuple[Supervisor, "queue.Queue[str]"]:
         events: queue.Queue[str] = queue.Queue()
 
         def hear(line: str) -> None:
-            if line == FATAL:
-                made[0].fatal = SimBridgeError("it was fatal")
             events.put(line)
 
         asked: Mapping[str, object] = {"log": str(tmp_path / "log"), "runs": runs}
-        kept = Kept(
+        kept = Supervisor(
             "kept_child",
             asked,
             wanted=lambda: True,
@@ -79,7 +69,7 @@ def until(events: "queue.Queue[str]", last: str) -> list[str]:
     return [event for event in seen if "/" not in event]
 
 
-Keep = Callable[..., tuple[Kept, "queue.Queue[str]"]]
+Keep = Callable[..., tuple[Supervisor, "queue.Queue[str]"]]
 
 
 def test_a_first_one_that_does_not_stand_is_a_failure(keep: Keep) -> None:
@@ -88,12 +78,12 @@ def test_a_first_one_that_does_not_stand_is_a_failure(keep: Keep) -> None:
 
 
 def test_one_that_says_why_it_ends_is_not_started_again(keep: Keep) -> None:
-    _, events = keep(f"ready {FATAL}")
+    _, events = keep(f"ready;{FATAL}")
     assert until(events, "failure") == ["stands", FATAL, "failure: it was fatal"]
 
 
 def test_one_that_stood_is_started_again_though_some_die_before_they_stand(keep: Keep) -> None:
-    _, events = keep("ready", *["word"] * RESTARTS, "ready stay")
+    _, events = keep("ready", *["word"] * RESTARTS, "ready;stay")
     assert until(events, "stands") == ["stands"]
     assert until(events, "stands") == ["ended", *["word", "ended"] * RESTARTS, "stands"]
 
@@ -108,7 +98,7 @@ def test_a_child_imports_what_its_parent_does(tmp_path: Path, keep: Keep, monkey
     (project / "plugins").mkdir(parents=True)
     (project / "plugins" / "__init__.py").touch()
     monkeypatch.chdir(project)
-    _, events = keep("ready stay")
+    _, events = keep("ready;stay")
     ours = sys.modules["plugins"].__file__
     assert events.get(timeout=SECONDS) == ours
     asked = {"log": str(tmp_path / "other"), "runs": ["word"]}

@@ -13,7 +13,7 @@ import pytest
 from sim_bridge.errors import SimBridgeError, TranslatorError, UsageError
 from sim_bridge.recordings.read import Folder, Recording, open_recording
 from sim_bridge.recordings.translate import Job, Report, summary, translate_recording
-from sim_bridge.translators import ByteArray, Style, Translation
+from sim_bridge.translators import Shot, Translation
 from sim_bridge.translators.null import NullTranslator
 from tests.sim_bridge.recording_helpers import (
     TAXONOMY,
@@ -52,11 +52,12 @@ class Negative(NullTranslator):
     def classes(self) -> tuple[str, ...]:
         return ("road", "unlabeled")
 
-    def translate(self, rgb: ByteArray, labels: ByteArray, style: Style) -> Translation:
-        assert labels.shape == rgb.shape[:3]
-        assert labels.max() <= 1
-        self.asked.append((rgb.shape[2], rgb.shape[1], style.seed))
-        return Translation(255 - rgb, None)
+    def translate(self, shots: Sequence[Shot]) -> Sequence[Translation]:
+        (shot,) = shots
+        assert shot.labels.shape == shot.rgb.shape[:2]
+        assert shot.labels.max() <= 1
+        self.asked.append((shot.rgb.shape[1], shot.rgb.shape[0], shot.style.seed))
+        return [Translation(255 - shot.rgb)]
 
     def warm_up(self, sizes: Sequence[tuple[int, int]], batch: int = 1) -> None:
         self.warmed.extend(sizes)
@@ -199,11 +200,11 @@ def test_full_disk_ends_the_run_with_a_sentence(tmp_path: Path, monkeypatch: pyt
 
 def test_network_failure_leaves_the_frame_out(tmp_path: Path) -> None:
     class Failing(Negative):
-        def translate(self, rgb: ByteArray, labels: ByteArray, style: Style) -> Translation:
+        def translate(self, shots: Sequence[Shot]) -> Sequence[Translation]:
             if len(self.asked) == 1:
                 self.asked.append((0, 0, 0))
                 raise TranslatorError("the network gave NaN: try fp32")
-            return super().translate(rgb, labels, style)
+            return super().translate(shots)
 
     recording = Recording.open(make_recording(tmp_path / "in", [1, 2, 3]))
     seen: list[int] = []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim_bridge.translators import Style, Translator
+from sim_bridge.translators import Reason, Shot, Translator
 from sim_bridge.translators.load import load_translator
 from sim_bridge.translators.null import NullTranslator
 
@@ -22,12 +22,13 @@ class Settings:
 
 def test_passes_the_same_pixels_on_without_a_copy() -> None:
     translator = NullTranslator()
-    rgb = np.random.default_rng(0).integers(0, 255, (2, 8, 9, 3), np.uint8)
+    pictures = np.random.default_rng(0).integers(0, 255, (2, 8, 9, 3), np.uint8)
+    shots = [Shot("camera", "s", n, 0.0, rgb, np.zeros((8, 9), np.uint8)) for n, rgb in enumerate(pictures)]
     translator.warm_up([(9, 8)])
-    translator.reset("camera")
-    answer = translator.translate(rgb, np.zeros((2, 8, 9), np.uint8), Style(seed=5))
-    assert answer.rgb is rgb
-    assert answer.edges is None
+    translator.reset("camera", Reason.SESSION)
+    for shot, answer in zip(shots, translator.translate(shots), strict=True):
+        assert answer.rgb is shot.rgb
+        assert answer.edges is None
 
 
 def test_is_a_translator_with_an_identity() -> None:

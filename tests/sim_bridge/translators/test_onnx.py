@@ -22,6 +22,7 @@ from sim_bridge.translators import Style, Translator  # noqa: E402
 from sim_bridge.translators.load import load_translator  # noqa: E402
 from sim_bridge.translators.onnx import OnnxTranslator  # noqa: E402
 from sim_bridge.translators.onnx_sidecar import Sidecar  # noqa: E402
+from tests.sim_bridge.translators.shots import translate  # noqa: E402
 
 ByteArray = npt.NDArray[np.uint8]
 CLASSES = ["road", "sky", "car"]
@@ -87,7 +88,7 @@ def test_identity_network_gives_back_the_picture(
     tensor = {"layout": layout, "channels": channels, **scale}
     path = identity(tmp_path, {"inputs": [{**RGB, **tensor}], "output": {"name": "y", **tensor}}, shape)
     rgb, labels = street()
-    answer = OnnxTranslator.load(path).translate(rgb, labels, Style())
+    answer = translate(OnnxTranslator.load(path), rgb, labels, Style())
     np.testing.assert_array_equal(answer.rgb, rgb)
     assert answer.rgb.flags.c_contiguous and answer.edges is None
 
@@ -98,7 +99,7 @@ def test_input_scale_is_range_then_mean_and_std_in_channel_order(tmp_path: Path)
     spec = {**RGB, "range": [-1, 1], "mean": mean, "std": std, "channels": "bgr"}
     path = identity(tmp_path, {"inputs": [spec], "output": {"name": "y", "range": [-10, 10]}})
     rgb = np.full((1, 2, 2, 3), (10, 100, 200), np.uint8)
-    seen = OnnxTranslator.load(path).translate(rgb, np.zeros((1, 2, 2), np.uint8), Style()).rgb[0, 0, 0]
+    seen = translate(OnnxTranslator.load(path), rgb, np.zeros((1, 2, 2), np.uint8), Style()).rgb[0, 0, 0]
     value = ((np.array([200, 100, 10]) / 127.5 - 1) - mean) / std
     np.testing.assert_array_equal(seen, np.rint((value + 10) / 20 * 255))
 
@@ -107,7 +108,7 @@ def test_out_of_range_answers_are_clipped(tmp_path: Path) -> None:
     path = identity(tmp_path, {"inputs": [{**RGB, "range": [-3, 3]}], "output": {"name": "y", "range": [-1, 1]}})
     rgb = np.zeros((1, 1, 2, 3), np.uint8)
     rgb[0, 0, 1] = 255
-    seen = OnnxTranslator.load(path).translate(rgb, np.zeros((1, 1, 2), np.uint8), Style()).rgb
+    seen = translate(OnnxTranslator.load(path), rgb, np.zeros((1, 1, 2), np.uint8), Style()).rgb
     np.testing.assert_array_equal(seen, rgb)
 
 
@@ -116,7 +117,7 @@ def test_bytes_and_half_floats(tmp_path: Path) -> None:
     for kind, limits in ((TensorProto.UINT8, [0, 255]), (TensorProto.FLOAT16, [0, 1])):
         tensor = {"range": limits}
         path = identity(tmp_path, {"inputs": [{**RGB, **tensor}], "output": {"name": "y", **tensor}}, kind=kind)
-        np.testing.assert_array_equal(OnnxTranslator.load(path).translate(rgb, labels, Style()).rgb, rgb)
+        np.testing.assert_array_equal(translate(OnnxTranslator.load(path), rgb, labels, Style()).rgb, rgb)
 
 
 @pytest.mark.parametrize("scale", [{}, {"range": [-1, 1]}, {"range": [0, 255], "mean": [0.5, 0.5, 0.5]}])
@@ -165,7 +166,7 @@ def test_label_ids_reach_the_network(tmp_path: Path, layout: str) -> None:
     rgb, labels = street()
     translator = OnnxTranslator.load(path)
     assert translator.classes == tuple(CLASSES)
-    answer = translator.translate(rgb, labels, Style()).rgb
+    answer = translate(translator, rgb, labels, Style()).rgb
     np.testing.assert_array_equal(answer, np.repeat(labels[..., None] * np.uint8(100), 3, axis=3))
 
 
@@ -179,7 +180,7 @@ def test_onehot_planes_are_the_classes(tmp_path: Path) -> None:
         {"classes": CLASSES, "inputs": [{"name": "planes", "role": "onehot"}], "output": {"name": "y"}},
     )
     rgb, labels = street()
-    answer = OnnxTranslator.load(path).translate(rgb, labels, Style()).rgb
+    answer = translate(OnnxTranslator.load(path), rgb, labels, Style()).rgb
     np.testing.assert_array_equal(answer, np.eye(3, dtype=np.uint8)[labels] * np.uint8(255))
 
 
@@ -198,7 +199,7 @@ def test_edges_are_the_bundles_own_operator(tmp_path: Path) -> None:
         },
     )
     rgb, labels = street()
-    answer = OnnxTranslator.load(path).translate(rgb, labels, Style())
+    answer = translate(OnnxTranslator.load(path), rgb, labels, Style())
     expected = LaplacianEdges(EdgeSettings(threshold=60.0))(torch.tensor(rgb)).numpy()[:, 0]
     assert 0.05 < expected.mean() < 0.95
     assert answer.edges is not None
@@ -218,27 +219,27 @@ def test_sizes_are_padded_to_the_multiple_by_repeating_and_cropped(tmp_path: Pat
     path = save(tmp_path, nodes, [("x", 1, shape)], ("y", 1, ("b", 3, "i", "j")), sidecar, [scales])
     rgb = np.zeros((1, 11, 13, 3), np.uint8)
     rgb[:, 8:, 8:] = 200
-    answer = OnnxTranslator.load(path).translate(rgb, np.zeros((1, 11, 13), np.uint8), Style()).rgb
+    answer = translate(OnnxTranslator.load(path), rgb, np.zeros((1, 11, 13), np.uint8), Style()).rgb
     np.testing.assert_array_equal(answer, rgb)
 
     path.with_suffix(".yaml").write_text(yaml.safe_dump({**sidecar, "multiple": 1}))
     with pytest.raises(TranslatorError, match="check 'multiple'"):
-        OnnxTranslator.load(path).translate(rgb, np.zeros((1, 11, 13), np.uint8), Style())
+        translate(OnnxTranslator.load(path), rgb, np.zeros((1, 11, 13), np.uint8), Style())
 
 
 def test_a_batch_of_one_is_fed_one_by_one(tmp_path: Path) -> None:
     path = identity(tmp_path, {"inputs": [RGB], "output": {"name": "y"}}, (1, 3, "h", "w"))
     rgb, labels = street(batch=3)
-    np.testing.assert_array_equal(OnnxTranslator.load(path).translate(rgb, labels, Style()).rgb, rgb)
+    np.testing.assert_array_equal(translate(OnnxTranslator.load(path), rgb, labels, Style()).rgb, rgb)
 
 
 def test_a_fixed_size_is_told(tmp_path: Path) -> None:
     path = identity(tmp_path, {"inputs": [RGB], "output": {"name": "y"}, "multiple": 32}, (1, 3, 10, 14))
     translator = OnnxTranslator.load(path)
     rgb, labels = street(batch=1)
-    np.testing.assert_array_equal(translator.translate(rgb, labels, Style()).rgb, rgb)
+    np.testing.assert_array_equal(translate(translator, rgb, labels, Style()).rgb, rgb)
     with pytest.raises(TranslatorError, match="takes 14x10 only and got 16x10: use --size 14x10"):
-        translator.translate(np.zeros((1, 10, 16, 3), np.uint8), np.zeros((1, 10, 16), np.uint8), Style())
+        translate(translator, np.zeros((1, 10, 16, 3), np.uint8), np.zeros((1, 10, 16), np.uint8), Style())
     with pytest.raises(TranslatorError, match="14x10"):
         translator.warm_up([(512, 256)])
 
@@ -280,7 +281,7 @@ def test_external_weights_are_part_of_the_identity(tmp_path: Path) -> None:
     path = weighted(tmp_path, {"inputs": [RGB], "output": {"name": "y"}, "external_data": ["net.data"]})
     rgb, labels = street()
     first = OnnxTranslator.load(path)
-    np.testing.assert_array_equal(first.translate(rgb, labels, Style()).rgb, rgb)
+    np.testing.assert_array_equal(translate(first, rgb, labels, Style()).rgb, rgb)
     data = tmp_path / "net.data"
     data.write_bytes((np.frombuffer(data.read_bytes(), np.float32) * 2).tobytes())
     assert OnnxTranslator.load(path).model_id != first.model_id
@@ -380,7 +381,7 @@ def test_nan_is_not_published(tmp_path: Path) -> None:
         {"inputs": [RGB], "output": {"name": "y"}},
     )
     with pytest.raises(TranslatorError, match="no numbers"):
-        OnnxTranslator.load(path).translate(np.zeros((1, 4, 4, 3), np.uint8), np.zeros((1, 4, 4), np.uint8), Style())
+        translate(OnnxTranslator.load(path), np.zeros((1, 4, 4, 3), np.uint8), np.zeros((1, 4, 4), np.uint8), Style())
 
 
 def test_cuda_without_the_provider_says_what_to_install(tmp_path: Path) -> None:
@@ -391,3 +392,18 @@ def test_cuda_without_the_provider_says_what_to_install(tmp_path: Path) -> None:
     path = identity(tmp_path, {"inputs": [RGB], "output": {"name": "y"}})
     with pytest.raises(UsageError, match="onnxruntime-gpu"):
         OnnxTranslator.load(path, device="cuda:0")
+
+
+def test_every_batch_that_will_come_is_warm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sidecar = {"inputs": [RGB], "output": {"name": "y", "range": [-1, 1]}}
+    translator = OnnxTranslator.load(identity(tmp_path, sidecar))
+    ran: list[tuple[int, ...]] = []
+    run = translator._run
+
+    def watching(rgb: ByteArray, labels: ByteArray) -> tuple[ByteArray, ByteArray | None]:
+        ran.append(rgb.shape)
+        return run(rgb, labels)
+
+    monkeypatch.setattr(translator, "_run", watching)
+    translator.warm_up([(14, 10)], batch=3)
+    assert ran == [(1, 10, 14, 3), (2, 10, 14, 3), (3, 10, 14, 3)]

@@ -23,6 +23,7 @@ from sim_bridge.translators import sflow as sflow_module  # noqa: E402
 from sim_bridge.translators.device import Target, choose_target  # noqa: E402
 from sim_bridge.translators.load import load_translator  # noqa: E402
 from sim_bridge.translators.sflow import SFlowTranslator  # noqa: E402
+from tests.sim_bridge.translators.shots import translate  # noqa: E402
 
 ByteArray = npt.NDArray[np.uint8]
 CLASSES = ("sky", "road", "car", "unlabeled")
@@ -87,7 +88,7 @@ def make_bundle(folder: Path, licence: str = "Apache-2.0") -> Path:
 
 def test_is_the_network_bit_for_bit() -> None:
     rgb, labels = street(batch=2)
-    answer = make_translator().translate(rgb, labels, Style())
+    answer = translate(make_translator(), rgb, labels, Style())
     image, edges = make_network().translate(torch.tensor(rgb), torch.tensor(labels))
     assert np.abs(answer.rgb.astype(int) - image.numpy()).max() <= 1  # channels_last may sum in another order
     assert answer.edges is not None and np.abs(answer.edges.astype(int) - edges.numpy()).max() <= 1
@@ -99,7 +100,7 @@ def test_any_size_is_answered_in_its_own_size(width: int, height: int) -> None:
     rgb, labels = street(height=height, width=width)
     translator = make_translator()
     translator.warm_up([(width, height)])
-    answer = translator.translate(rgb, labels, Style())
+    answer = translate(translator, rgb, labels, Style())
     assert answer.rgb.shape == (1, height, width, 3)
     assert answer.edges is not None and answer.edges.shape == (1, height, width)
 
@@ -108,22 +109,22 @@ def test_a_batch_is_what_its_pictures_are_alone() -> None:
     translator = make_translator()
     translator.warm_up([(96, 64)], batch=3)
     rgb, labels = street(batch=3)
-    together = translator.translate(rgb, labels, Style(2))
+    together = translate(translator, rgb, labels, Style(seed=2))
     for i in range(3):
-        alone, part = translator.translate(rgb[i : i + 1], labels[i : i + 1], Style(2)), together.of(i)
-        assert np.abs(part.rgb.astype(int) - alone.rgb).max() <= 1
-        assert part.edges is not None and alone.edges is not None
-        assert np.abs(part.edges.astype(int) - alone.edges).max() <= 1
-        assert part.ensemble == alone.ensemble
+        alone = translate(translator, rgb[i : i + 1], labels[i : i + 1], Style(seed=2))
+        assert np.abs(together.rgb[i].astype(int) - alone.rgb[0]).max() <= 1
+        assert together.edges is not None and alone.edges is not None
+        assert np.abs(together.edges[i].astype(int) - alone.edges[0]).max() <= 1
+        assert together.used == alone.used
 
 
 def test_a_received_message_is_translated_without_a_word_and_unchanged() -> None:
     """Messages are read-only views; torch warns when it wraps one, and warnings are errors here."""
     rgb, labels = street()
-    expected = make_translator().translate(rgb, labels, Style()).rgb
+    expected = translate(make_translator(), rgb, labels, Style()).rgb
     rgb.flags.writeable = labels.flags.writeable = False
     before = rgb.copy()
-    np.testing.assert_array_equal(make_translator().translate(rgb, labels, Style()).rgb, expected)
+    np.testing.assert_array_equal(translate(make_translator(), rgb, labels, Style()).rgb, expected)
     np.testing.assert_array_equal(rgb, before)
 
 
@@ -131,9 +132,9 @@ def test_results_are_not_overwritten_by_the_next_frame() -> None:
     """The sender hands pixels to ZeroMQ without a copy."""
     translator = make_translator()
     rgb, labels = street()
-    first = translator.translate(rgb, labels, Style()).rgb
+    first = translate(translator, rgb, labels, Style()).rgb
     kept = first.copy()
-    second = translator.translate(rgb[:, ::-1].copy(), labels[:, ::-1].copy(), Style()).rgb
+    second = translate(translator, rgb[:, ::-1].copy(), labels[:, ::-1].copy(), Style()).rgb
     assert not np.array_equal(second, kept)
     np.testing.assert_array_equal(first, kept)
 
@@ -141,7 +142,7 @@ def test_results_are_not_overwritten_by_the_next_frame() -> None:
 def test_seeds_repeat_and_differ() -> None:
     translator = make_translator()
     rgb, labels = street()
-    pictures = [translator.translate(rgb, labels, Style(seed)) for seed in (0, 1, 2, 1, 0)]
+    pictures = [translate(translator, rgb, labels, Style(seed=seed)) for seed in (0, 1, 2, 1, 0)]
     np.testing.assert_array_equal(pictures[1].rgb, pictures[3].rgb)
     np.testing.assert_array_equal(pictures[0].rgb, pictures[4].rgb)
     edges = [picture.edges for picture in pictures[:3]]
@@ -153,16 +154,16 @@ def test_seed_0_is_the_learned_ensemble() -> None:
     translator = make_translator()
     rgb, labels = street()
     learned = torch.softmax(make_network().dned.ensemble_logits.detach(), 0).tolist()
-    by_hand = translator.translate(rgb, labels, Style(seed=9, ensemble=tuple(learned)))
-    by_scaled = translator.translate(rgb, labels, Style(ensemble=tuple(7 * w for w in learned)))
-    seed_0 = translator.translate(rgb, labels, Style())
+    by_hand = translate(translator, rgb, labels, Style(seed=9, ensemble=tuple(learned)))
+    by_scaled = translate(translator, rgb, labels, Style(ensemble=tuple(7 * w for w in learned)))
+    seed_0 = translate(translator, rgb, labels, Style())
     for other in (by_hand, by_scaled):
         assert np.abs(other.rgb.astype(int) - seed_0.rgb).max() <= 1
 
 
 def test_a_style_is_the_same_in_both_arithmetics() -> None:
     """Weights are drawn from the unrounded logits; rounding them first would move every seed a little."""
-    weights = [make_translator(target)._weights(Style(seed=4)) for target in (FP32, BF16)]
+    weights = [make_translator(target)._weights(Style(seed=4))[0] for target in (FP32, BF16)]
     assert torch.equal(*weights)
 
 
@@ -173,7 +174,7 @@ def test_a_style_is_the_same_in_both_arithmetics() -> None:
 def test_unusable_ensembles_are_refused(ensemble: tuple[float, ...]) -> None:
     rgb, labels = street()
     with pytest.raises(TranslatorError, match="6 numbers"):
-        make_translator().translate(rgb, labels, Style(ensemble=ensemble))  # type: ignore[arg-type]
+        translate(make_translator(), rgb, labels, Style(ensemble=ensemble))
 
 
 @pytest.mark.parametrize("target", [FP32, BF16], ids=["fp32", "bf16"])
@@ -184,17 +185,17 @@ def test_seed_0_is_the_learned_ensemble_in_any_arithmetic(target: Target) -> Non
     with torch.no_grad():
         network.dned.ensemble_logits.copy_(logits)
     translator = SFlowTranslator(network, name="test", model_id="0123456789ab", classes=CLASSES, target=target)
-    weights = translator._weights(Style())
+    weights, _ = translator._weights(Style())
     assert torch.equal(weights[0], torch.softmax(logits, 0))
     offsets = network.style_vector(weights)
     assert offsets is not None and offsets.abs().max() < 1e-6
-    assert translator.translate(*street(), Style()).rgb.shape == (1, 64, 96, 3)
+    assert translate(translator, *street(), Style()).rgb.shape == (1, 64, 96, 3)
 
 
 def test_bf16_is_close_to_fp32() -> None:
     rgb, labels = street()
     exact, rounded = (
-        make_translator(target).translate(rgb, labels, Style()).rgb.astype(int) for target in (FP32, BF16)
+        translate(make_translator(target), rgb, labels, Style()).rgb.astype(int) for target in (FP32, BF16)
     )
     assert np.abs(exact - rounded).mean() < 1.5
 
@@ -202,9 +203,9 @@ def test_bf16_is_close_to_fp32() -> None:
 def test_frames_of_a_batch_do_not_touch_each_other() -> None:
     rgb, labels = street(batch=3)
     translator = make_translator()
-    together = translator.translate(rgb, labels, Style()).rgb
+    together = translate(translator, rgb, labels, Style()).rgb
     for i in range(3):
-        alone = translator.translate(rgb[i : i + 1], labels[i : i + 1], Style()).rgb
+        alone = translate(translator, rgb[i : i + 1], labels[i : i + 1], Style()).rgb
         assert np.abs(alone[0].astype(int) - together[i]).max() <= 1
 
 
@@ -212,7 +213,7 @@ def test_an_id_beyond_the_classes_never_reaches_the_embedding() -> None:
     rgb, labels = street()
     labels[0, 5, 5] = len(CLASSES)
     with pytest.raises(TranslatorError, match="4 classes, but a label has the id 4"):
-        make_translator().translate(rgb, labels, Style())
+        translate(make_translator(), rgb, labels, Style())
 
 
 def test_a_card_with_more_classes_than_the_network_is_no_way_past_the_guard() -> None:
@@ -222,13 +223,13 @@ def test_a_card_with_more_classes_than_the_network_is_no_way_past_the_guard() ->
         make_network(), name="test", model_id="0123456789ab", classes=(*CLASSES, "water"), target=FP32
     )
     with pytest.raises(TranslatorError, match="4 classes, but a label has the id 4"):
-        translator.translate(rgb, labels, Style())
+        translate(translator, rgb, labels, Style())
 
 
 def test_shapes_that_disagree_are_refused() -> None:
     rgb, labels = street()
     with pytest.raises(TranslatorError, match=r"\(1, 64, 96, 3\) and labels \(1, 63, 96\)"):
-        make_translator().translate(rgb, labels[:, 1:], Style())
+        translate(make_translator(), rgb, labels[:, 1:], Style())
 
 
 def test_a_failing_device_is_one_sentence() -> None:
@@ -242,7 +243,7 @@ def test_a_failing_device_is_one_sentence() -> None:
 
     translator._runner = Exhausted()
     with pytest.raises(TranslatorError, match=r"96x64 frame \(out of memory\): try a smaller --size$"):
-        translator.translate(*street(), Style())
+        translate(translator, *street(), Style())
 
 
 def test_a_bundle_is_loaded_by_path_and_knows_its_name(tmp_path: Path) -> None:
@@ -257,8 +258,8 @@ def test_a_bundle_is_loaded_by_path_and_knows_its_name(tmp_path: Path) -> None:
     assert len(translator.model_id) == 12 and int(translator.model_id, 16) >= 0
     assert translator.target == FP32
     rgb, labels = street()
-    half = make_translator().translate(rgb, labels, Style()).rgb.astype(int)
-    assert np.abs(translator.translate(rgb, labels, Style()).rgb - half).mean() < 1.0  # stored as fp16
+    half = translate(make_translator(), rgb, labels, Style()).rgb.astype(int)
+    assert np.abs(translate(translator, rgb, labels, Style()).rgb - half).mean() < 1.0  # stored as fp16
 
 
 def test_damaged_bundles_are_translator_errors(tmp_path: Path) -> None:
@@ -317,10 +318,10 @@ def on_gpu() -> SFlowTranslator:
 @pytest.mark.gpu
 def test_captured_equals_eager(on_gpu: SFlowTranslator) -> None:
     rgb, labels = street()
-    eager = on_gpu.translate(rgb, labels, Style(3))
+    eager = translate(on_gpu, rgb, labels, Style(seed=3))
     assert on_gpu._runner.eager_frames == 1  # type: ignore[attr-defined]
     on_gpu.warm_up([(96, 64)])
-    captured = on_gpu.translate(rgb, labels, Style(3))
+    captured = translate(on_gpu, rgb, labels, Style(seed=3))
     assert on_gpu._runner.eager_frames == 1  # type: ignore[attr-defined]
     assert np.abs(captured.rgb.astype(int) - eager.rgb).max() <= 2
     assert captured.edges is not None and eager.edges is not None
@@ -335,9 +336,9 @@ def test_a_network_with_hints_and_hues_is_captured(precision: str) -> None:
     made = make_translator(choose_target("cuda", precision), make_hinted_network())
     made.warm_up([(96, 64)])
     rgb, labels = street()
-    captured = made.translate(rgb, labels, Style(1))
+    captured = translate(made, rgb, labels, Style(seed=1))
     assert made._runner.eager_frames == 0  # type: ignore[attr-defined]
-    on_cpu = make_translator(FP32, make_hinted_network()).translate(rgb, labels, Style(1))
+    on_cpu = translate(make_translator(FP32, make_hinted_network()), rgb, labels, Style(seed=1))
     assert np.abs(captured.rgb.astype(int) - on_cpu.rgb).mean() < 1.0
 
 
@@ -347,13 +348,13 @@ def test_captured_graphs_follow_their_inputs(on_gpu: SFlowTranslator) -> None:
     on_gpu.warm_up([(96, 64), (64, 64)])
     rgb, labels = street()
     small_rgb, small_labels = street(height=64, width=64)
-    first = on_gpu.translate(rgb, labels, Style())
-    other = on_gpu.translate(rgb, labels, Style(1))
-    small = on_gpu.translate(small_rgb, small_labels, Style())
-    again = on_gpu.translate(rgb, labels, Style())
+    first = translate(on_gpu, rgb, labels, Style())
+    other = translate(on_gpu, rgb, labels, Style(seed=1))
+    small = translate(on_gpu, small_rgb, small_labels, Style())
+    again = translate(on_gpu, rgb, labels, Style())
     np.testing.assert_array_equal(first.rgb, again.rgb)
     assert not np.array_equal(first.rgb, other.rgb)
-    np.testing.assert_array_equal(small.rgb, on_gpu.translate(small_rgb, small_labels, Style()).rgb)
+    np.testing.assert_array_equal(small.rgb, translate(on_gpu, small_rgb, small_labels, Style()).rgb)
     assert on_gpu._runner.eager_frames == 0  # type: ignore[attr-defined]
 
 
@@ -361,8 +362,8 @@ def test_captured_graphs_follow_their_inputs(on_gpu: SFlowTranslator) -> None:
 def test_each_batch_has_a_graph_of_its_own(on_gpu: SFlowTranslator) -> None:
     on_gpu.warm_up([(96, 64)], batch=3)
     rgb, labels = street(batch=3)
-    alone = [on_gpu.translate(rgb[i : i + 1], labels[i : i + 1], Style(2)).rgb[0] for i in range(3)]
-    together = on_gpu.translate(rgb, labels, Style(2)).rgb
+    alone = [translate(on_gpu, rgb[i : i + 1], labels[i : i + 1], Style(seed=2)).rgb[0] for i in range(3)]
+    together = translate(on_gpu, rgb, labels, Style(seed=2)).rgb
     assert on_gpu._runner.eager_frames == 0  # type: ignore[attr-defined]
     assert np.abs(together.astype(int) - np.stack(alone)).max() <= 2
 
@@ -372,7 +373,7 @@ def test_the_gpu_agrees_with_the_processor(on_gpu: SFlowTranslator) -> None:
     rgb, labels = street()
     on_gpu.warm_up([(96, 64)])
     difference = (
-        on_gpu.translate(rgb, labels, Style()).rgb.astype(int) - make_translator().translate(rgb, labels, Style()).rgb
+        translate(on_gpu, rgb, labels, Style()).rgb.astype(int) - translate(make_translator(), rgb, labels, Style()).rgb
     )
     assert np.abs(difference).mean() < 1.0
 
@@ -380,9 +381,9 @@ def test_the_gpu_agrees_with_the_processor(on_gpu: SFlowTranslator) -> None:
 def test_the_answer_says_the_ensemble_weights_it_was_made_with() -> None:
     rgb, labels = street()
     translator = make_translator()
-    drawn = translator.translate(rgb, labels, Style(seed=3)).ensemble
+    drawn = translate(translator, rgb, labels, Style(seed=3)).used["ensemble"]
     assert drawn == pytest.approx(make_network().style_weights(3).tolist())
-    given = translator.translate(rgb, labels, Style(ensemble=(2.0, 0.0, 0.0, 0.0, 0.0, 2.0))).ensemble
+    given = translate(translator, rgb, labels, Style(ensemble=(2.0, 0.0, 0.0, 0.0, 0.0, 2.0))).used["ensemble"]
     assert given == (0.5, 0.0, 0.0, 0.0, 0.0, 0.5)
 
 
@@ -390,9 +391,40 @@ def test_the_edge_map_is_the_operators_and_leaves_the_networks_threads_alone() -
     rgb, labels = street(height=256, width=512)
     translator = make_translator()
     torch.set_num_threads(2)
-    translator.translate(rgb, labels, Style())
+    translate(translator, rgb, labels, Style())
     with ThreadPoolExecutor(1) as other:
         edges, threads = other.submit(lambda: (translator.edge_map(rgb[0]), torch.get_num_threads())).result()
     assert np.array_equal(edges, make_network().operator(torch.tensor(rgb))[0, 0].numpy() * np.uint8(255))
     assert edges.any() and not edges.all()
     assert (threads, torch.get_num_threads()) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ((1e-50, 0, 0, 0, 0, 0), (1, 0, 0, 0, 0, 0)),
+        ((1e39,) * 6, (1 / 6,) * 6),
+        ((1e308, 1e308, 0, 0, 0, 0), (0.5, 0.5, 0, 0, 0, 0)),
+    ],
+)
+def test_weights_that_float32_cannot_hold_are_shares_all_the_same(
+    given: tuple[float, ...], wanted: tuple[float, ...]
+) -> None:
+    answer = translate(make_translator(), *street(), Style(ensemble=given))
+    assert answer.used["ensemble"] == pytest.approx(wanted)
+    assert answer.rgb.any()
+
+
+def test_two_cameras_styles_are_drawn_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    draw = sflow_module.ensemble_weights
+
+    def counting(logits: torch.Tensor, seed: int, *more: float) -> torch.Tensor:
+        drawn.append(seed)
+        return draw(logits, seed, *more)
+
+    monkeypatch.setattr(sflow_module, "ensemble_weights", counting)
+    translator = make_translator()
+    for seed in (1, 2) * 3:
+        translate(translator, *street(), Style(seed=seed))
+    assert drawn == [1, 2]

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim_bridge.errors import WireError
-from sim_bridge.frames import RAW_LAYOUTS, Encoding, Frame, FrameStatus, Kind, Provenance
+from sim_bridge.frames import RAW_LAYOUTS, Encoding, Frame, FrameStatus, Kind, Provenance, Style
 from sim_bridge.wire import (
     ENCODINGS,
     Cause,
@@ -37,6 +37,12 @@ TEXTS = st.text(st.characters(codec="utf-8").filter(str.isprintable), min_size=1
 STAMPS = st.integers(0, 2**63 - 1)
 NUMBERS = st.integers(0, 2**64 - 1)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
+STYLES = st.dictionaries(
+    TEXTS.filter(lambda name: name not in ("seed", "ensemble")),
+    FINITE | st.integers(-(2**63), 2**63 - 1) | TEXTS | st.lists(FINITE, min_size=1, max_size=8).map(tuple),
+    max_size=3,
+)
+ENSEMBLES = st.fixed_dictionaries({}, optional={"ensemble": st.tuples(*[st.floats(0, 1)] * 6)})
 PROVENANCES = st.builds(
     Provenance,
     received=STAMPS,
@@ -45,7 +51,7 @@ PROVENANCES = st.builds(
     model=st.from_regex(r"[0-9a-f]{12}", fullmatch=True),
     seed=NUMBERS,
     status=st.sampled_from(FrameStatus),
-    ensemble=st.none() | st.tuples(*[st.floats(0, 1)] * 6),
+    style=st.builds(lambda style, ensemble: Style(style | ensemble), STYLES, ENSEMBLES),
 )
 
 

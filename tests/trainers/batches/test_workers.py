@@ -28,10 +28,12 @@ from trainers.data.clips import FrameFiles
 from trainers.data.dataset import DataSet
 from trainers.data.open import open_data
 from trainers.data.photograph import Inspection, Photograph
+from trainers.loop import loop
 from trainers.loop.report import TrainingError
 from trainers.loop.run_folder import RunFolder
-from trainers.recipes.schema import ImageRecipe, load_recipe
-from trainers.systems.sflow import ImageTrainer
+from trainers.loop.training import Training
+from trainers.recipes.read import load_recipe
+from trainers.recipes.sflow import SFlowRecipe
 
 CONTRAST = EdgeSettings(threshold=0.11, blur=1.5, contrast_window=31, contrast_floor=6.0, signed=True)
 
@@ -39,8 +41,8 @@ CONTRAST = EdgeSettings(threshold=0.11, blur=1.5, contrast_window=31, contrast_f
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def resolve(recipe: Path, **data: Any) -> ImageRecipe:
-    return load_recipe(ImageRecipe, str(recipe), {"data": {"crop": [64, 32], **data}})
+def resolve(recipe: Path, **data: Any) -> SFlowRecipe:
+    return load_recipe(SFlowRecipe, str(recipe), {"data": {"crop": [64, 32], **data}})
 
 
 def sampler(recipe: Path, root: Path, rank: int = 0, world_size: int = 1, **data: Any) -> Sampler:
@@ -52,7 +54,7 @@ def sampler(recipe: Path, root: Path, rank: int = 0, world_size: int = 1, **data
 
 def draw(made: Sampler, count: int) -> list[tuple[Batch, tuple[slice, slice]]]:
     try:
-        return [(made.draw(), made.judge_window(32, 64)) for _ in range(count)]
+        return [(made.draw(), made.loss_window(32, 64)) for _ in range(count)]
     finally:
         made.close()
 
@@ -81,7 +83,7 @@ def test_batches_in_order_are_what_they_always_were(recipe: Path, camvid: Path) 
         assert torch.equal(batch.s, torch.from_numpy(np.stack([c.labels for c in crops])))
         assert torch.equal(batch.e, torch.from_numpy(np.stack([c.edges for c in crops])).float())
         assert torch.equal(batch.e_degraded, torch.from_numpy(np.stack(shown)).float())
-        rows, columns = made.judge_window(32, 64)
+        rows, columns = made.loss_window(32, 64)
         assert (rows.start, columns.start) == (int(rng.integers(17)), int(rng.integers(17)))
 
 
@@ -288,24 +290,24 @@ def test_a_worker_that_is_ended_does_not_end_the_training(recipe: Path, caplog: 
 # In a training
 
 
-def train(recipe: Path, root: Path, run: Path, *, stop_at: int | None = None, **data: Any) -> ImageTrainer:
+def train(recipe: Path, root: Path, run: Path, *, stop_at: int | None = None, **data: Any) -> Training:
     stages = [s.model_copy(update={"steps": 1}) for s in resolve(recipe).stages]
     resolved = resolve(recipe, **data).model_copy(update={"stages": tuple(stages)})
     opened = open_data(resolved.data, root, "train")
     samples = open_samples(opened, LaplacianEdges(resolved.edge), resolved.data)
     resume = run.is_dir()
-    made = ImageTrainer(resolved, samples, opened.classes, RunFolder(run, resume=resume))
+    made = Training(resolved, samples, opened.classes, RunFolder(run, resume=resume))
     if resume:
         made.restore(made.folder.load())
-    update = made._update_average
+    update = made.update_average
 
     def update_then_stop() -> None:
         update()
         if made.step + 1 == stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    made._update_average = update_then_stop  # type: ignore[method-assign]
-    assert made.train() is (stop_at is None)
+    made.update_average = update_then_stop  # type: ignore[method-assign]
+    assert loop.train(made) is (stop_at is None)
     return made
 
 
@@ -315,8 +317,9 @@ def test_a_streaming_training_goes_on_bit_for_bit_with_other_workers(
     whole = train(recipe, camvid, tmp_path / "whole", memory="stream")
     train(recipe, camvid, tmp_path / "parts", memory="stream", workers=2, stop_at=1)
     parts = train(recipe, camvid, tmp_path / "parts", memory="stream", workers=1)
-    for name in ("network", "average", "discriminator"):
-        expected, found = getattr(whole, name).state_dict(), getattr(parts, name).state_dict()
+    for name, network in {**whole.system.networks, "average": whole.average}.items():
+        other = parts.average if name == "average" else parts.system.networks[name]
+        expected, found = network.state_dict(), other.state_dict()
         assert all(torch.equal(expected[k], found[k]) for k in expected), name
     rows = [json.loads(line) for line in (tmp_path / "parts" / "stats.jsonl").read_text().splitlines()]
     assert [r["step"] for r in rows] == [1, 2, 3] and all(0 < r["wait"] < 1 for r in rows)

@@ -31,8 +31,10 @@ def problems(recipe: DataRecipe, root: Path) -> dict[str, list[tuple[str, str]]]
 
 
 def write_recipe(path: Path, **data: Any) -> Path:
-    stage = {"name": "a", "steps": 1, "edges": "laplacian", "lr": 1e-3, "weights": {"pixel": 1}}
-    path.write_text(yaml.safe_dump({"name": "x", "data": {"crop": [64, 32], **data}, "stages": [stage]}))
+    stage = {"name": "a", "steps": 1, "generator_sees": "laplacian", "lr": 1e-3, "weights": {"pixel": 1}}
+    path.write_text(
+        yaml.safe_dump({"system": "sflow", "name": "x", "data": {"crop": [64, 32], **data}, "stages": [stage]})
+    )
     return path
 
 

@@ -21,7 +21,10 @@ from trainers.data.open import open_data
 from trainers.data.problems import EmptySplitError, MissingCounterpartError, MissingViewError
 from trainers.data.recordings import STREET_CLASSES
 from trainers.data.synthia import Synthia
-from trainers.recipes.schema import DataRecipe, ImageRecipe, SegmenterRecipe, load_recipe
+from trainers.recipes.read import load_recipe
+from trainers.recipes.schema import DataRecipe
+from trainers.recipes.segmenter import SegmenterRecipe
+from trainers.recipes.sflow import SFlowRecipe
 
 SAMPLES = Path(os.environ.get("SIM_BRIDGE_DATA", "/nonexistent"))
 needs_cityscapes = pytest.mark.skipif(not (SAMPLES / "cityscapes").is_dir(), reason="no Cityscapes samples")
@@ -268,7 +271,7 @@ def test_a_name_to_exclude_that_is_not_there_is_refused(tmp_path: Path, kind: st
 
 
 def test_a_drive_of_camvid_may_be_excluded_from_a_copy_without_it(tmp_path: Path) -> None:
-    recipe = load_recipe(ImageRecipe, "camvid_lite").data
+    recipe = load_recipe(SFlowRecipe, "camvid_lite").data
     assert recipe.exclude == ("0001TP",)
     assert len(open_data(recipe, draw_camvid(tmp_path), "train")) == 4
 
@@ -328,13 +331,14 @@ def test_resizing_is_the_live_bridges(cityscapes: Path) -> None:
 )
 def test_data_keys_that_cannot_be_are_refused(recipe: Path, data: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        load_recipe(ImageRecipe, str(recipe), {"data": data})
+        load_recipe(SFlowRecipe, str(recipe), {"data": data})
 
 
 def test_keys_that_segmenters_do_not_know_are_refused(tmp_path: Path) -> None:
-    content = {"name": "x", "arch": "unet-segmenter", "width": 4, "steps": 1, "data": {"memory": "stream"}}
+    content = {"system": "segmenter", "name": "x", "arch": "unet-segmenter", "width": 4, "stages": [{"steps": 1}]}
+    content["data"] = {"memory": "stream", "colour": {"gain": 0.1}}
     (tmp_path / "x.yaml").write_text(yaml.safe_dump(content))
-    with pytest.raises(UsageError, match=r"segmenters have colour_gain .* leave out data\.colour and data\.memory"):
+    with pytest.raises(UsageError, match=r"segmenters have colour_gain .* leave out data\.colour"):
         load_recipe(SegmenterRecipe, str(tmp_path / "x.yaml"))
 
 

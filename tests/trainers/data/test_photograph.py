@@ -15,7 +15,9 @@ from trainers.batches.sample import load_all, prepare
 from trainers.batches.sampler import Sampler
 from trainers.data.camvid import CamVid
 from trainers.data.problems import MissingCounterpartError
-from trainers.recipes.schema import RECIPES, ImageRecipe, SegmenterRecipe, load_recipe
+from trainers.recipes.read import RECIPES, load_recipe
+from trainers.recipes.segmenter import SegmenterRecipe
+from trainers.recipes.sflow import SFlowRecipe
 
 SIGNED = LaplacianEdges(EdgeSettings(threshold=20, signed=True))
 TWO_SCALES = LaplacianEdges(EdgeSettings(threshold=8, blur=1.0, coarse_blur=2.0, signed=True))
@@ -87,9 +89,9 @@ def test_unlabelled_borders_stay_void(camvid: Path) -> None:
 
 
 def test_sampled_windows_lie_inside_the_crop_and_move(camvid: Path, recipe: Path) -> None:
-    resolved = load_recipe(ImageRecipe, str(recipe))
+    resolved = load_recipe(SFlowRecipe, str(recipe))
     sampler = Sampler(load_all(CamVid(camvid, "train"), SIGNED), resolved, 12)
-    windows = {(rows.start, columns.start) for rows, columns in (sampler.judge_window(32, 64) for _ in range(50))}
+    windows = {(rows.start, columns.start) for rows, columns in (sampler.loss_window(32, 64) for _ in range(50))}
     assert len(windows) > 20 and max(windows) <= (16, 16) and min(windows) >= (0, 0)
     batch = sampler.draw()
     assert batch.x.shape == (2, 3, 32, 64) and batch.e.shape == batch.e_degraded.shape == (2, 2, 32, 64)
@@ -100,29 +102,29 @@ def test_sampled_windows_lie_inside_the_crop_and_move(camvid: Path, recipe: Path
     ("changes", "message"),
     [
         ({"data": {"crop": [100, 64]}}, "multiples of 32"),
-        ({"judge_crop": [128, 16]}, "judge_crop"),
-        ({"judge_crop": [44, 16]}, "judge_crop"),
+        ({"extensions": {"loss_window": [128, 16]}}, "loss_window"),
+        ({"extensions": {"loss_window": [44, 16]}}, "loss_window"),
         (
-            {"stages": [{"name": "a", "steps": 1, "edges": "dned", "lr": 1, "weights": {"feature_matching": 1}}]},
+            {"stages": [{"steps": 1, "generator_sees": "dned", "lr": 1, "weights": {"feature_matching": 1}}]},
             "without gan",
         ),
     ],
 )
 def test_recipes_that_cannot_train_are_refused(recipe: Path, changes: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        load_recipe(ImageRecipe, str(recipe), changes)
+        load_recipe(SFlowRecipe, str(recipe), changes)
 
 
 def test_bundles_of_shipped_recipes_are_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for path in RECIPES.glob("*_lite.yaml"):
-        name = load_recipe(ImageRecipe, path.stem).perceptual_bundle
+        name = load_recipe(SFlowRecipe, path.stem).perceptual_bundle
         assert name is not None and find_bundle(name).is_dir()
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in RECIPES.glob("*.yaml")))
 def test_shipped_recipes_are_valid(name: str) -> None:
-    kind = SegmenterRecipe if name.endswith(("_features", "_judge")) else ImageRecipe
+    kind = SegmenterRecipe if name.endswith(("_features", "_judge")) else SFlowRecipe
     assert load_recipe(kind, name).name.replace("-", "_") == name
 
 
@@ -134,14 +136,16 @@ def test_judge_and_features_share_neither_network_nor_frames() -> None:
 
 def test_wrong_recipes_name_the_key(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"neither a file nor a known recipe \(.*camvid_lite"):
-        load_recipe(ImageRecipe, "no_such")
+        load_recipe(SFlowRecipe, "no_such")
     broken = tmp_path / "broken.yaml"
-    broken.write_text("name: x\nstages: [{name: a, steps: 0, edges: laplacian, lr: 1, weights: {}}]\n")
+    broken.write_text(
+        "system: sflow\nname: x\nstages: [{name: a, steps: 0, generator_sees: laplacian, lr: 1, weights: {}}]\n"
+    )
     with pytest.raises(UsageError, match=r"stages\.0\.steps"):
-        load_recipe(ImageRecipe, str(broken))
+        load_recipe(SFlowRecipe, str(broken))
     broken.write_text("name: [\n")
     with pytest.raises(UsageError, match="is not YAML"):
-        load_recipe(ImageRecipe, str(broken))
+        load_recipe(SFlowRecipe, str(broken))
     broken.write_text("just text\n")
     with pytest.raises(UsageError, match="not a mapping"):
-        load_recipe(ImageRecipe, str(broken))
+        load_recipe(SFlowRecipe, str(broken))

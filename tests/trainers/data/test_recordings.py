@@ -16,12 +16,15 @@ from trainers.batches.sample import load_all
 from trainers.batches.sampler import Sampler
 from trainers.data.open import open_data
 from trainers.data.recordings import STREET_CLASSES, Recordings
+from trainers.loop.begin import begin
 from trainers.loop.run_folder import RunFolder
-from trainers.recipes.schema import DataRecipe, ImageRecipe, SegmenterRecipe, load_recipe
+from trainers.recipes.read import load_recipe
+from trainers.recipes.schema import DataRecipe
+from trainers.recipes.segmenter import SegmenterRecipe
+from trainers.recipes.sflow import SFlowRecipe
 from trainers.scores.evaluate import validation_photographs
 from trainers.scores.export import score_bundle
 from trainers.scores.metrics import psnr
-from trainers.systems.segmenter import train_segmenter
 
 TOYTOWN = ROAD, CAR, ROAD_LINE, BRIDGE = 7, 26, 34, 15
 """Its class ids."""
@@ -84,7 +87,7 @@ def test_shares_do_not_overlap(root: Path) -> None:
 
 def test_the_render_gives_the_shown_edges_and_the_photograph_the_target(root: Path) -> None:
     operator = LaplacianEdges(EdgeSettings(threshold=20, signed=True))
-    recipe = DataRecipe(kind="recordings", edges="render", crop=(64, 32))
+    recipe = DataRecipe(kind="recordings", edges_from="render", crop=(64, 32))
     (sample, *_) = load_all(open_data(recipe, root, "train"), operator)
     photo = Recordings(root, "train")[0]
     render = Recordings(root, "train", renders=True)[0].shown_rgb
@@ -93,9 +96,9 @@ def test_the_render_gives_the_shown_edges_and_the_photograph_the_target(root: Pa
     np.testing.assert_array_equal(sample.shown, operator(torch.from_numpy(render)[None])[0].numpy())
     assert sample.shown.mean() < sample.edges.mean() / 2  # a flat render has fewer edges than a grained photograph
 
-    stage = {"name": "a", "steps": 1, "edges": "laplacian", "lr": 1e-3, "weights": {}}
+    stage = {"name": "a", "steps": 1, "generator_sees": "laplacian", "lr": 1e-3, "weights": {}}
     edge = operator.settings.as_dict()
-    resolved = ImageRecipe.model_validate({"name": "a", "data": recipe.model_dump(), "edge": edge, "stages": [stage]})
+    resolved = SFlowRecipe.model_validate({"name": "a", "data": recipe.model_dump(), "edge": edge, "stages": [stage]})
     batch = Sampler([sample], resolved, len(STREET_CLASSES)).draw()
     assert batch.e_degraded.mean() < batch.e.mean() / 2
 
@@ -159,7 +162,7 @@ def test_photographs_for_some_frames_only_are_refused(tmp_path: Path) -> None:
 
 def test_renders_are_refused_where_there_are_none(recipe: Path) -> None:
     with pytest.raises(UsageError, match="needs recordings, camvid holds photographs alone"):
-        load_recipe(ImageRecipe, str(recipe), {"data": {"edges": "render", "crop": [64, 32]}})
+        load_recipe(SFlowRecipe, str(recipe), {"data": {"edges_from": "render", "crop": [64, 32]}})
 
 
 def test_a_segmenter_learns_from_recordings_under_their_licence(root: Path, tmp_path: Path) -> None:
@@ -169,12 +172,11 @@ def test_a_segmenter_learns_from_recordings_under_their_licence(root: Path, tmp_
             "data": {"kind": "recordings", "crop": [64, 32]},
             "arch": "unet-segmenter",
             "width": 4,
-            "steps": 2,
+            "stages": [{"steps": 2}],
         }
     )
-    bundle = train_segmenter(recipe, root, RunFolder(tmp_path / "run", resume=False), "none")
-    assert bundle is not None
-    card = load_bundle(bundle.path).card
+    assert begin(recipe, root, RunFolder(tmp_path / "run", resume=False), "none")
+    card = load_bundle(tmp_path / "run" / "bundle").card
     assert card.licence_weights == "CC0-1.0" and card.classes == list(STREET_CLASSES)
     assert card.data.startswith("recordings") and "photo images" in card.data
 
@@ -192,7 +194,7 @@ def test_a_bundle_is_scored_on_the_edges_that_are_asked_for(root: Path) -> None:
 def test_renders_are_scored_beside_what_is_made_of_them(root: Path) -> None:
     scored = score_bundle("toytown-lite", root, "toytown-judge", [0], 1)
     render, made = scored["render"], scored["seed_0"]
-    recipe = DataRecipe.model_validate({"kind": "recordings", "edges": "render"})
+    recipe = DataRecipe.model_validate({"kind": "recordings", "edges_from": "render"})
     pairs = validation_photographs(open_data(recipe, root, "val"), 1)
     assert render["psnr"] == pytest.approx(np.mean([psnr(p.shown_rgb, p.rgb) for p in pairs]), abs=1e-4)
     assert render["style_seed"] is None and made["style_seed"] == 0

@@ -10,33 +10,34 @@ from torch import Tensor, nn
 
 from tests.trainers import group_processes as gp
 from trainers.loop.guard import bad_gradient, bad_output, bad_weight, first_bad_value, total_norm
+from trainers.loop.loop import train
 from trainers.loop.report import TrainingError
-from trainers.systems.sflow import ImageTrainer
+from trainers.loop.training import Training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def weight_of_the_trunk(run: ImageTrainer) -> None:
+def weight_of_the_trunk(run: Training) -> None:
     with torch.no_grad():
         run.network.generator.trunk16.convs[1].weight[0, 0, 0, 0] = float("inf")
 
 
-def output_of_the_decoder(run: ImageTrainer) -> None:
+def output_of_the_decoder(run: Training) -> None:
     """Weights that are finite, and too large together."""
     with torch.no_grad():
         run.network.generator.up4.project.weight.fill_(3e38)
 
 
-def gradient_of_the_last_layer(run: ImageTrainer) -> None:
+def gradient_of_the_last_layer(run: Training) -> None:
     def spoil(gradient: Tensor) -> Tensor:
         return gradient * float("nan")
 
     run.network.generator.tail[1].bias.register_hook(spoil)
 
 
-def discriminator(run: ImageTrainer) -> None:
+def discriminator(run: Training) -> None:
     with torch.no_grad():
-        run.discriminator.score.bias.fill_(float("nan"))
+        run.system.discriminator.score.bias.fill_(float("nan"))
 
 
 @pytest.mark.parametrize(
@@ -59,22 +60,22 @@ def discriminator(run: ImageTrainer) -> None:
         ),
         (
             discriminator,
-            r"the loss 'd' is nan at step 3; the weight 'discriminator\.score\.bias' \(1 of 1 numbers\) is not finite",
+            r"the loss 'g' is nan at step 3; the weight 'discriminator\.score\.bias' \(1 of 1 numbers\) is not finite",
         ),
     ],
 )  # fmt: skip
 def test_the_first_place_that_is_no_number_is_named(
-    recipe: Path, camvid: Path, tmp_path: Path, break_it: Callable[[ImageTrainer], None], sentence: str
+    recipe: Path, camvid: Path, tmp_path: Path, break_it: Callable[[Training], None], sentence: str
 ) -> None:
     run = gp.make_trainer(recipe, camvid, tmp_path / "run", checkpoint_every=2)
     gp.before_step(run, 3, lambda: break_it(run))
     with pytest.raises(TrainingError, match=sentence):
-        run.train()
+        train(run)
     state = run.folder.load()
     assert state["step"] == 2
-    assert all(bool(torch.isfinite(v).all()) for v in state["network"].values())
+    assert all(bool(torch.isfinite(v).all()) for v in state["networks"]["network"].values())
     # Training goes on from there as the sentence says.
-    assert gp.make_trainer(recipe, camvid, tmp_path / "run", resume=True, checkpoint_every=2).train()
+    assert train(gp.make_trainer(recipe, camvid, tmp_path / "run", resume=True, checkpoint_every=2))
 
 
 def test_a_weight_that_reaches_no_loss_is_found_before_it_is_saved(recipe: Path, camvid: Path, tmp_path: Path) -> None:
@@ -83,7 +84,7 @@ def test_a_weight_that_reaches_no_loss_is_found_before_it_is_saved(recipe: Path,
     with torch.no_grad():
         run.network.generator.tail[1].bias[1] = float("inf")
     with pytest.raises(TrainingError, match=r"'network\.generator\.tail\.1\.bias' \(1 of 3 numbers\) is not"):
-        run.train()
+        train(run)
     assert not run.folder.checkpoint.exists()
 
 

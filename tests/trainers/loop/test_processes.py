@@ -12,6 +12,7 @@ import torch
 
 from sim_bridge.errors import UsageError
 from tests.trainers import group_processes as gp
+from trainers.loop.loop import train
 from trainers.loop.processes import Group
 
 ROOT = Path(__file__).parents[3]
@@ -28,7 +29,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
     state = torch.load(run / "checkpoint.pt", weights_only=True)
-    return {f"{m}.{k}": v for m in ("network", "average", "discriminator") for k, v in state[m].items()}
+    return flat(state)
+
+
+def flat(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+    modules = {**state["networks"], "average": state["average"]}
+    return {f"{m}.{k}": v for m, weights in modules.items() for k, v in weights.items()}
 
 
 def rows(run: Path) -> list[dict[str, Any]]:
@@ -47,26 +53,23 @@ def assert_same_training(one: Path, other: Path, start: dict[str, torch.Tensor])
         assert {k: x[k] for k in losses if k in x} == pytest.approx({k: y[k] for k in losses if k in y}, rel=1e-3)
 
 
-def start_of(run: gp.ImageTrainer) -> dict[str, torch.Tensor]:
-    state = run.state()
-    return {
-        f"{m}.{k}": v.clone() for m in ("network", "average", "discriminator") for k, v in state[m].items()
-    }  # fmt: skip
+def start_of(run: gp.Training) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in flat(run.state()).items()}
 
 
 def test_accumulated_batches_train_as_one_large_batch(recipe: Path, camvid: Path, tmp_path: Path) -> None:
     whole = gp.make_trainer(recipe, camvid, tmp_path / "whole", batch=4, **MEANS)
     start = start_of(whole)
-    assert whole.train()
+    assert train(whole)
     parts = gp.make_trainer(recipe, camvid, tmp_path / "parts", batch=1, accumulate=4, **MEANS)
-    assert parts.train()
+    assert train(parts)
     assert_same_training(tmp_path / "whole", tmp_path / "parts", start)
 
 
 def test_two_processes_train_as_one(recipe: Path, camvid: Path, tmp_path: Path) -> None:
     one = gp.make_trainer(recipe, camvid, tmp_path / "one", batch=2, accumulate=2, **MEANS)
     start = start_of(one)
-    assert one.train()
+    assert train(one)
     outcomes = gp.train_on_two(
         tmp_path / "two", recipe=recipe, camvid=camvid, batch=2, accumulate=2, **MEANS
     )  # fmt: skip

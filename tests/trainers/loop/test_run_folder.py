@@ -16,11 +16,14 @@ from sim_bridge.errors import ImageError, UsageError
 from tests.trainers import group_processes as gp
 from tests.trainers.camvid_tree import draw_camvid
 from tests.trainers.command_line import CommandLine
+from tests.trainers.recipe_files import merged
 from trainers.data.camvid import CamVid
+from trainers.loop.loop import train
 from trainers.loop.report import TrainingError
 from trainers.loop.run_folder import RunFolder
 from trainers.loop.sheets import SampleSheet
-from trainers.recipes.schema import ImageRecipe, load_recipe
+from trainers.recipes.read import load_recipe
+from trainers.recipes.sflow import SFlowRecipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -31,18 +34,19 @@ def with_steps(recipe: Path, *steps: int, **changes: Any) -> Path:
     for stage, count in zip(raw["stages"], steps, strict=False):
         stage["steps"] = count
     path = recipe.with_name(f"steps-{'-'.join(map(str, steps))}-{'-'.join(changes)}.yaml")
-    path.write_text(yaml.safe_dump(raw | changes))
+    path.write_text(yaml.safe_dump(raw))
+    path.write_text(yaml.safe_dump(merged(path, changes)))
     return path
 
 
 def test_of_several_changes_at_one_step_the_recipe_that_trained_is_kept(recipe: Path, tmp_path: Path) -> None:
-    first = load_recipe(ImageRecipe, str(recipe))
+    first = load_recipe(SFlowRecipe, str(recipe))
     folder = RunFolder(tmp_path / "run", resume=False)
     assert not folder.save_recipe(first)
     for clip in (5.0, 6.0):
         assert folder.save_recipe(first.model_copy(update={"clip": clip}), 3, may_differ=True)
-    assert load_recipe(ImageRecipe, str(tmp_path / "run" / "recipe-until-000003.yaml")) == first
-    assert load_recipe(ImageRecipe, str(tmp_path / "run" / "recipe.yaml")).clip == 6.0
+    assert load_recipe(SFlowRecipe, str(tmp_path / "run" / "recipe-until-000003.yaml")) == first
+    assert load_recipe(SFlowRecipe, str(tmp_path / "run" / "recipe.yaml")).clip == 6.0
 
 
 def test_a_finished_run_says_so_and_one_past_the_recipes_end_too(
@@ -62,7 +66,7 @@ def test_a_finished_run_says_so_and_one_past_the_recipes_end_too(
     # A key that export alone reads may be changed after the end, and the history says so.
     reach = with_steps(recipe, style_reach=[0.5] * 5)
     assert command_line(*common, "--recipe", reach, "--resume", "--recipe-changed").code == 0
-    assert load_recipe(ImageRecipe, str(run / "recipe.yaml")).style_reach == (0.5,) * 5
+    assert load_recipe(SFlowRecipe, str(run / "recipe.yaml")).extensions.style_reach == (0.5,) * 5
     assert (run / "commands.txt").read_text().count("\n") == 2
 
 
@@ -93,12 +97,12 @@ def test_a_run_goes_on_with_its_own_data_alone(
 def test_a_checkpoint_that_does_not_tell_its_data_goes_on(recipe: Path, camvid: Path, tmp_path: Path) -> None:
     from tests.trainers.systems.test_sflow import trainer
 
-    resolved = load_recipe(ImageRecipe, str(recipe))
-    trainer(recipe, camvid, tmp_path / "run").train()  # says nothing of its data, as all did before
+    resolved = load_recipe(SFlowRecipe, str(recipe))
+    train(trainer(recipe, camvid, tmp_path / "run"))  # says nothing of its data, as all did before
     folder = RunFolder(tmp_path / "run", resume=True)
     assert "data" not in folder.load()
     made = trainer(recipe, camvid, tmp_path / "other")
-    assert not folder.take_up(made, resolved, CamVid(camvid, "train")) and made.step == 6
+    assert not folder.restore(made, resolved, CamVid(camvid, "train")) and made.step == 6
 
 
 def hold(path: Path, said: Connection) -> None:
@@ -186,11 +190,11 @@ def test_what_fails_at_once_comes_before_the_photographs(
     common = ["image", "--root", camvid, "--run", tmp_path / "run", "--recipe"]
     gone = command_line(*common, with_steps(recipe, perceptual_bundle="runs/mine/bundle")).sentence
     assert "perceptual_bundle of recipe 'tiny' is 'runs/mine/bundle'" in gone
-    assert "segmenter --recipe camvid_features --root DATA --run runs/mine`" in gone
+    assert "train --recipe camvid_features --root DATA --run runs/mine`" in gone
     hints = with_steps(recipe, hints={"classes": ["lorry"]})
     assert "wants colour hints of lorry" in command_line(*common, hints).sentence
     no_arrow = command_line(*common, recipe, "--from", "camvid-judge").sentence
-    assert "holds a 'pyramid-segmenter', no translator: give --from a bundle of arch 'sflow'" in no_arrow
+    assert "holds a 'pyramid-segmenter': give --from a bundle of arch 'sflow'" in no_arrow
     bare = tmp_path / "bare"
     bare.mkdir()
     (bare / CARD).write_bytes((ZOO / "camvid-lite" / CARD).read_bytes())

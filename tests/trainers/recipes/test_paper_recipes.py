@@ -1,6 +1,5 @@
 """The paper's recipes: the objective of eq. 7 and nothing else, and the one network that must not be random is not."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +7,20 @@ import pytest
 import torch
 
 from models.edges import EdgeSettings, LaplacianEdges
-from models.losses.perceptual import VanillaGAN
+from models.losses.adversarial import VanillaGAN
 from models.nets.dned import SIDES
 from sim_bridge.errors import UsageError
 from tests.models.published_file import write_vgg19
+from tests.trainers.recipe_files import one_step
 from trainers.batches.sample import load_all
 from trainers.data.camvid import CamVid
+from trainers.loop.loop import train
 from trainers.loop.run_folder import RunFolder
-from trainers.recipes.schema import RECIPES, ImageRecipe, LossWeights, SegmenterRecipe, load_recipe
-from trainers.systems.sflow import ImageTrainer
+from trainers.loop.training import Training
+from trainers.recipes.read import RECIPES, load_recipe
+from trainers.recipes.segmenter import SegmenterRecipe
+from trainers.recipes.sflow import Extensions, LossWeights, SFlowRecipe
+from trainers.systems.base import Term
 
 PAPER = sorted(p.stem for p in RECIPES.glob("paper_*.yaml") if not p.stem.endswith("_judge"))
 TINY_DATA = {"kind": "camvid", "crop": [64, 32]}
@@ -31,14 +35,14 @@ def vgg19_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def paper(name: str, **changes: Any) -> ImageRecipe:
+def paper(name: str, **changes: Any) -> SFlowRecipe:
     """A paper's recipe on other data: of Cityscapes there is nothing here."""
-    return load_recipe(ImageRecipe, name, {"data": TINY_DATA} | changes)
+    return load_recipe(SFlowRecipe, name, {"data": TINY_DATA} | changes)
 
 
-def tiny_trainer(camvid: Path, run: Path, recipe: ImageRecipe) -> ImageTrainer:
+def tiny_trainer(camvid: Path, run: Path, recipe: SFlowRecipe) -> Training:
     data = CamVid(camvid, "train")
-    return ImageTrainer(recipe, load_all(data, LaplacianEdges(recipe.edge)), data.classes, RunFolder(run, resume=False))
+    return Training(recipe, load_all(data, LaplacianEdges(recipe.edge)), data.classes, RunFolder(run, resume=False))
 
 
 def test_both_sizes_of_the_paper_have_a_recipe() -> None:
@@ -48,15 +52,13 @@ def test_both_sizes_of_the_paper_have_a_recipe() -> None:
 @pytest.mark.parametrize("name", PAPER)
 def test_every_extension_is_off(name: str) -> None:
     recipe = paper(name)
-    assert not (recipe.style_input or recipe.style_relight or recipe.style_reach or recipe.style_centre)
+    assert recipe.extensions == Extensions()
     assert recipe.edge == EdgeSettings(threshold=recipe.edge.threshold)  # the plain Laplacian, one plane, no blur
-    assert recipe.edge_augmentation is None and recipe.judge_crop is None
-    assert not (recipe.perceptual_blur or recipe.perceptual_normalise) and recipe.perceptual_slices == "equal"
     assert not (recipe.discriminator.sees_edges or recipe.discriminator.sees_instance_edges)
     assert not recipe.discriminator.spectral_norm
-    assert recipe.ema == 0 and recipe.warmup == 0 and recipe.clip >= 1e9
-    raw = load_recipe(ImageRecipe, name)
-    assert raw.hints is None and not raw.half_chroma and raw.uses_dned and raw.accumulate == 1
+    assert recipe.ema == 0 and recipe.warmup == 0 and recipe.clip is not None and recipe.clip >= 1e9
+    raw = load_recipe(SFlowRecipe, name)
+    assert raw.uses_dned and raw.accumulate == 1
     assert not raw.data.road_lines and raw.data.colour is None and raw.data.scale is None
     for stage in recipe.stages:
         weighed = {k for k, v in stage.weights.model_dump().items() if v}
@@ -67,7 +69,7 @@ def test_every_extension_is_off(name: str) -> None:
 @pytest.mark.parametrize("name", PAPER)
 def test_what_the_paper_says_is_set(name: str) -> None:
     recipe = paper(name)
-    assert [s.edges for s in recipe.stages] == ["laplacian", "dned_detached", "dned"]  # section 3.2
+    assert [s.generator_sees for s in recipe.stages] == ["laplacian", "dned_detached", "dned"]  # section 3.2
     assert recipe.adversarial == "vanilla" and recipe.perceptual == "vgg19"
     assert (recipe.discriminator.arch, recipe.discriminator.scales) == ("patch70", 1)
     assert recipe.betas == (0.5, 0.999) and (recipe.decay_from, recipe.decay_to) == (0.5, 0)
@@ -83,7 +85,7 @@ def test_the_total_is_eq_7(camvid: Path, tmp_path: Path, vgg19_file: Path, scale
         dned_side_weights=[1, 1, 0.5, 0.5, 0.25, 2],
     )  # fmt: skip
     run = tiny_trainer(camvid, tmp_path / "run", recipe)
-    assert isinstance(run.L_GAN, VanillaGAN) and run.L_DNED.a == (1, 1, 0.5, 0.5, 0.25, 2)
+    assert isinstance(run.system.L_GAN, VanillaGAN) and run.system.L_DNED.a == (1, 1, 0.5, 0.5, 0.25, 2)
     terms = losses_of_a_step(run)
     w = recipe.stages[-1].weights
     lambda_1, lambda_2, lambda_3 = w.feature_matching, w.perceptual, w.dned
@@ -92,30 +94,20 @@ def test_the_total_is_eq_7(camvid: Path, tmp_path: Path, vgg19_file: Path, scale
     assert all(terms[name] > 0 for name in ("g", "d", "fm", "perceptual", "dned"))
 
 
-def losses_of_a_step(run: ImageTrainer) -> dict[str, float]:
-    """By name, as they are reported, and the ``total`` that is differentiated; of one step of the last stage."""
-    found = {"total": 0.0}
+def losses_of_a_step(run: Training) -> dict[str, float]:
+    """By name, as they are reported, and the ``total`` that G differentiates; of one step of the last stage."""
+    found: dict[str, float] = {}
+    losses = run.system.losses
 
-    def spy(owner: object, name: str, note: Callable[..., None]) -> None:
-        original = getattr(owner, name)
+    def noting(player: str, *arguments: Any) -> list[Term]:
+        terms: list[Term] = losses(player, *arguments)
+        found.update({t.name: t.value.item() for t in terms})
+        if player == "g":
+            found["total"] = sum(t.weight * t.value.item() for t in terms)
+        return terms
 
-        def wrapped(*arguments: Any, **named: Any) -> Any:
-            result = original(*arguments, **named)
-            note(result, **named)
-            return result
-
-        setattr(owner, name, wrapped)
-
-    def note_sum(result: torch.Tensor, **_named: Any) -> None:
-        found["total"] += result.item()
-
-    def note_terms(_result: None, **values: Any) -> None:
-        found.update({k: torch.as_tensor(v).item() for k, v in values.items()})
-
-    spy(run, "_edge_terms", note_sum)
-    spy(run, "_picture_terms", note_sum)
-    spy(run.collector, "add", note_terms)
-    run.train_step(run.recipe.stages[-1])
+    run.system.losses = noting  # type: ignore[method-assign]
+    one_step(run, run.recipe.stages[-1])
     return found
 
 
@@ -124,7 +116,7 @@ def test_it_trains_through_its_phases(camvid: Path, tmp_path: Path, vgg19_file: 
     recipe = paper(PAPER[0], tier="lite", stages=stages, perceptual_weights=str(vgg19_file), report_every=1)
     run = tiny_trainer(camvid, tmp_path / "run", recipe)
     before = {k: v.clone() for k, v in run.network.state_dict().items()}
-    assert run.train() and run.step == 6
+    assert train(run) and run.step == 6
     after = run.network.state_dict()
     assert all(torch.isfinite(v).all() for v in after.values())
     learned = [k for k in after if not torch.equal(after[k], before[k])]

@@ -11,20 +11,21 @@ import torch
 from sim_bridge.errors import UsageError
 from tests.trainers.recipe_files import changed_recipe
 from tests.trainers.systems.test_sflow import ROOT, run_cli
-from trainers.recipes.schema import ImageRecipe, load_recipe
+from trainers.recipes.read import load_recipe
+from trainers.recipes.sflow import SFlowRecipe
 from trainers.scores.ablation import FULL, PHOTOGRAPHS, choose, table, variants
 from trainers.scores.export import TrainedRun
 
 
 def test_each_variant_lacks_its_part_and_nothing_else(recipe: Path) -> None:
-    known = variants(load_recipe(ImageRecipe, str(recipe)), 6)
+    known = variants(load_recipe(SFlowRecipe, str(recipe)), 6)
     assert list(known) == [
         *(FULL, "no_dned", "no_feature_matching", "no_perceptual", "no_phase_2"),
         *("no_edge_augmentation", "d_sees_no_edges", "one_edge_sign", "other_seed"),
     ]
     full = known[FULL]
     assert all(v.steps == full.steps == 6 for v in known.values())
-    assert {s.edges for s in known["no_dned"].stages} == {"laplacian"}
+    assert {s.generator_sees for s in known["no_dned"].stages} == {"laplacian"}
     assert not any(s.weights.dned or s.weights.dned_fused for s in known["no_dned"].stages)
     assert not any(s.weights.feature_matching for s in known["no_feature_matching"].stages)
     assert not any(s.weights.perceptual for s in known["no_perceptual"].stages)
@@ -36,12 +37,12 @@ def test_each_variant_lacks_its_part_and_nothing_else(recipe: Path) -> None:
 
 
 def test_shipped_recipe_keeps_the_shares_of_its_stages() -> None:
-    full = variants(load_recipe(ImageRecipe, "camvid_lite"), 3000)[FULL]
+    full = variants(load_recipe(SFlowRecipe, "camvid_lite"), 3000)[FULL]
     assert [s.steps for s in full.stages] == [150, 510, 480, 1860]
 
 
 def test_edges_of_one_sign_and_of_two_scales_are_variants_of_the_shipped_recipe() -> None:
-    known = variants(load_recipe(ImageRecipe, "camvid_lite"), 3000)
+    known = variants(load_recipe(SFlowRecipe, "camvid_lite"), 3000)
     full, one, two = known[FULL], known["one_edge_sign"], known["two_edge_scales"]
     assert (full.edge.planes, one.edge.planes, two.edge.planes) == (2, 1, 4)
     assert (two.edge.blur, two.edge.coarse_blur) == (1.5, 3.75)
@@ -50,36 +51,40 @@ def test_edges_of_one_sign_and_of_two_scales_are_variants_of_the_shipped_recipe(
 
 
 def test_what_goes_beyond_the_paper_is_left_out_one_by_one() -> None:
-    whole = load_recipe(ImageRecipe, "camvid_lite", {"half_chroma": True})
-    assert whole.hints is not None
-    whole = whole.model_copy(update={"hints": whole.hints.model_copy(update={"keep_hues": True})})
+    whole = load_recipe(SFlowRecipe, "camvid_lite")
+    assert whole.extensions.hints is not None and whole.extensions.hints.keep_hues and whole.extensions.half_chroma
     known = variants(whole, 3000)
     full = known[FULL]
-    assert known["no_edge_augmentation"].edge_augmentation is None and known["no_hints"].hints is None
-    assert not known["no_road_lines"].data.road_lines and not known["whole_chroma"].half_chroma
+    assert known["no_edge_augmentation"].edge_augmentation is None and known["no_hints"].extensions.hints is None
+    assert not known["no_road_lines"].data.road_lines and not known["whole_chroma"].extensions.half_chroma
     assert not known["d_sees_no_edges"].discriminator.sees_edges
-    kept = known["no_kept_hues"].hints
-    assert kept is not None and kept.model_copy(update={"keep_hues": True}) == full.hints
-    told = full.hints.model_copy(update={"classes": ("road line", "car")})  # type: ignore[union-attr]
-    blind = variants(full.model_copy(update={"hints": told}), 3000)["no_road_lines"].hints
+    kept = known["no_kept_hues"].extensions.hints
+    assert kept is not None and kept.model_copy(update={"keep_hues": True}) == full.extensions.hints
+    told = full.extensions.hints.model_copy(update={"classes": ("road line", "car")})
+    extensions = full.extensions.model_copy(update={"hints": told})
+    blind = variants(full.model_copy(update={"extensions": extensions}), 3000)["no_road_lines"].extensions.hints
     assert blind is not None and blind.classes == ("car",)
-    for name, part in (
-        *(("no_edge_augmentation", "edge_augmentation"), ("no_road_lines", "data"), ("no_hints", "hints")),
-        *(("no_kept_hues", "hints"), ("d_sees_no_edges", "discriminator"), ("whole_chroma", "half_chroma")),
-    ):
+    for name, part in (("no_road_lines", "data"), ("d_sees_no_edges", "discriminator")):
         assert known[name].model_copy(update={part: getattr(full, part)}) == full, name
-        assert ImageRecipe.model_validate(known[name].model_dump(mode="json")) == known[name], name
+    for name, part in (
+        *(("no_edge_augmentation", "edge_augmentation"), ("no_hints", "hints")),
+        *(("no_kept_hues", "hints"), ("whole_chroma", "half_chroma")),
+    ):
+        without = known[name].extensions.model_copy(update={part: getattr(full.extensions, part)})
+        assert known[name].model_copy(update={"extensions": without}) == full, name
+    for name in known:
+        assert SFlowRecipe.model_validate(known[name].model_dump(mode="json")) == known[name], name
 
 
 @pytest.mark.parametrize("steps", [3, 4, 5, 7, 1000])
 def test_shortened_stages_have_a_step_each_and_the_steps_asked_for(recipe: Path, steps: int) -> None:
-    full = variants(load_recipe(ImageRecipe, str(recipe)), steps)[FULL]
+    full = variants(load_recipe(SFlowRecipe, str(recipe)), steps)[FULL]
     assert full.steps == steps
     assert min(s.steps for s in full.stages) >= 1
 
 
 def test_parts_that_a_recipe_has_not_are_left_out(recipe: Path) -> None:
-    whole = load_recipe(ImageRecipe, str(recipe))
+    whole = load_recipe(SFlowRecipe, str(recipe))
     plain = whole.model_copy(update={"stages": whole.stages[:1]})
     assert list(variants(plain, 2)) == [
         *(FULL, "no_dned", "no_edge_augmentation", "d_sees_no_edges", "one_edge_sign", "other_seed"),
@@ -87,7 +92,7 @@ def test_parts_that_a_recipe_has_not_are_left_out(recipe: Path) -> None:
 
 
 def test_wrong_wishes_are_named(recipe: Path) -> None:
-    whole = load_recipe(ImageRecipe, str(recipe))
+    whole = load_recipe(SFlowRecipe, str(recipe))
     with pytest.raises(UsageError, match=r"--steps is 2, and recipe 'tiny' has 3 stages"):
         variants(whole, 2)
     with pytest.raises(UsageError, match=r"--only names no_style: the variants of this recipe are full, no_dned"):
@@ -109,7 +114,7 @@ def test_variants_are_trained_scored_and_tabled(recipe: Path, camvid: Path, tmp_
     networks = [TrainedRun.load(tmp_path / "runs" / name) for name in (FULL, "no_dned")]
     assert [n.recipe.uses_dned for n in networks] == [True, False]
     # DNED learns in one and is as it began in the other.
-    dned = [{k: v for k, v in n.state["network"].items() if k.startswith("dned.")} for n in networks]
+    dned = [{k: v for k, v in n.state["networks"]["network"].items() if k.startswith("dned.")} for n in networks]
     assert any(not torch.equal(dned[0][k], dned[1][k]) for k in dned[0])
 
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/checkpoint.pt")}

@@ -13,7 +13,8 @@ from sim_bridge.frames import ByteArray
 from tests.trainers.data.test_recordings import record
 from tests.trainers.systems.test_sflow import run_cli
 from trainers.data.camvid import CAMVID_CLASSES
-from trainers.scores.edge_gap import EdgeGap, EdgeStatistics, EdgeStudy, Scene, statistics
+from trainers.scores.edge_gap import EdgeGap, EdgeStatistics, EdgeStudy, Maps, Scene, statistics
+from trainers.systems.sflow import SFlow
 
 CLASSES = ("road", "car", "sky")
 
@@ -67,7 +68,7 @@ def test_study_measures_photographs_both_ways() -> None:
     network = load_bundle("camvid-lite").sflow
     rng = np.random.default_rng(0)
     scene = Scene(rng.integers(0, 256, (64, 96, 3), np.uint8), np.full((64, 96), 3, np.uint8))
-    study = EdgeStudy(network, CAMVID_CLASSES, [scene])
+    study = EdgeStudy(lambda s: Maps(**SFlow.maps(network, s.rgb, s.labels)), CAMVID_CLASSES, [scene])
     gap = study.compare([scene])
     assert gap.rounded()["gap_operator"] == gap.rounded()["gap_dned"] == 0
     assert gap.before.density != gap.after.density

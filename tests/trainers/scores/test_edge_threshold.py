@@ -10,7 +10,8 @@ import torch
 from models.edges import EdgeSettings, LaplacianEdges
 from tests.trainers.systems.test_sflow import run_cli
 from trainers.data.camvid import CamVid
-from trainers.recipes.schema import ImageRecipe, load_recipe
+from trainers.recipes.read import load_recipe
+from trainers.recipes.sflow import SFlowRecipe
 from trainers.scores.edge_threshold import calibrate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -54,7 +55,7 @@ def test_the_command_prints_what_to_write_into_the_recipe(recipe: Path, camvid: 
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["threshold"] == 20.0 and abs(found["density"] - 0.1) > 0.05
-    plain = load_recipe(ImageRecipe, str(recipe)).edge
+    plain = load_recipe(SFlowRecipe, str(recipe)).edge
     again = calibrate(CamVid(camvid, "train"), replace(plain, threshold=found["calibrated_threshold"]), 0.1, 50)
     assert found["calibrated_density"] == pytest.approx(again.density, abs=1e-4)
     assert again.density == pytest.approx(0.1, abs=0.02)

@@ -12,18 +12,27 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from torch import nn
 from torchvision.models import mobilenet_v3_small
 
-from models.bundles.files import load_bundle
+from models.bundles.files import Card, load_bundle
+from models.edges import LaplacianEdges
 from models.nets.segmenter import PSPNetSegmenter
 from sim_bridge.errors import ImageError, SizeMismatchError, UsageError
 from tests.trainers.camvid_tree import draw_camvid
 from tests.trainers.command_line import CommandLine
+from trainers.batches.held import open_samples
+from trainers.batches.make import Batch
+from trainers.batches.sample import load_all, prepare
+from trainers.batches.workers import make_sampler
 from trainers.data.camvid import CamVid
+from trainers.loop.begin import begin
+from trainers.loop.loop import train
+from trainers.loop.report import TrainingError
 from trainers.loop.run_folder import RunFolder
-from trainers.recipes.schema import SegmenterRecipe
+from trainers.loop.training import Training
+from trainers.recipes.segmenter import SegmenterRecipe
 from trainers.scores.segmentation import score
-from trainers.systems.segmenter import SegmenterTrainer, _batch, train_segmenter
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -32,10 +41,11 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def test_command_line_trains_a_segmenter(camvid: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "tiny.yaml"
     content = {
+        "system": "segmenter",
         "name": "tiny",
         "arch": "unet-segmenter",
         "width": 4,
-        "steps": 150,
+        "stages": [{"steps": 150}],
         "batch": 2,
         "data": {"crop": [64, 32]},
     }
@@ -56,10 +66,42 @@ def test_command_line_trains_a_segmenter(camvid: Path, tmp_path: Path) -> None:
 
 def backbone_recipe(**changes: object) -> SegmenterRecipe:
     plain = {
-        "name": "x", "arch": "pspnet-segmenter", "backbone": "mobilenet_v3_small", "width": 8, "steps": 2, "batch": 2,
-        "data": {"crop": [64, 32]},
+        "name": "x", "arch": "pspnet-segmenter", "backbone": "mobilenet_v3_small", "width": 8, "batch": 2,
+        "stages": [{"steps": 2}], "data": {"crop": [64, 32]},
     }  # fmt: skip
     return SegmenterRecipe.model_validate(plain | changes)
+
+
+def dropout_recipe(folder: Path) -> SegmenterRecipe:
+    """Dropout draws from torch's own generator."""
+    torch.save(mobilenet_v3_small(weights=None).state_dict(), folder / "published.pth")
+    return backbone_recipe(backbone_weights=str(folder / "published.pth"), stages=[{"steps": 5}], report_every=1)
+
+
+def test_a_batch_of_void_alone_teaches_nothing_and_spoils_nothing(camvid: Path, tmp_path: Path) -> None:
+    data = CamVid(camvid, "train")
+    void = data.classes.index("unlabeled")
+    samples = [p._replace(labels=np.full_like(p.labels, void) if i else p.labels) for i, p in enumerate(data)]
+    recipe = tiny_recipe(steps=8)
+    operator = LaplacianEdges(recipe.edge_settings)
+    run = Training(
+        recipe, [prepare(p, operator) for p in samples], data.classes, RunFolder(tmp_path / "run", resume=False)
+    )
+    assert train(run)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "stats.jsonl").read_text().splitlines()]
+    assert 0 in [row["loss"] for row in rows]
+    assert all(torch.isfinite(v).all() for v in run.network.state_dict().values())
+
+
+def test_no_weight_of_a_segmenter_takes_a_step_that_is_not_finite(camvid: Path, tmp_path: Path) -> None:
+    recipe, data = tiny_recipe(), CamVid(camvid, "train")
+    samples = load_all(data, LaplacianEdges(recipe.edge_settings))
+    run = Training(recipe, samples, data.classes, RunFolder(tmp_path / "run", resume=False))
+    before = {k: v.clone() for k, v in run.network.named_parameters()}
+    run.network.classify.register_forward_hook(lambda _m, _i, logits: logits * float("nan"))
+    with pytest.raises(TrainingError, match="the loss 'loss' is nan at step 1"):
+        train(run)
+    assert all(torch.equal(v, before[k]) for k, v in run.network.named_parameters())
 
 
 def test_a_pspnet_begins_with_the_weights_that_are_named(camvid: Path, tmp_path: Path) -> None:
@@ -67,11 +109,10 @@ def test_a_pspnet_begins_with_the_weights_that_are_named(camvid: Path, tmp_path:
     published = mobilenet_v3_small(weights=None).state_dict()
     torch.save(published, tmp_path / "published.pth")
     # A rate so low that the weights of the backbone stay what they were given to be.
-    recipe = backbone_recipe(backbone_weights=str(tmp_path / "published.pth"), lr=1e-12, weight_decay=0)
-    bundle = train_segmenter(recipe, camvid, RunFolder(tmp_path / "run", resume=False), "none")
-    assert bundle is not None
-    card = bundle.card
-    network = load_bundle(tmp_path / "run" / "bundle").network
+    recipe = backbone_recipe(
+        backbone_weights=str(tmp_path / "published.pth"), stages=[{"steps": 2, "lr": 1e-12}], weight_decay=0
+    )
+    card, network = trained(recipe, camvid, tmp_path / "run")
     assert isinstance(network, PSPNetSegmenter)
     first = network.stages[0][0][0].weight  # type: ignore[index]
     torch.testing.assert_close(first, published["features.0.0.weight"], atol=1e-3, rtol=1e-2)
@@ -84,7 +125,7 @@ def test_a_pspnet_without_published_weights_is_refused(camvid: Path, tmp_path: P
     with pytest.raises(
         UsageError, match=r"weights mobilenet_v3_small-047dcff4\.pth .*or name it with backbone_weights"
     ):
-        train_segmenter(backbone_recipe(), camvid, RunFolder(tmp_path / "run", resume=False), "none")
+        begin(backbone_recipe(), camvid, RunFolder(tmp_path / "run", resume=False), "none")
 
 
 @pytest.mark.parametrize(
@@ -119,52 +160,65 @@ def test_nothing_but_void_has_no_score() -> None:
     assert math.isnan(result.mean_iou) and result.ignored == 1 and result.pixel_accuracy == 0
 
 
+def batch_of(recipe: SegmenterRecipe, camvid: Path) -> Batch:
+    data = CamVid(camvid, "train")
+    samples = open_samples(data, LaplacianEdges(recipe.edge_settings), recipe.data)
+    return make_sampler(samples, recipe.as_drawn(), len(data.classes)).draw()
+
+
 def test_crops_that_do_not_fit_are_a_sentence_and_scaled_ones_stay_aligned(camvid: Path) -> None:
-    content = {"name": "x", "arch": "unet-segmenter", "width": 4, "steps": 1, "colour_gain": 0, "colour_shift": 0}
-    samples = list(CamVid(camvid, "train"))
-    wide = SegmenterRecipe.model_validate({**content, "data": {"crop": [128, 64]}})
+    content = {"colour_gain": 0, "colour_shift": 0, "batch": 6}
     with pytest.raises(UsageError, match=r"a picture is 96x64 when its crop is cut, but data\.crop is 128x64"):
-        _batch(samples, wide, np.random.default_rng(0))
-    scaled = SegmenterRecipe.model_validate({**content, "data": {"crop": [96, 64], "scale": [2, 2]}})
-    x, y = _batch(samples, scaled, np.random.default_rng(0))
+        batch_of(tiny_recipe(**content, data={"crop": [128, 64]}), camvid)
+    samples = list(CamVid(camvid, "train"))
+    batch = batch_of(tiny_recipe(**content, data={"crop": [96, 64], "scale": [2, 2]}), camvid)
+    x, y = batch.x, batch.s
     assert x.shape == (6, 3, 64, 96) and y.shape == (6, 64, 96)
     road, sky = (float(x.mean(1)[y == k].std()) for k in (3, 0))
     whole = [float(s.rgb[s.labels == k].std()) / 127.5 for s in samples[:1] for k in (3, 0)]
     assert road < 3 * whole[0] and sky < 3 * whole[1]  # one class, one colour: labels lie on their surfaces
 
 
-def tiny_recipe(**changes: object) -> SegmenterRecipe:
-    plain = {"name": "x", "arch": "unet-segmenter", "width": 4, "steps": 5, "batch": 2, "report_every": 1}
-    return SegmenterRecipe.model_validate({**plain, "data": {"crop": [64, 32]}, **changes})
+def tiny_recipe(steps: int = 5, **changes: object) -> SegmenterRecipe:
+    plain = {"name": "x", "arch": "unet-segmenter", "width": 4, "stages": [{"steps": steps}], "batch": 2}
+    return SegmenterRecipe.model_validate({**plain, "report_every": 1, "data": {"crop": [64, 32]}, **changes})
+
+
+def trained(recipe: SegmenterRecipe, camvid: Path, run: Path, command: str = "none") -> tuple[Card, nn.Module]:
+    """Trains, or goes on, to the end."""
+    folder = RunFolder(run, resume=(run / "checkpoint.pt").is_file())
+    assert begin(recipe, camvid, folder, command)
+    bundle = load_bundle(run / "bundle")
+    return bundle.card, bundle.network
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """Sends the real signal when that step's loss is made."""
-    train_step = SegmenterTrainer.train_step
+    """Sends the real signal when that step is done."""
+    update = Training.update_average
 
-    def train_then_signal(self: SegmenterTrainer, *arguments: object) -> None:
-        train_step(self, *arguments)  # type: ignore[arg-type]
+    def update_then_signal(self: Training) -> None:
+        update(self)
         if self.step == step - 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(SegmenterTrainer, "train_step", train_then_signal)
+    monkeypatch.setattr(Training, "update_average", update_then_signal)
 
 
-@pytest.mark.parametrize("arch", ["unet-segmenter", "pyramid-segmenter"])
+@pytest.mark.parametrize("arch", ["unet-segmenter", "pyramid-segmenter", "pspnet-segmenter"])
 def test_interrupted_and_uninterrupted_segmenters_have_the_same_weights(
     camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arch: str
 ) -> None:
-    recipe = tiny_recipe(arch=arch)
-    whole = train_segmenter(recipe, camvid, RunFolder(tmp_path / "whole", resume=False), "first")
+    recipe = tiny_recipe(arch=arch) if arch != "pspnet-segmenter" else dropout_recipe(tmp_path)
+    whole, expected = trained(recipe, camvid, tmp_path / "whole", "first")
     stop_after(monkeypatch, 3)
-    assert train_segmenter(recipe, camvid, RunFolder(tmp_path / "parts", resume=False), "first") is None
+    assert not begin(recipe, camvid, RunFolder(tmp_path / "parts", resume=False), "first")
     assert torch.load(tmp_path / "parts" / "checkpoint.pt", weights_only=True)["step"] == 3
     assert not (tmp_path / "parts" / "bundle").exists()
-    parts = train_segmenter(recipe, camvid, RunFolder(tmp_path / "parts", resume=True), "second")
-    assert whole is not None and parts is not None and parts.card.command == "first; second"
-    expected, found = whole.network.state_dict(), parts.network.state_dict()
-    assert all(torch.equal(expected[k], found[k]) for k in expected)
-    assert whole.card.metrics == parts.card.metrics and whole.card.sha256 == parts.card.sha256
+    torch.rand(7)  # as any other process would leave torch's generator
+    parts, found = trained(recipe, camvid, tmp_path / "parts", "second")
+    assert parts.command == "first; second"
+    assert all(torch.equal(v, found.state_dict()[k]) for k, v in expected.state_dict().items())
+    assert whole.metrics == parts.metrics and whole.sha256 == parts.sha256
     losses = [
         [
             (row["step"], row["loss"])
@@ -178,16 +232,16 @@ def test_interrupted_and_uninterrupted_segmenters_have_the_same_weights(
 def test_validation_photographs_are_read_before_the_first_step(camvid: Path, tmp_path: Path) -> None:
     (camvid / "valannot" / "0001A_0001.png").write_bytes(b"no picture")
     with pytest.raises(ImageError, match=r"valannot/0001A_0001\.png"):
-        train_segmenter(tiny_recipe(), camvid, RunFolder(tmp_path / "run", resume=False), "none")
+        begin(tiny_recipe(), camvid, RunFolder(tmp_path / "run", resume=False), "none")
     assert not any((tmp_path / "run").iterdir())
     for file in (*(camvid / "val").iterdir(), *(camvid / "valannot").iterdir()):
         file.unlink()
     with pytest.raises(UsageError, match="val holds no photographs with labels"):
-        train_segmenter(tiny_recipe(), camvid, RunFolder(tmp_path / "run", resume=False), "none")
+        begin(tiny_recipe(), camvid, RunFolder(tmp_path / "run", resume=False), "none")
     draw_camvid(tmp_path / "flat", size=(96, 24))
     with pytest.raises(SizeMismatchError, match="is 96x24, and what validates must have 32 pixels a side"):
         recipe = tiny_recipe(data={"crop": [64, 16]})
-        train_segmenter(recipe, tmp_path / "flat", RunFolder(tmp_path / "run", resume=False), "none")
+        begin(recipe, tmp_path / "flat", RunFolder(tmp_path / "run", resume=False), "none")
 
 
 def test_weights_are_saved_before_they_are_scored(
@@ -198,12 +252,11 @@ def test_weights_are_saved_before_they_are_scored(
 
     monkeypatch.setattr("trainers.systems.segmenter.predict", fail)
     with pytest.raises(ImageError):
-        train_segmenter(tiny_recipe(), camvid, RunFolder(tmp_path / "run", resume=False), "none")
+        begin(tiny_recipe(), camvid, RunFolder(tmp_path / "run", resume=False), "none")
     monkeypatch.undo()
-    bundle = train_segmenter(tiny_recipe(), camvid, RunFolder(tmp_path / "run", resume=True), "none")
-    assert bundle is not None and bundle.card.metrics["val_ignored"] > 0
-    again = train_segmenter(tiny_recipe(), camvid, RunFolder(tmp_path / "run", resume=True), "none")
-    assert again is not None and again.card == bundle.card
+    card, _ = trained(tiny_recipe(), camvid, tmp_path / "run")
+    assert card.metrics["val_ignored"] > 0
+    assert trained(tiny_recipe(), camvid, tmp_path / "run")[0] == card
     assert (tmp_path / "run" / "commands.txt").read_text() == "none\nnone\n"  # a finished run got no third
 
 

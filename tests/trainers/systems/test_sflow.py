@@ -22,20 +22,25 @@ from models.layers import label_boundary
 from models.nets.sflow import SFlowNetwork
 from sim_bridge.errors import UsageError
 from tests.trainers.command_line import CommandLine
-from tests.trainers.recipe_files import changed_recipe
+from tests.trainers.recipe_files import changed_recipe, merged, one_step
 from tests.trainers.trees import draw_cityscapes
 from trainers.batches.held import open_samples
 from trainers.batches.sample import load_all
 from trainers.data.camvid import CamVid
 from trainers.data.open import open_data
 from trainers.loop.board import Board
+from trainers.loop.loop import train
 from trainers.loop.report import TrainingError
 from trainers.loop.run_folder import RunFolder, published_command
 from trainers.loop.sheets import SampleSheet
-from trainers.recipes.schema import ImageRecipe, SegmenterRecipe, Stage, load_recipe
+from trainers.loop.training import Training
+from trainers.recipes.read import load_recipe, recipe_of_card
+from trainers.recipes.segmenter import SegmenterRecipe
+from trainers.recipes.sflow import SFlowRecipe
 from trainers.run import _command as run_command
 from trainers.scores.export import export_run
-from trainers.systems.sflow import ImageTrainer
+from trainers.systems.base import MicroBatch, Term
+from trainers.systems.sflow import Forward, SFlow
 
 ROOT = Path(__file__).parents[3]
 
@@ -43,11 +48,11 @@ ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def trainer(recipe: Path, camvid: Path, run: Path, *, resume: bool = False, **overrides: object) -> ImageTrainer:
-    resolved = load_recipe(ImageRecipe, str(recipe), overrides)
+def trainer(recipe: Path, camvid: Path, run: Path, *, resume: bool = False, **overrides: object) -> Training:
+    resolved = load_recipe(SFlowRecipe, str(recipe), merged(recipe, overrides))
     data = CamVid(camvid, "train")
     samples = load_all(data, LaplacianEdges(resolved.edge))
-    made = ImageTrainer(resolved, samples, data.classes, RunFolder(run, resume=resume))
+    made = Training(resolved, samples, data.classes, RunFolder(run, resume=resume))
     if resume:
         made.restore(made.folder.load())
     made.folder.save_recipe(resolved)
@@ -58,6 +63,11 @@ def copy_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {k: v.clone() for k, v in module.state_dict().items()}
 
 
+def weights_of(run: Training) -> dict[str, torch.Tensor]:
+    modules = {**run.system.networks, "average": run.average}
+    return {f"{name}.{k}": v for name, module in modules.items() for k, v in module.state_dict().items()}
+
+
 def moved(module: torch.nn.Module, before: dict[str, torch.Tensor]) -> bool:
     return any(not torch.equal(v, before[k]) for k, v in module.state_dict().items())
 
@@ -65,13 +75,13 @@ def moved(module: torch.nn.Module, before: dict[str, torch.Tensor]) -> bool:
 def test_each_phase_trains_what_it_should(recipe: Path, camvid: Path, tmp_path: Path) -> None:
     run = trainer(recipe, camvid, tmp_path / "run")
     pretrain, phase2, _ = run.recipe.stages
-    discriminator = copy_of(run.discriminator)
+    discriminator = copy_of(run.system.discriminator)
     generator, dned = copy_of(run.network.generator), copy_of(run.network.dned)
-    run.train_step(pretrain)
+    one_step(run, pretrain)
     assert moved(run.network.generator, generator) and moved(run.network.dned, dned)
-    assert not moved(run.discriminator, discriminator)
-    run.train_step(phase2)
-    assert moved(run.discriminator, discriminator)
+    assert not moved(run.system.discriminator, discriminator)
+    one_step(run, phase2)
+    assert moved(run.system.discriminator, discriminator)
 
 
 @pytest.mark.parametrize(("phase", "reaches_dned"), [(1, False), (2, True)])
@@ -79,7 +89,7 @@ def test_pictures_train_dned_in_phase_3_only(
     recipe: Path, camvid: Path, tmp_path: Path, phase: int, reaches_dned: bool
 ) -> None:
     run = trainer(recipe, camvid, tmp_path / "run")
-    drawn = run._render(run._draw_parts()[0], run.recipe.stages[phase])
+    drawn = run.system.forward(run.draw()[0], run.recipe.stages[phase])
     drawn.fake.square().mean().backward()
     gradients = [p.grad for p in run.network.dned.stages.parameters()]
     assert any(g is not None and bool(g.abs().sum() > 0) for g in gradients) is reaches_dned
@@ -89,15 +99,15 @@ def test_the_generator_and_d_see_the_laplacians_edges_in_phase_1_and_dneds_after
     recipe: Path, camvid: Path, tmp_path: Path
 ) -> None:
     run = trainer(recipe, camvid, tmp_path / "run")
-    part = run._draw_parts()[0]
+    part = run.draw()[0]
     seen: list[torch.Tensor] = []
     run.network.generator.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[1]))
-    first, second, third = (run._render(part, stage) for stage in run.recipe.stages)
-    assert torch.equal(first.e, part.batch.e)
-    assert all(torch.equal(shown, drawn.e) for shown, drawn in zip(seen, (first, second, third), strict=True))
-    assert set(first.e.unique().tolist()) <= {0.0, 1.0}  # edges there are or are not; DNED is never sure
+    first, second, third = (run.system.forward(part, stage) for stage in run.recipe.stages)
+    assert torch.equal(first.edge_map, part.batch.e)
+    assert all(torch.equal(shown, drawn.edge_map) for shown, drawn in zip(seen, (first, second, third), strict=True))
+    assert set(first.edge_map.unique().tolist()) <= {0.0, 1.0}  # edges there are or are not; DNED is never sure
     for drawn in (second, third):
-        assert bool((drawn.e > 0).all()) and bool((drawn.e < 1).all())
+        assert bool((drawn.edge_map > 0).all()) and bool((drawn.edge_map < 1).all())
 
 
 @pytest.mark.parametrize(
@@ -107,17 +117,16 @@ def test_interrupted_and_uninterrupted_runs_give_the_same_weights(
     recipe: Path, camvid: Path, tmp_path: Path, hints: dict[str, Any] | None
 ) -> None:
     whole = trainer(recipe, camvid, tmp_path / "whole", hints=hints)
-    assert whole.train()
+    assert train(whole)
     stages = yaml.safe_load(recipe.read_text())["stages"]
     first = trainer(recipe, camvid, tmp_path / "parts", hints=hints)
     stop_at_step(first, 3)
-    assert not first.train()
+    assert not train(first)
     assert first.step == 3
     second = trainer(recipe, camvid, tmp_path / "parts", resume=True, stages=stages, hints=hints)
-    assert second.train()
-    for name in ("network", "average", "discriminator"):
-        expected, found = getattr(whole, name).state_dict(), getattr(second, name).state_dict()
-        assert all(torch.equal(expected[k], found[k]) for k in expected), name
+    assert train(second)
+    expected, found = weights_of(whole), weights_of(second)
+    assert all(torch.equal(expected[k], found[k]) for k in expected)
     rows = [json.loads(line) for line in (tmp_path / "parts" / "stats.jsonl").read_text().splitlines()]
     assert [r["step"] for r in rows] == [1, 2, 3, 4, 5, 6]
 
@@ -127,16 +136,16 @@ def test_the_discriminator_sees_where_instances_end(recipe: Path, tmp_path: Path
     root = draw_cityscapes(tmp_path / "cityscapes")
     discriminator = {"width": 8, "sees_edges": True, "sees_instance_edges": True}
     content = {"data": {"kind": "cityscapes", "crop": [64, 32], **data}, "discriminator": discriminator}
-    seeing = changed_recipe(recipe, {**content, "judge_crop": [64, 32]})
-    resolved = load_recipe(ImageRecipe, str(seeing))
+    seeing = changed_recipe(recipe, {**content, "loss_window": [64, 32]})
+    resolved = load_recipe(SFlowRecipe, str(seeing))
     opened = open_data(resolved.data, root, "train", instances=True)
     samples = open_samples(opened, LaplacianEdges(resolved.edge), resolved.data)
-    run = ImageTrainer(resolved, samples, opened.classes, RunFolder(tmp_path / "run", resume=False))
+    run = Training(resolved, samples, opened.classes, RunFolder(tmp_path / "run", resume=False))
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-    run.discriminator.register_forward_pre_hook(lambda _, arguments: seen.append((arguments[0], arguments[2])))
+    run.system.discriminator.register_forward_pre_hook(lambda _, arguments: seen.append((arguments[0], arguments[2])))
     with closing(run.sampler):
         for _ in range(4):
-            run.train_step(run.recipe.stages[-1])
+            one_step(run, run.recipe.stages[-1])
     labels, planes = (torch.cat(tensors) for tensors in zip(*seen, strict=True))
     assert planes.shape[1] == 3, "two of a signed edge map, one of borders"
     borders = planes[:, 2] == 1
@@ -155,24 +164,24 @@ def test_the_photographs_chroma_is_measured_once_and_kept(recipe: Path, camvid: 
     pictures = ((torch.from_numpy(p.rgb), torch.from_numpy(p.labels)) for p in photographs[:])
     expected = chroma_limits(pictures, len(photographs.classes))
     assert expected.all()
-    run.train()
+    train(run)
     for network in (run.network, run.average):
         assert network.chroma_limits is not None and torch.equal(network.chroma_limits, expected)
     run.network.chroma_limits.mul_(2)
-    run._measure_chroma()
+    run.system.begin(run.samples)
     assert torch.equal(run.network.chroma_limits, expected * 2)
 
 
-def stop_at_step(run: ImageTrainer, step: int) -> None:
+def stop_at_step(run: Training, step: int) -> None:
     """Sends the real signal when the given step begins its update of the average."""
-    update = run._update_average
+    update = run.update_average
 
     def update_then_signal() -> None:
         update()
         if run.step == step - 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    run._update_average = update_then_signal  # type: ignore[method-assign]
+    run.update_average = update_then_signal  # type: ignore[method-assign]
 
 
 def test_losses_that_are_no_numbers_stop_the_run(recipe: Path, camvid: Path, tmp_path: Path) -> None:
@@ -180,7 +189,7 @@ def test_losses_that_are_no_numbers_stop_the_run(recipe: Path, camvid: Path, tmp
     with torch.no_grad():
         run.network.generator.head.bias.fill_(float("nan"))
     with pytest.raises(TrainingError, match="'pixel' is nan at step 1"):
-        run.train()
+        train(run)
     assert not run.folder.checkpoint.exists()
 
 
@@ -189,7 +198,7 @@ def test_averaged_weights_follow_by_the_recipes_share(recipe: Path, camvid: Path
     ours, theirs = (next(m.generator.head.parameters()) for m in (made.average, made.network))
     expected = ours.clone()
     for step in range(20):
-        made.train_step(made.recipe.stage_at(0))
+        one_step(made, made.recipe.stage_at(0))
         share = min(0.75, 1 - 1 / (1 + step / 4))  # a short memory at first
         expected = share * expected + (1 - share) * theirs.detach()
         torch.testing.assert_close(ours, expected)
@@ -197,20 +206,20 @@ def test_averaged_weights_follow_by_the_recipes_share(recipe: Path, camvid: Path
 
 def test_gradients_are_clipped_to_the_recipes_norm(recipe: Path, camvid: Path, tmp_path: Path) -> None:
     made = trainer(recipe, camvid, tmp_path / "run", clip=1e-3)
-    made.train_step(made.recipe.stage_at(0))
-    assert made.collector.collect()["gradient"] > 1e-2  # what is reported is the norm before
+    one_step(made, made.recipe.stage_at(0))
+    assert made.collector.latest(1)["gradient"] > 1e-2  # what is reported is the norm before
     norm = torch.stack([p.grad.norm() for p in made.network.parameters() if p.grad is not None]).norm()
     assert float(norm) == pytest.approx(1e-3, rel=1e-3)
 
 
 def test_averaged_weights_of_a_bundle_are_kept(recipe: Path, camvid: Path, tmp_path: Path) -> None:
     first = trainer(recipe, camvid, tmp_path / "first")
-    first.train()
+    train(first)
     export_run(tmp_path / "first", camvid, tmp_path / "bundle", None)
     second = trainer(recipe, camvid, tmp_path / "second")
     second.start_from(tmp_path / "bundle")
     before = {k: v.clone() for k, v in second.average.state_dict().items()}
-    second.train_step(second.recipe.stages[-1])
+    one_step(second, second.recipe.stages[-1])
     ours, theirs = second.average.state_dict(), second.network.state_dict()
     went = sum(float((ours[k] - before[k]).norm()) for k in before)
     whole = sum(float((theirs[k] - before[k]).norm()) for k in before)
@@ -219,7 +228,7 @@ def test_averaged_weights_of_a_bundle_are_kept(recipe: Path, camvid: Path, tmp_p
 
 def test_a_training_from_a_bundle_measures_its_own_photographs(recipe: Path, camvid: Path, tmp_path: Path) -> None:
     hints = {"classes": "all", "keep_hues": True}
-    trainer(recipe, camvid, tmp_path / "first", hints=hints).train()
+    train(trainer(recipe, camvid, tmp_path / "first", hints=hints))
     export_run(tmp_path / "first", camvid, tmp_path / "bundle", None)
     of_bundle = load_bundle(tmp_path / "bundle").sflow.chroma_limits
     for file in (camvid / "train").iterdir():
@@ -228,7 +237,7 @@ def test_a_training_from_a_bundle_measures_its_own_photographs(recipe: Path, cam
         cv2.imwrite(str(file), picture // 2)
     second = trainer(recipe, camvid, tmp_path / "second", hints=hints)
     second.start_from(tmp_path / "bundle")
-    second.train()
+    train(second)
     assert of_bundle is not None and of_bundle.any()
     for network in (second.network, second.average):
         assert network.chroma_limits is not None
@@ -237,7 +246,7 @@ def test_a_training_from_a_bundle_measures_its_own_photographs(recipe: Path, cam
 
 def test_a_bundle_of_other_classes_is_no_beginning(recipe: Path, camvid: Path, tmp_path: Path) -> None:
     made = trainer(recipe, camvid, tmp_path / "first")
-    made.train()
+    train(made)
     export_run(tmp_path / "first", camvid, tmp_path / "bundle", None)
     other = trainer(recipe, camvid, tmp_path / "second")
     other.classes = (*other.classes[1:], other.classes[0])
@@ -246,7 +255,7 @@ def test_a_bundle_of_other_classes_is_no_beginning(recipe: Path, camvid: Path, t
 
 
 def test_a_run_that_ended_before_its_first_checkpoint_says_so(recipe: Path, camvid: Path, tmp_path: Path) -> None:
-    RunFolder(tmp_path / "run", resume=False).save_recipe(load_recipe(ImageRecipe, str(recipe)))
+    RunFolder(tmp_path / "run", resume=False).save_recipe(load_recipe(SFlowRecipe, str(recipe)))
     with pytest.raises(UsageError, match="goes on elsewhere or ended before its first; remove it if it ended"):
         RunFolder(tmp_path / "run", resume=False)
     with pytest.raises(UsageError, match="there is nothing to go on with: train it first, without --resume"):
@@ -262,25 +271,25 @@ def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path, content: bytes) ->
 
 def test_statistics_that_were_cut_off_do_not_stop_a_resume(recipe: Path, camvid: Path, tmp_path: Path) -> None:
     made = trainer(recipe, camvid, tmp_path / "run")
-    made.train()
+    train(made)
     stats = tmp_path / "run" / "stats.jsonl"
     whole = stats.read_text()
     stats.write_text(whole + '{"step": 6, "stage": "ph')
     again = trainer(recipe, camvid, tmp_path / "run", resume=True)
-    again.train()
+    train(again)
     assert stats.read_text() == whole
 
 
 def test_a_recipe_of_the_other_kind_is_named(recipe: Path) -> None:
-    with pytest.raises(UsageError, match=r"camvid_judge.yaml is of a segmenter .*, not of an image training"):
-        load_recipe(ImageRecipe, "camvid_judge")
-    with pytest.raises(UsageError, match=r"tiny.yaml is of an image training .*, not of a segmenter"):
+    with pytest.raises(UsageError, match=r"camvid_judge.yaml trains the system 'segmenter', not 'sflow': give"):
+        load_recipe(SFlowRecipe, "camvid_judge")
+    with pytest.raises(UsageError, match=r"tiny.yaml trains the system 'sflow', not 'segmenter': give"):
         load_recipe(SegmenterRecipe, str(recipe))
 
 
 def test_a_wrong_value_is_named(recipe: Path) -> None:
-    with pytest.raises(UsageError, match=r"tiny.yaml: batch: Input should be greater than 0, not -3: mend"):
-        load_recipe(ImageRecipe, str(recipe), {"batch": -3})
+    with pytest.raises(UsageError, match=r"tiny.yaml: batch: Input should be greater than 0, not -3: correct"):
+        load_recipe(SFlowRecipe, str(recipe), {"batch": -3})
 
 
 def test_published_commands_tell_no_folders_and_the_runs_own_history_does(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,7 +317,7 @@ def test_a_signal_during_a_sheet_loses_nothing(recipe: Path, camvid: Path, tmp_p
             return super().write(network, step)
 
     photographs = [p.crop_to_stride() for p in CamVid(camvid, "val")]
-    assert not run.train(Sheet(tmp_path / "run" / "samples", photographs, run.collector))
+    assert not train(run, Sheet(SFlow, tmp_path / "run" / "samples", photographs, run.collector))
     assert run.folder.load()["step"] == run.step == 2
     last = json.loads((tmp_path / "run" / "stats.jsonl").read_text().splitlines()[-1])
     assert last["step"] == 2 and last["val_sharpness"] > 0
@@ -316,10 +325,10 @@ def test_a_signal_during_a_sheet_loses_nothing(recipe: Path, camvid: Path, tmp_p
 
 def test_statistics_of_steps_that_are_done_again_are_dropped(recipe: Path, camvid: Path, tmp_path: Path) -> None:
     run = trainer(recipe, camvid, tmp_path / "run", checkpoint_every=4)
-    assert run.train()
+    assert train(run)
     state = torch.load(run.folder.checkpoint, weights_only=True)
     torch.save(state | {"step": 4}, run.folder.checkpoint)
-    assert trainer(recipe, camvid, tmp_path / "run", resume=True, checkpoint_every=4).train()
+    assert train(trainer(recipe, camvid, tmp_path / "run", resume=True, checkpoint_every=4))
     rows = [json.loads(line)["step"] for line in (tmp_path / "run" / "stats.jsonl").read_text().splitlines()]
     assert rows == [1, 2, 3, 4, 5, 6]
 
@@ -331,8 +340,8 @@ def test_a_run_goes_on_with_another_recipe_only_when_told_so(recipe: Path, camvi
         run.folder.save_recipe(other)
     run.folder.save_recipe(other, 3, may_differ=True)
     assert run.folder.recipe_changes() == [3]
-    assert load_recipe(ImageRecipe, str(tmp_path / "run" / "recipe.yaml")) == other
-    assert load_recipe(ImageRecipe, str(tmp_path / "run" / "recipe-until-000003.yaml")) == run.recipe
+    assert load_recipe(SFlowRecipe, str(tmp_path / "run" / "recipe.yaml")) == other
+    assert load_recipe(SFlowRecipe, str(tmp_path / "run" / "recipe-until-000003.yaml")) == run.recipe
 
 
 def test_the_recipe_is_saved_before_the_first_step(recipe: Path, camvid: Path, tmp_path: Path) -> None:
@@ -342,7 +351,7 @@ def test_the_recipe_is_saved_before_the_first_step(recipe: Path, camvid: Path, t
     recipe.write_text(yaml.safe_dump(wide))
     failed = run_cli("image", "--recipe", str(recipe), "--root", str(camvid), "--run", str(run))
     assert failed.returncode != 0 and not (run / "stats.jsonl").exists() and not (run / "checkpoint.pt").exists()
-    assert load_recipe(ImageRecipe, str(run / "recipe.yaml")).data.crop == (640, 32)
+    assert load_recipe(SFlowRecipe, str(run / "recipe.yaml")).data.crop == (640, 32)
 
 
 def test_a_picture_in_memory_that_is_too_small_is_named_and_the_run_can_be_begun_again(
@@ -358,7 +367,7 @@ def test_a_picture_in_memory_that_is_too_small_is_named_and_the_run_can_be_begun
 
 def test_reports_tell_rates_and_memory(recipe: Path, camvid: Path, tmp_path: Path) -> None:
     run = trainer(recipe, camvid, tmp_path / "run", accumulate=3, report_every=2)
-    assert run.train()
+    assert train(run)
     rows = [json.loads(line) for line in (tmp_path / "run" / "stats.jsonl").read_text().splitlines()]
     for row in rows:
         assert row["images_per_s"] == pytest.approx(6 * row["steps_per_s"], abs=0.01)
@@ -375,7 +384,7 @@ def test_tensorboard_shows_what_the_statistics_hold(recipe: Path, camvid: Path, 
     run = trainer(recipe, camvid, tmp_path / "run", sample_every=3)
     photographs = [p.crop_to_stride() for p in CamVid(camvid, "val")]
     board = Board(run.folder.path)
-    assert run.train(SampleSheet(run.folder.samples, photographs, run.scores), board)
+    assert train(run, SampleSheet(SFlow, run.folder.samples, photographs, run.scores), board)
     board.close()
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     rows = [json.loads(line) for line in (tmp_path / "run" / "stats.jsonl").read_text().splitlines()]
@@ -406,7 +415,7 @@ def test_tensorboard_is_asked_for_only_by_its_option(recipe: Path, camvid: Path,
 
 def test_bf16_training_runs(recipe: Path, camvid: Path, tmp_path: Path) -> None:
     run = trainer(recipe, camvid, tmp_path / "run", precision="bf16")
-    assert run.train()
+    assert train(run)
     assert all(torch.isfinite(p).all() for p in run.network.parameters())
 
 
@@ -416,8 +425,8 @@ def test_training_with_sheets_and_resume_on_cuda(recipe: Path, camvid: Path, tmp
     assert run.device.type == "cuda"
     photographs = [p.crop_to_stride() for p in CamVid(camvid, "val")]
     stop_at_step(run, 3)
-    assert not run.train(SampleSheet(tmp_path / "run" / "samples", photographs, run.collector))
-    assert trainer(recipe, camvid, tmp_path / "run", resume=True, sample_every=2, precision="bf16").train()
+    assert not train(run, SampleSheet(SFlow, tmp_path / "run" / "samples", photographs, run.collector))
+    assert train(trainer(recipe, camvid, tmp_path / "run", resume=True, sample_every=2, precision="bf16"))
 
 
 def test_hints_reach_the_exported_network_and_unknown_classes_are_named(
@@ -425,7 +434,7 @@ def test_hints_reach_the_exported_network_and_unknown_classes_are_named(
 ) -> None:
     run = trainer(recipe, camvid, tmp_path / "run", hints={"classes": "all"})
     projection = copy_of(run.network.generator)["hint_projection.weight"]
-    assert run.train()
+    assert train(run)
     assert not torch.equal(run.network.generator.state_dict()["hint_projection.weight"], projection)
     export_run(tmp_path / "run", camvid, tmp_path / "bundle", None)
     assert len(load_bundle(tmp_path / "bundle").sflow.args["hint_classes"]) == len(run.classes) - 1
@@ -445,61 +454,59 @@ def test_adversarial_losses_train_d_and_g_each_by_its_own(
     scales = 3 if arch == "patch70" else 1
     run = trainer_with_discriminator(recipe, camvid, tmp_path, arch=arch, scales=scales)
     stage, checked = run.recipe.stages[-1], []
-    adversarial_terms = run._adversarial_terms
+    losses = run.system.losses
 
-    def check(stage: Stage, s: torch.Tensor, x: torch.Tensor, fake: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
-        run.discriminator.zero_grad()
-        loss = adversarial_terms(stage, s, x, fake, e)
-        of_d = [p.grad.clone() for p in run.discriminator.parameters() if p.grad is not None]
-        assert len(of_d) == len(list(run.discriminator.parameters())) and all(g.abs().sum() > 0 for g in of_d)
-        assert all(p.grad is None for p in run.network.parameters())
+    def check(player: str, made: Forward, micro: MicroBatch, stage: Any) -> list[Term]:
+        of_d = [p.grad.clone() for p in run.system.discriminator.parameters() if p.grad is not None]
+        terms: list[Term] = losses(player, made, micro, stage)
+        checked.append(player)
+        if player == "d":
+            assert not of_d and all(p.grad is None for p in run.network.parameters())
+            return terms
+        # D's turn left its gradients, and G's adds none to them.
+        assert len(of_d) == len(list(run.system.discriminator.parameters()))
+        assert all(g.abs().sum() > 0 for g in of_d)
+        loss = torch.stack([t.weight * t.value for t in terms if t.name in ("g", "fm")]).sum()
         loss.backward(retain_graph=True)
-        assert all(torch.equal(g, p.grad) for g, p in zip(of_d, run.discriminator.parameters(), strict=True))
+        assert all(torch.equal(g, p.grad) for g, p in zip(of_d, run.system.discriminator.parameters(), strict=True))
         assert any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in run.network.generator.parameters())
         # Eq. 7: every one of the k discriminators adds its L_GAN and its L_FM.
+        s, x, fake = run.system._windowed(made, micro)
         with torch.no_grad():
-            judged, real = (run.discriminator(s, picture, None) for picture in (fake, x))
-            L_GAN = sum(run.L_GAN.generator(j.patches) for j in judged)
-            L_FM = sum(run.L_FM(r.features, j.features) for r, j in zip(real, judged, strict=True))
+            judged, real = (run.system.discriminator(s, picture, None) for picture in (fake, x))
+            L_GAN = sum(run.system.L_GAN.generator(j.patches).mean() for j in judged)
+            L_FM = sum(run.system.L_FM(r.features, j.features).mean() for r, j in zip(real, judged, strict=True))
         assert len(judged) == scales
         assert loss.item() == pytest.approx(float(L_GAN + 2.5 * L_FM), rel=1e-4)
-        checked.append(True)
-        return loss
+        return terms
 
-    run._adversarial_terms = check  # type: ignore[method-assign]
-    run.train_step(stage)
-    assert checked
+    run.system.losses = check  # type: ignore[method-assign]
+    one_step(run, stage)
+    assert checked == ["d", "g"]
 
 
-def trainer_with_discriminator(recipe: Path, camvid: Path, folder: Path, **settings: object) -> ImageTrainer:
-    """The fixture's recipe, rewritten with the section that has replaced ``discriminator_*``."""
-    raw = yaml.safe_load(recipe.read_text())
-    kept = {k: v for k, v in raw.items() if not k.startswith("discriminator")}
-    path = folder / "sections.yaml"
-    path.write_text(yaml.safe_dump(kept | {"discriminator": {"width": 4} | settings}))
+def trainer_with_discriminator(recipe: Path, camvid: Path, folder: Path, **settings: object) -> Training:
+    path = changed_recipe(recipe, {"discriminator": {"width": 4} | settings})
     return trainer(path, camvid, folder / "run")
 
 
 def test_spectral_norm_survives_a_checkpoint(recipe: Path, camvid: Path, tmp_path: Path) -> None:
     run = trainer_with_discriminator(recipe, camvid, tmp_path, spectral_norm=True)
     stop_at_step(run, 4)
-    assert not run.train()
-    again = trainer(tmp_path / "sections.yaml", camvid, tmp_path / "run", resume=True)
-    expected, found = run.discriminator.state_dict(), again.discriminator.state_dict()
+    assert not train(run)
+    again = trainer(tmp_path / "changed.yaml", camvid, tmp_path / "run", resume=True)
+    expected, found = run.system.discriminator.state_dict(), again.discriminator.state_dict()
     assert expected.keys() == found.keys() and any(k.endswith("_u") for k in found)
     assert all(torch.equal(expected[k], found[k]) for k in expected)
-    assert again.train()
+    assert train(again)
 
 
-def test_recipes_with_the_former_keys_of_the_discriminator_go_on_working(recipe: Path) -> None:
-    resolved = load_recipe(ImageRecipe, str(recipe))
-    assert (resolved.discriminator.width, resolved.discriminator.sees_edges) == (8, True)
-    assert resolved.discriminator.arch == "space-to-depth"
+def test_recipes_on_shipped_cards_are_of_this_version() -> None:
     for name in ("camvid-lite", "toytown-lite"):
-        stored = ImageRecipe.model_validate(load_bundle(name).card.recipe)
+        stored = recipe_of_card(load_bundle(name).card.recipe, name)
+        assert isinstance(stored, SFlowRecipe)
         assert (stored.discriminator.width, stored.discriminator.sees_edges) == (48, True)
-    with pytest.raises(UsageError, match="discriminator_sees_edges is the former name"):
-        load_recipe(ImageRecipe, str(recipe), {"discriminator": {"width": 8}})
+        assert stored.extensions.loss_window == (240, 112) and stored.extensions.perceptual_blur
 
 
 def test_a_run_begun_before_a_key_existed_goes_on(recipe: Path, camvid: Path, tmp_path: Path) -> None:
@@ -533,12 +540,12 @@ def test_networks_that_cannot_be_had_are_refused_by_the_recipe(
     recipe: Path, changes: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        load_recipe(ImageRecipe, str(changed_recipe(recipe, changes)))
+        load_recipe(SFlowRecipe, str(changed_recipe(recipe, changes)))
 
 
 def test_factors_of_slices_need_a_network_of_as_many_slices(recipe: Path, camvid: Path, tmp_path: Path) -> None:
     five = trainer(recipe, camvid, tmp_path / "five", perceptual_slices="pix2pixhd")
-    five.train_step(five.recipe.stages[-1])
+    one_step(five, five.recipe.stages[-1])
     with pytest.raises(UsageError, match="is for 5 slices, and the network has 3: take 'equal'"):
         trainer(
             recipe, camvid, tmp_path / "three", perceptual_slices="pix2pixhd", perceptual_bundle="camvid-judge"
@@ -578,16 +585,15 @@ def test_command_line_trains_exports_and_never_overwrites(recipe: Path, camvid: 
 
 def test_training_goes_on_from_a_bundle(recipe: Path, camvid: Path, tmp_path: Path) -> None:
     first = trainer(recipe, camvid, tmp_path / "run")
-    assert first.train()
+    assert train(first)
     card = export_run(tmp_path / "run", camvid, tmp_path / "bundle", None)
     assert card.steps == 6
     assert card.recipe["perceptual_bundle"] == "features"  # the recipe names it by an absolute path, the card does not
     second = trainer(recipe, camvid, tmp_path / "second")
     second.start_from(tmp_path / "bundle")
-    for name in ("network", "average", "discriminator"):
-        expected, found = getattr(first, name).state_dict(), getattr(second, name).state_dict()
-        assert all(torch.allclose(expected[k], found[k], atol=1e-3) for k in expected), name
-    wider = trainer(recipe, camvid, tmp_path / "third", discriminator_width=16)
+    expected, found = weights_of(first), weights_of(second)
+    assert all(torch.allclose(expected[k], found[k], atol=1e-3) for k in expected)
+    wider = trainer(recipe, camvid, tmp_path / "third", discriminator={"width": 16, "sees_edges": True})
     with pytest.raises(UsageError, match=r"training\.safetensors is not of recipe"):
         wider.start_from(tmp_path / "bundle")
 
@@ -596,4 +602,4 @@ def test_dry_run_prints_the_resolved_recipe_and_writes_nothing(recipe: Path, cam
     run = tmp_path / "run"
     done = run_cli("image", "--recipe", str(recipe), "--root", str(camvid), "--run", str(run), "--dry-run")
     assert done.returncode == 0 and not run.exists()
-    assert ImageRecipe.model_validate(yaml.safe_load(done.stdout)).name == "tiny"
+    assert SFlowRecipe.model_validate(yaml.safe_load(done.stdout)).name == "tiny"

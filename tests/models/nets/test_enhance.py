@@ -1,0 +1,172 @@
+"""The network that keeps the render: identity at the start, exact at strength 0, and its size."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.edges import EdgeSettings
+from models.layers import BilinearDoubling
+from models.nets.enhance import EnhanceNetwork, pad_picture
+
+CLASSES = 12
+
+
+def scene(height: int, width: int, count: int = 1, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    rgb = torch.randint(0, 256, (count, height, width, 3), generator=generator, dtype=torch.uint8)
+    blocks = torch.randint(0, CLASSES, (count, height // 8 + 1, width // 8 + 1), generator=generator, dtype=torch.uint8)
+    labels = blocks.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, :height, :width].contiguous()
+    return rgb, labels
+
+
+def fresh(tier: str = "lite", **settings: object) -> EnhanceNetwork:
+    torch.manual_seed(0)
+    return EnhanceNetwork(tier, CLASSES, **settings).eval()  # type: ignore[arg-type]
+
+
+def trained(**settings: object) -> EnhanceNetwork:
+    """As after a training: nothing is zero any more."""
+    network = fresh(**settings)
+    with torch.no_grad():
+        for part in (network.tone, network.residual, network.style2):
+            part.weight.normal_(std=0.02)
+    return network
+
+
+@pytest.mark.parametrize("tier", ["lite", "base"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_it_starts_as_the_identity(tier: str, dtype: torch.dtype) -> None:
+    rgb, labels = scene(50, 75, 2)
+    assert torch.equal(fresh(tier).to(dtype).translate(rgb, labels, noise=torch.randn(2, 1, 50, 75)), rgb)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_strength_0_is_the_render_bit_for_bit_and_1_is_not(dtype: torch.dtype) -> None:
+    rgb = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).repeat(2, 1, 1, 3)
+    labels, network = torch.zeros(2, 16, 16, dtype=torch.uint8), trained().to(dtype)
+    assert torch.equal(network.translate(rgb, labels, strength=0.0), rgb)
+    mixed = network.translate(rgb, labels, strength=torch.tensor([0.0, 1.0]))
+    assert torch.equal(mixed[0], rgb[0])
+    assert not torch.equal(mixed[1], rgb[1])
+
+
+def test_strength_goes_straight_from_render_to_translation() -> None:
+    rgb, labels = scene(32, 48)
+    picture, network = rgb.permute(0, 3, 1, 2) / 127.5 - 1, trained()
+    none, half, whole = (network(picture, labels, strength=s) for s in (0.0, 0.5, 1.0))
+    assert torch.equal(none, picture)
+    torch.testing.assert_close(half, (none + whole) / 2)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (50, 75), (1, 1), (33, 64), (45, 80)])
+def test_any_size_comes_out_at_its_own_size(height: int, width: int) -> None:
+    rgb, labels = scene(height, width)
+    out = trained().translate(rgb, labels, noise=torch.randn(1, 1, height, width))
+    assert out.shape == rgb.shape and out.dtype == torch.uint8
+
+
+def test_what_is_padded_is_cropped_where_it_was_added() -> None:
+    rgb, labels = scene(50, 75)
+    network = trained()
+    padded = pad_picture(rgb.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).contiguous()
+    padded_labels = pad_picture(labels[:, None])[:, 0]
+    assert padded.shape == (1, 64, 80, 3)
+    whole = network.translate(padded, padded_labels)
+    assert torch.equal(network.translate(rgb, labels), whole[:, :50, :75])
+
+
+def test_a_frame_is_treated_the_same_alone_and_in_a_batch() -> None:
+    rgb, labels = scene(64, 64, 3)
+    network, noise = trained(), torch.randn(3, 1, 64, 64)
+    together = network.translate(rgb, labels, noise=noise)
+    one = [network.translate(rgb[i : i + 1], labels[i : i + 1], noise=noise[i : i + 1]) for i in range(3)]
+    assert (together.int() - torch.cat(one).int()).abs().max() <= 1
+
+
+def test_bfloat16_stays_close_to_float32() -> None:
+    rgb, labels = scene(64, 96)
+    network = trained()
+    expected = network.translate(rgb, labels).float()
+    difference = expected - network.to(torch.bfloat16).translate(rgb, labels).float()
+    assert difference.abs().mean() < 2 and difference.mean().abs() < 0.3
+
+
+def test_render_labels_style_and_noise_all_reach_the_picture() -> None:
+    rgb, labels = scene(64, 96)
+    network, noise = trained(looks=2), torch.zeros(1, 1, 64, 96)
+    base = network.translate(rgb, labels, noise=noise)
+    changed = [
+        network.translate(rgb, (labels + 1) % CLASSES),
+        network.translate(rgb, labels, network.style(1)[None]),
+        network.translate(rgb, labels, network.style(0, seed=3)[None]),
+        network.translate(rgb, labels, noise=noise + 1),
+    ]
+    assert torch.equal(network.translate(rgb, labels), base)
+    assert all(not torch.equal(out, base) for out in changed)
+    assert not torch.equal(network.translate(rgb // 2, labels), base // 2)
+
+
+def test_edges_come_in_by_option() -> None:
+    rgb, labels = scene(64, 96)
+    network = trained(edge=EdgeSettings(threshold=0.11, blur=1.5, contrast_window=31, signed=True))
+    edges = torch.zeros(1, 2, 64, 96)
+    picture = rgb.permute(0, 3, 1, 2) / 127.5 - 1
+    assert not torch.equal(network(picture, labels, edges=edges), network(picture, labels, edges=edges + 1))
+    assert network.translate(rgb, labels).shape == rgb.shape
+
+
+def test_seeds_vary_a_look_the_same_way_every_time() -> None:
+    network = fresh(looks=3)
+    assert network.style(2).tolist() == [0, 0, 1, 0, 0, 0, 0]
+    assert network.style([0.5, 0.5, 0]).tolist()[:3] == [0.5, 0.5, 0]
+    assert torch.equal(network.style(1, 7), network.style(1, 7))
+    assert not torch.equal(network.style(1, 7), network.style(1, 8))
+
+
+@pytest.mark.parametrize("look", [3, -1, [1.0, 0.0], [0.0, 0.0, 0.0]])
+def test_looks_that_there_are_not_are_refused(look: int | list[float]) -> None:
+    with pytest.raises(ValueError, match=r"but there are 3, numbered from 0"):
+        fresh(looks=3).style(look)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"tier": "huge"}, "known are lite, base"), ({"looks": 0}, "classes, looks and variations are 12, 0, 4")],
+)
+def test_sizes_that_there_are_not_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fresh(**settings)  # type: ignore[arg-type]
+
+
+def multiply_adds(network: EnhanceNetwork) -> float:
+    """Of one 512x256 frame, in 1e9."""
+    total = 0
+
+    def count(module: nn.Module, _inputs: object, output: Tensor) -> None:
+        nonlocal total
+        if isinstance(module, nn.Conv2d):
+            total += output.numel() * module.weight[0].numel()
+        elif isinstance(module, BilinearDoubling):
+            total += output.numel() * module.weight.shape[0] * 4
+
+    for module in network.modules():
+        module.register_forward_hook(count)
+    network.translate(*scene(256, 512))
+    return total / 1e9
+
+
+@pytest.mark.parametrize(("tier", "most", "weights"), [("lite", 3.4, 1.3), ("base", 15.5, 5.5)])
+def test_tiers_keep_to_their_size(tier: str, most: float, weights: float) -> None:
+    network = fresh(tier, looks=2)
+    assert 0.9 * most < multiply_adds(network) <= most
+    assert 0.85 * weights < sum(p.numel() for p in network.parameters()) / 1e6 <= weights
+
+
+def test_every_weight_learns_once_nothing_is_zero() -> None:
+    network = trained(looks=2).train()
+    rgb, labels = scene(32, 32, 2)
+    style = torch.stack([network.style(0, 1), network.style(1, 2)])
+    picture, noise = rgb.permute(0, 3, 1, 2) / 127.5 - 1, torch.randn(2, 1, 32, 32)
+    network(picture, labels, style, noise=noise).square().sum().backward()
+    without = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum()]
+    assert not without
