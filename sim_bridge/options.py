@@ -8,8 +8,9 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 
+from sim_bridge.load_settings import load_settings
 from sim_bridge.process.logs import configure_logging
-from sim_bridge.settings import BridgeSettings, extra, flag_of, load_settings
+from sim_bridge.settings import BridgeSettings, extra, flag_of
 
 RGB_HELP: Final = "Foreign folder: which files are the RGB images, relative to it and quoted, like 'rgb/*.png'."
 SEMANTIC_HELP: Final = "Foreign folder: which files are the label images, raw ids or palette colours."

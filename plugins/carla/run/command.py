@@ -27,6 +27,7 @@ from plugins.carla.world.tags import taxonomy_for
 from plugins.carla.world.vehicles import DEFAULT_ROLE
 from sim_bridge.errors import SimBridgeError, UsageError
 from sim_bridge.frames import Kind
+from sim_bridge.load_settings import load_settings
 from sim_bridge.options import (
     BundleOption,
     ConfigOption,
@@ -40,7 +41,7 @@ from sim_bridge.options import (
 )
 from sim_bridge.process.logs import configure_logging
 from sim_bridge.process.signals import on_signals
-from sim_bridge.settings import BridgeSettings, load_settings, parse_size
+from sim_bridge.settings import BridgeSettings, parse_size
 
 app = typer.Typer(
     pretty_exceptions_enable=False,
