@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from sim_bridge.client import Publisher
-from sim_bridge.errors import FrameTimeoutError
+from sim_bridge.errors import FrameTimeoutError, LockstepTimeoutError
 from sim_bridge.frames import Frame
-from sim_bridge.lockstep import LockstepClient, keep_in_step
+from sim_bridge.lockstep import RESEND_SECONDS, LockstepClient, keep_in_step
 from sim_bridge.process.gate import Gate
 from sim_bridge.sources import Source, Steerable, Ticking, cameras_of, topics_of
 from sim_bridge.wire.addresses import SIMULATOR_ADDRESS
@@ -28,6 +28,7 @@ class Link:
         photoreal: In lockstep: where the bridge publishes. None in real time.
         wait: Seconds to wait for a subscriber first; None waits for ever.
         timeout: In lockstep: seconds that the answer to one tick may take.
+        resend_after: In lockstep: seconds without an answer after which a tick is sent again.
         curve_keys: Folder with CURVE keys, for addresses off this machine.
         insecure: Allow such addresses without keys.
     """
@@ -38,6 +39,7 @@ class Link:
     timeout: float = ANSWER_SECONDS
     curve_keys: Path | None = None
     insecure: bool = False
+    resend_after: float = RESEND_SECONDS
 
     def to_json(self) -> dict[str, object]:
         """All of it, for a child process."""
@@ -57,7 +59,12 @@ class Link:
     def open_lockstep(self, cameras: Sequence[str]) -> LockstepClient:
         """Binds, and connects to the bridge's output."""
         return LockstepClient(
-            self.publish, self.photoreal, cameras=cameras, curve_keys=self.curve_keys, insecure=self.insecure
+            self.publish,
+            self.photoreal,
+            cameras=cameras,
+            resend_after=self.resend_after,
+            curve_keys=self.curve_keys,
+            insecure=self.insecure,
         )
 
     def wait_for_subscriber(self, publisher: Publisher, topics: Iterable[str], stop: threading.Event) -> None:
@@ -79,14 +86,26 @@ class Drive:
         link: Where its frames go.
         stop: Ends it when set; close the source, too.
         frames: How many ticks to publish; None all.
+        wait_again: Called when an answer is late, see :func:`~sim_bridge.lockstep.keep_in_step`.
+        copy: False when the source never writes into a frame's pixels again; these then leave without a copy.
 
     Attributes:
         steering: Pauses and steps it.
         ticks: How many ticks it published.
     """
 
-    def __init__(self, source: Source, link: Link, stop: threading.Event, frames: int | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        link: Link,
+        stop: threading.Event,
+        frames: int | None = None,
+        *,
+        wait_again: Callable[[LockstepTimeoutError], bool] | None = None,
+        copy: bool = True,
+    ) -> None:
         self._source, self._link, self._stop, self._frames = source, link, stop, frames
+        self._wait_again, self._copy = wait_again, copy
         self._gate = Gate()
         self.steering: Steerable = source if isinstance(source, Steerable) else self._gate
         self.ticks = 0
@@ -105,12 +124,12 @@ class Drive:
                 ready(publisher.address)
                 link.wait_for_subscriber(publisher, topics_of(source), self._stop)
                 for (frame,) in self._admitted((frame,) for frame in source):
-                    publisher.publish(frame)
+                    publisher.publish(frame, copy=self._copy)
         else:
             with link.open_lockstep(cameras_of(source)) as bridge:
                 ready(bridge.address)
                 ticks = source.ticks() if isinstance(source, Ticking) else ((frame,) for frame in source)
-                keep_in_step(self._admitted(ticks), bridge, link.timeout)
+                keep_in_step(self._admitted(ticks), bridge, link.timeout, self._wait_again)
 
     def _admitted(self, batches: Iterable[tuple[Frame, ...]]) -> Iterator[tuple[Frame, ...]]:
         """Holds every new tick at the gate, and ends after the last one that was asked for."""

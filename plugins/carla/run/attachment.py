@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 from plugins.carla.rig.sensors import Arrival, FrameMaker, SensorKey, SensorSet
 from plugins.carla.rig.ticks import BETWEEN_SECONDS, Patience
 from plugins.carla.run.options import CarlaOptions
-from plugins.carla.world.cleanup import Traces
+from plugins.carla.world.cleanup import Leftovers
 from plugins.carla.world.server import CarlaError, Server, ServerLostError, VehicleLostError
 from plugins.carla.world.tags import taxonomy_for
 from plugins.carla.world.vehicles import find_vehicle, spawn_vehicle, sweep
@@ -44,7 +44,7 @@ class Attachment:
     Args:
         options: Which server, which vehicle, which cameras.
         go_on: False ends every wait.
-        traces: What an attachment before could not undo, which this one does; what it cannot undo is kept there.
+        leftovers: What an attachment before could not undo, which this one does; what it cannot undo is kept there.
 
     Raises:
         ServerLostError: The server does not answer.
@@ -61,8 +61,8 @@ class Attachment:
         dropped: Images that were pushed out by newer ones before anybody took them.
     """
 
-    def __init__(self, options: CarlaOptions, go_on: Callable[[], bool], traces: Traces) -> None:
-        self._options, self._go_on, self._traces = options, go_on, traces
+    def __init__(self, options: CarlaOptions, go_on: Callable[[], bool], leftovers: Leftovers) -> None:
+        self._options, self._go_on, self._leftovers = options, go_on, leftovers
         self.session = f"carla-{uuid.uuid4().hex[:16]}"
         self.malformed = self.incomplete = self.dropped = 0
         self._once = OncePerCause(_log)
@@ -71,7 +71,7 @@ class Attachment:
         self._highest = -1
         self._counted = -math.inf
         self.server = Server(options.where)
-        traces.hand_over(self.server)
+        leftovers.hand_over(self.server)
         try:
             self.server.destroy_made()
             self._open()
@@ -93,7 +93,7 @@ class Attachment:
         vehicle = self._vehicle()
         if vehicle is None:
             return
-        sweep(server, options.tag, vehicle.id, options.made_role)
+        sweep(server, options.tag, vehicle.id, options.owner.role)
         self._maker = FrameMaker(self.session, self.labels, options.rig)
         self._sensors = SensorSet(server, vehicle, options.rig, options.all_kinds, options.tag)
         if options.tick:
@@ -131,7 +131,7 @@ class Attachment:
     def release(self) -> None:
         """Destroys what we made in the world and puts its settings back; does not raise, a second call does nothing.
 
-        What cannot be undone, as the server is lost or another world was loaded, is kept in the traces.
+        What cannot be undone, as the server is lost or another world was loaded, is kept in the leftovers.
         """
         sensors, spawned = self._sensors, self._spawned
         self._sensors = self._spawned = None
@@ -144,7 +144,7 @@ class Attachment:
             self.server.restore()
         except CarlaError as error:
             _log.warning("%s", error)
-        self._traces.keep(self.server)
+        self._leftovers.keep(self.server)
 
     def follow(self) -> Iterator[Frame]:
         """The frames as they come in, while somebody else moves the world.

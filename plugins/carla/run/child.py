@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,10 +20,9 @@ from plugins.carla.run.attachment import Attachment
 from plugins.carla.run.recorder import Recorder
 from plugins.carla.run.source import CarlaSource
 from plugins.carla.world.versions import Versions
-from sim_bridge.client import Publisher
 from sim_bridge.errors import LockstepTimeoutError, SimBridgeError
-from sim_bridge.lockstep import LockstepClient, keep_in_step
 from sim_bridge.process.child import READY, ignore_interrupts, obey_in_thread, say, say_failed
+from sim_bridge.process.drive import Drive, Link
 from sim_bridge.process.logs import configure_logging
 
 SESSION: Final = "session"
@@ -50,15 +50,6 @@ def tell_versions(versions: Versions) -> None:
     say(f"{VERSIONS} {versions.client} {versions.server}")
 
 
-def follow(source: CarlaSource, asked: Mapping[str, Any]) -> None:
-    """Publishes what comes in; the bridge takes what it has time for."""
-    source.open(asked["options"])
-    with Publisher(asked["address"], curve_keys=_path(asked["curve_keys"]), insecure=asked["insecure"]) as publisher:
-        say(READY)
-        for frame in source:
-            publisher.publish(frame, copy=False)
-
-
 class Complaint:
     """Waits for an answer as long as the source goes on; says now and then that it does."""
 
@@ -78,20 +69,11 @@ class Complaint:
         return self._source.goes_on
 
 
-def lockstep(source: CarlaSource, asked: Mapping[str, Any]) -> None:
-    """Makes a tick when the photoreal frames of the one before are there."""
+def publish(source: CarlaSource, asked: Mapping[str, Any]) -> None:
+    """Publishes what comes in; in lockstep it makes a tick when the photoreal frames of the one before are there."""
     source.open(asked["options"])
-    with LockstepClient(
-        asked["address"],
-        asked["photoreal"],
-        cameras=source.cameras,
-        resend_after=PATIENCE_SECONDS,
-        curve_keys=_path(asked["curve_keys"]),
-        insecure=asked["insecure"],
-    ) as bridge:
-        say(READY)
-        complaint = Complaint(source)
-        keep_in_step(source.ticks(), bridge, PATIENCE_SECONDS, complaint.wait_again)
+    link, never = Link.from_json(asked["link"]), threading.Event()  # the source ends the iteration by itself
+    Drive(source, link, never, wait_again=Complaint(source).wait_again, copy=False).run(lambda address: say(READY))
 
 
 def record(source: CarlaSource, asked: Mapping[str, Any]) -> None:
@@ -103,10 +85,6 @@ def record(source: CarlaSource, asked: Mapping[str, Any]) -> None:
     say(f"{RECORDED} {recorder.written} {recorder.left_out}")
 
 
-WORK: Final = {work.__name__: work for work in (follow, lockstep, record)}
-"""What can be asked for."""
-
-
 def run(asked: Mapping[str, Any]) -> int:
     """Runs until the parent ends, or until an error that connecting again cannot mend; the exit code."""
     source = CarlaSource(tell_session, tell_versions, after=asked.get("episode"))
@@ -114,7 +92,7 @@ def run(asked: Mapping[str, Any]) -> int:
         signal.signal(number, lambda number, frame: source.stop())
     obey_in_thread(source, source.stop)
     try:
-        WORK[asked["work"]](source, asked)
+        (record if "folder" in asked else publish)(source, asked)
     except SimBridgeError as error:
         return say_failed(error)
     finally:
@@ -125,10 +103,6 @@ def run(asked: Mapping[str, Any]) -> int:
                 f"{source.incomplete} ticks lacked an image\n"
             )
     return 0
-
-
-def _path(text: str | None) -> Path | None:
-    return None if text is None else Path(text)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Final
 from pydantic import Field, field_validator
 
 from plugins.carla.rig.rig import DEFAULT_FOV, DEFAULT_PLACE, DEFAULT_SIZE, Rig, read_rig, single_camera
+from plugins.carla.world.cleanup import Owner
 from plugins.carla.world.server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_TIMEOUT, Where
 from plugins.carla.world.vehicles import DEFAULT_ROLE, Target
 from sim_bridge.frames import Kind
@@ -87,9 +88,9 @@ class CarlaOptions(CheckedOptions):
         return Target(self.role_name, self.actor, self.spawn)
 
     @property
-    def made_role(self) -> str | None:
-        """The role name of the vehicle that is made; None when none is."""
-        return self.role_name if self.spawn else None
+    def owner(self) -> Owner:
+        """The name of all that is made."""
+        return Owner(self.where, self.tag, self.role_name if self.spawn else None)
 
     @property
     def all_kinds(self) -> tuple[Kind, ...]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from plugins.carla.run.child import RECORDED, SESSION, VERSIONS
+from plugins.carla.run.child import PATIENCE_SECONDS, RECORDED, SESSION, VERSIONS
+from plugins.carla.run.options import unique_tag
 from plugins.carla.world.versions import Versions, crash_sentence
 from sim_bridge.errors import SimBridgeError
+from sim_bridge.process.drive import Link
 from sim_bridge.process.parent import END_SECONDS, ChildRun
-from sim_bridge.process.supervisor import Supervisor, reported_failure
+from sim_bridge.process.source_process import SourceProcess
+from sim_bridge.process.supervisor import reported_failure
 from sim_bridge.settings import BridgeSettings
 
 
-class CarlaProcess(Supervisor):
+class CarlaProcess(SourceProcess):
     """The CARLA client in a process of its own.
 
     Args:
@@ -48,23 +50,24 @@ class CarlaProcess(Supervisor):
     ) -> None:
         self.sessions = 0
         self._on_session = on_session
-        asked = {
-            "address": settings.input,
-            "photoreal": photoreal,
-            "work": "lockstep" if settings.mode == "lockstep" else "follow",
-            # All that is made in the world has this name: a process that is started again destroys what the one before
-            # could not.
-            "options": {**options, "tag": f"sim-bridge-{uuid.uuid4().hex[:8]}"},
-            "curve_keys": None if settings.curve_keys is None else str(settings.curve_keys),
-            "insecure": settings.insecure,
-            "log_level": settings.log_level,
-        }
+        lockstep = settings.mode == "lockstep"
         super().__init__(
-            "plugins.carla.run.child",
-            asked,
+            "carla",
+            # All that is made in the world has this name: a restarted process destroys what the one before left.
+            {**options, "tag": unique_tag()},
+            Link(
+                settings.input,
+                photoreal if lockstep else None,
+                timeout=PATIENCE_SECONDS,
+                curve_keys=settings.curve_keys,
+                insecure=settings.insecure,
+                resend_after=PATIENCE_SECONDS,
+            ),
             wanted=wanted,
             on_failure=on_failure,
             on_change=on_change,
+            log_level=settings.log_level,
+            module="plugins.carla.run.child",
             on_line=self._hear,
             end_seconds=END_SECONDS + timeout,
         )
@@ -104,7 +107,7 @@ class RecordingProcess(ChildRun):
 
     def __init__(self, folder: Path, options: Mapping[str, object], frames: int, every: int, timeout: float) -> None:
         self.written = self.left_out = 0
-        asked = {"work": "record", "folder": str(folder), "frames": frames, "every": every, "log_level": "info"}
+        asked = {"folder": str(folder), "frames": frames, "every": every, "log_level": "info"}
         super().__init__("plugins.carla.run.child", {**asked, "options": options}, END_SECONDS + timeout)
 
     def progress(self) -> Iterator[int]:

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 from plugins.carla.run.attachment import Attachment
 from plugins.carla.run.options import CarlaOptions
-from plugins.carla.world.cleanup import LAST_SECONDS, Traces
+from plugins.carla.world.cleanup import LAST_SECONDS, Leftovers
 from plugins.carla.world.server import CarlaError, ServerLostError, VehicleLostError, import_carla
 from plugins.carla.world.versions import MISFIT_ADVICE, Versions, ask_versions
 from sim_bridge.frames import Frame
@@ -59,7 +59,7 @@ class CarlaSource(Gate):
         self._closed = False
         self._busy = threading.Lock()
         """Held by the iteration between two frames."""
-        self._traces = Traces()
+        self._leftovers = Leftovers()
         self._stopped_at: float | None = None
         self._attachment: Attachment | None = None
         self._once = OncePerCause(_log)
@@ -180,7 +180,7 @@ class CarlaSource(Gate):
 
     def _begin(self) -> None:
         self._ask_versions()
-        attachment = Attachment(self._options, self._goes_on, self._traces)
+        attachment = Attachment(self._options, self._goes_on, self._leftovers)
         self._attachment = attachment
         if self._options.actor is not None and self._after not in (None, attachment.server.episode):
             raise VehicleLostError(f"the CARLA server at {self._options.where} has another world, or is another one")
@@ -226,6 +226,6 @@ class CarlaSource(Gate):
     def _end(self) -> None:
         """Cleans up for good."""
         self._release()
-        if self._traces:
+        if self._leftovers:
             began = self._stopped_at or time.monotonic()
-            self._traces.clean(self._options, began + self._options.timeout + LAST_SECONDS)
+            self._leftovers.clean(self._options.owner, began + self._options.timeout + LAST_SECONDS)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
-from plugins.carla.run.options import CarlaOptions
-from plugins.carla.world.server import CarlaError, ChangedPace, NoServerError, Pace, Server
+from plugins.carla.world.server import CarlaError, ChangedPace, NoServerError, Pace, Server, Where
 from plugins.carla.world.vehicles import sweep
 
 LAST_SECONDS: Final = 3.0
@@ -19,7 +18,22 @@ _LEAST_SECONDS: Final = 0.2
 _log = logging.getLogger(__name__)
 
 
-class Traces:
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose leftovers to clean up.
+
+    Attributes:
+        where: The server.
+        tag: Role name of the sensors.
+        role: Role name of the vehicle that was made; None when none was.
+    """
+
+    where: Where
+    tag: str
+    role: str | None
+
+
+class Leftovers:
     """What we left in a world, as its server did not answer any more; false when there is nothing.
 
     A server that hangs for longer than the time-out and then goes on still has all of it.
@@ -61,17 +75,17 @@ class Traces:
             server.made |= self._actors
         self._forget()
 
-    def clean(self, options: CarlaOptions, until: float) -> None:
+    def clean(self, owner: Owner, until: float) -> None:
         """One last attempt to undo all, by a client of its own; a warning says what is left. Does not raise.
 
         Args:
-            options: Which server, and the tag of what is ours.
+            owner: Whose they are.
             until: When to give up, seconds of the monotonic clock.
         """
         reason = "the server refused"
         try:
             if self:
-                self._clean(options, until)
+                self._clean(owner, until)
         except NoServerError:
             self._forget()  # gone with its server
         except CarlaError as error:
@@ -79,16 +93,16 @@ class Traces:
         if self:
             _log.warning(
                 "%s stay in the world of %s, as the last attempt to clean up failed (%s): destroy such actors by id "
-                "and set synchronous_mode to False, or load the map anew",
-                *(str(self), options.where, reason),
+                "and set synchronous_mode to False, or load the map again",
+                *(str(self), owner.where, reason),
             )
             self._forget()
 
     def _forget(self) -> None:
         self._episode, self._actors, self._changed = 0, frozenset(), None
 
-    def _clean(self, options: CarlaOptions, until: float) -> None:
-        server = Server(replace(options.where, timeout=_seconds_left(until)))
+    def _clean(self, owner: Owner, until: float) -> None:
+        server = Server(replace(owner.where, timeout=_seconds_left(until)))
         try:
             self.hand_over(server)
             server.client.set_timeout(_seconds_left(until))
@@ -96,7 +110,7 @@ class Traces:
             server.client.set_timeout(_seconds_left(until))
             server.put_back()
             server.client.set_timeout(_seconds_left(until))
-            sweep(server, options.tag, role=options.made_role)  # what was asked for, but whose id never came
+            sweep(server, owner.tag, role=owner.role)  # what was asked for, but whose id never came
         finally:
             self.keep(server)
 
