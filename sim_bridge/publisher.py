@@ -240,11 +240,7 @@ class Publisher:
 
 
 def kind_of(kind: Kind | str) -> Kind:
-    """The kind of this name.
-
-    Raises:
-        UsageError: There is none.
-    """
+    """The kind of this name. Raises UsageError: there is none."""
     if kind not in Kind.__members__.values():
         raise UsageError(f"the kind {kind!r} is unknown: use one of {', '.join(Kind)}")
     return Kind(kind)

@@ -68,11 +68,7 @@ class Link:
         )
 
     def wait_for_subscriber(self, publisher: Publisher, topics: Iterable[str], stop: threading.Event) -> None:
-        """Waits as long as it says.
-
-        Raises:
-            FrameTimeoutError: Nobody subscribed in time.
-        """
+        """Waits as long as it says. Raises FrameTimeoutError: nobody subscribed in time."""
         if self.wait == 0 or publisher.wait_for_subscribers(topics, self.wait, stop) or stop.is_set():
             return
         raise FrameTimeoutError(f"nobody subscribed within {self.wait:g} s: start sim-bridge, or give --wait 0")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import carla
 
 SILENCE_SECONDS: Final = 0.5
-"""After such a gap no image is trusted before the server has answered: another one may stand in its place, whose
+"""After such a gap the server must answer before an image is trusted: another one may have taken its place, and its
 streams have the same numbers."""
 FALL: Final = 256
 """A frame number that is so much lower than one before is of another run of the server; less is a late image."""
@@ -39,12 +39,12 @@ _log = logging.getLogger(__name__)
 
 
 class Attachment:
-    """Our sensors on a vehicle of one world. What it says of itself is a session of its own.
+    """Our sensors on a vehicle of one world: one session.
 
     Args:
         options: Which server, which vehicle, which cameras.
         go_on: False ends every wait.
-        leftovers: What an attachment before could not undo, which this one does; what it cannot undo is kept there.
+        leftovers: This attachment undoes what earlier ones left there, and leaves there what it cannot undo.
 
     Raises:
         ServerLostError: The server does not answer.
@@ -55,10 +55,7 @@ class Attachment:
     Attributes:
         session: Its id.
         labels: Taxonomy of the semantic images.
-        server: The server.
-        malformed: Images that were left out because they were not what was asked for.
-        incomplete: Ticks of which an image did not come in time.
-        dropped: Images that were pushed out by newer ones before anybody took them.
+        malformed: As in :class:`~plugins.carla.run.source.CarlaSource`, with incomplete and dropped.
     """
 
     def __init__(self, options: CarlaOptions, go_on: Callable[[], bool], leftovers: Leftovers) -> None:
@@ -106,7 +103,7 @@ class Attachment:
         return self._spawned
 
     def _warm_up(self, sensors: SensorSet) -> None:
-        """Ticks until every sensor sends: the client does not say when a stream stands."""
+        """Ticks until every sensor sends: the client does not say when a stream is open."""
         deadline = time.monotonic() + self.server.where.timeout
         while self._go_on():
             number = self.server.tick()
@@ -189,7 +186,7 @@ class Attachment:
             frames: list[Frame] = []
             while (arrival := sensors.queue.get(0)) is not None:
                 frames += self._frames(sensors, arrival)
-            if frames or self._go_on():  # who ends it does not wait for a tick's images
+            if frames or self._go_on():  # at the end nobody waits for a tick's images
                 yield tuple(frames)
 
     def _count_incomplete(self, number: int, missing: Sequence[SensorKey], seconds: float) -> None:

@@ -1,7 +1,7 @@
 """The process that holds the CARLA client.
 
-The client's calls hold Python's lock and a dead server freezes them: so it lives apart from the bridge and speaks the
-wire to it. What it is told by stdin is what :mod:`sim_bridge.process.child` has; on stdout it tells of every session.
+The client's calls hold Python's lock and a dead server freezes them, so it lives apart from the bridge and speaks the
+wire to it. Orders on stdin are those of :mod:`sim_bridge.process.child`; each session is a line on stdout.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ VERSIONS: Final = "versions"
 RECORDED: Final = "recorded"
 """First word of the line that tells how many ticks were written, and how many left out."""
 PATIENCE_SECONDS: Final = 1.0
-"""How long one wait for the bridge's answer is, after which the tick is sent again: while sockets connect a message can
-get lost. A bridge that is paused, or loads its network, takes longer."""
+"""After which a tick without an answer is sent again: while sockets connect a message can get lost. A bridge that is
+paused, or loads its network, takes longer."""
 COMPLAIN_SECONDS: Final = 30.0
 TELL_TICKS: Final = 100
 """After how many a recording tells how far it is."""
@@ -86,7 +86,7 @@ def record(source: CarlaSource, asked: Mapping[str, Any]) -> None:
 
 
 def run(asked: Mapping[str, Any]) -> int:
-    """Runs until the parent ends, or until an error that connecting again cannot mend; the exit code."""
+    """Runs until the parent ends, or until an error that no new connection can help; the exit code."""
     source = CarlaSource(tell_session, tell_versions, after=asked.get("episode"))
     for number in (signal.SIGTERM, signal.SIGHUP):  # a terminal that closes reaches the whole group, too
         signal.signal(number, lambda number, frame: source.stop())

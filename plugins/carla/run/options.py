@@ -21,29 +21,25 @@ EXTRA_KINDS: Final = (Kind.INSTANCE, Kind.DEPTH)
 
 
 def unique_tag() -> str:
-    """Another one at every call: two runs beside each other must not take each other's sensors for left behind."""
+    """A new tag: two runs beside each other must not sweep up each other's sensors."""
     return f"sim-bridge-{uuid.uuid4().hex[:8]}"
 
 
 class CarlaOptions(CheckedOptions):
-    """What the source can be told; unknown names are errors.
+    """The source's options; unknown names are errors.
 
     Attributes:
-        host: Machine of the server.
-        port: Its RPC port.
         timeout: Seconds that an answer of the server, or the vehicle's appearance, may take.
-        role_name: Role name of the vehicle, also of one that is made.
-        actor: Its actor id, in place of the role name.
+        role_name: Of the vehicle, also of one that is made.
+        actor: Id of the vehicle, in place of the role name.
         spawn: Make a vehicle.
-        rig: The cameras, as :class:`~plugins.carla.rig.rig.Rig` or the path of a YAML file.
+        rig: The cameras, or the path of a YAML file.
         labels: Taxonomy of the semantic images; None goes by the server's version.
-        kinds: Further kinds of images.
         tick: Drive the world in synchronous mode.
         step: With ``tick``: simulator seconds of a tick; None leaves what is set, or takes 0.05.
         paced: With ``tick``: no faster than real time.
-        reconnect: After a loss connect again by itself; without, the loss is an error.
-        tag: Role name of the sensors; what a killed process of the same tag left is destroyed. Every run has another
-            one unless it is told its own.
+        reconnect: Connect again after a loss; otherwise a loss is an error.
+        tag: Role name of the sensors, a new one each run; what a killed process of the same tag left is destroyed.
     """
 
     host: Annotated[str, Field(min_length=1)] = DEFAULT_HOST
@@ -68,11 +64,7 @@ class CarlaOptions(CheckedOptions):
 
     @classmethod
     def checked(cls, options: Mapping[str, object]) -> CarlaOptions:
-        """The options by name.
-
-        Raises:
-            UsageError: One is unknown or out of bounds.
-        """
+        """The options by name. Raises UsageError: one is unknown or out of bounds."""
         made = cls.checked_for("carla", options)
         check_kinds("carla", made.kinds, EXTRA_KINDS)
         return made

@@ -17,17 +17,14 @@ from sim_bridge.settings import BridgeSettings
 
 
 class CarlaProcess(SourceProcess):
-    """The CARLA client in a process of its own.
+    """The CARLA client in a process of its own; the other arguments are :class:`SourceProcess`'s.
 
     Args:
         settings: Of the bridge that it feeds.
         photoreal: Where that bridge publishes, the port resolved.
         options: Of :class:`~plugins.carla.run.options.CarlaOptions`, as JSON has them.
-        wanted: See :class:`~sim_bridge.process.supervisor.Supervisor`, as the others.
-        on_failure: As there.
-        on_change: As there.
-        on_session: Called, from a thread, with a sentence whenever a session began.
-        timeout: Seconds that an answer of the server may take; so long its end may take, too.
+        on_session: Called, from a thread, with a sentence when a session begins.
+        timeout: Seconds that an answer of the server may take, and its end beyond the usual.
 
     Attributes:
         sessions: How many sessions there were.
@@ -91,14 +88,7 @@ class CarlaProcess(SourceProcess):
 
 
 class RecordingProcess(ChildRun):
-    """The CARLA client in a process of its own, which writes a recording and ends; :meth:`stop` ends it before.
-
-    Args:
-        folder: The recording's.
-        options: Of :class:`~plugins.carla.run.options.CarlaOptions`, as JSON has them.
-        frames: How many ticks to write.
-        every: Which of those that are whole: all, every second ...
-        timeout: Seconds that an answer of the server may take; so long its end may take, too.
+    """The CARLA client in a process of its own, which writes a recording and ends; :meth:`stop` ends it earlier.
 
     Attributes:
         written: Ticks on disk.
@@ -111,11 +101,7 @@ class RecordingProcess(ChildRun):
         super().__init__("plugins.carla.run.child", {**asked, "options": options}, END_SECONDS + timeout)
 
     def progress(self) -> Iterator[int]:
-        """Yields how many ticks are on disk, now and then, until it ends.
-
-        Raises:
-            SimBridgeError: It could not go on.
-        """
+        """Yields how many ticks are on disk, now and then, until it ends. Raises SimBridgeError: it could not go on."""
         versions: Versions | None = None
         for line in self:
             match line.split():

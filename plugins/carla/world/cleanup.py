@@ -11,8 +11,8 @@ from plugins.carla.world.server import CarlaError, ChangedPace, NoServerError, P
 from plugins.carla.world.vehicles import sweep
 
 LAST_SECONDS: Final = 3.0
-"""How long the end may take beyond the time-out of the one answer that may be under way, for one last attempt to clean
-up; less than the parent of the client's process grants (:data:`sim_bridge.process.supervisor.END_SECONDS`)."""
+"""How long the last attempt to clean up may take beyond the time-out of the answer that may be under way; less than
+:data:`sim_bridge.process.parent.END_SECONDS`."""
 _LEAST_SECONDS: Final = 0.2
 
 _log = logging.getLogger(__name__)
@@ -20,21 +20,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose leftovers to clean up.
-
-    Attributes:
-        where: The server.
-        tag: Role name of the sensors.
-        role: Role name of the vehicle that was made; None when none was.
-    """
+    """Whose leftovers to clean up."""
 
     where: Where
-    tag: str
-    role: str | None
+    tag: str  # role name of the sensors
+    role: str | None  # that of the vehicle, if one was made
 
 
 class Leftovers:
-    """What we left in a world, as its server did not answer any more; false when there is nothing.
+    """What we left in a world whose server stopped answering; false when there is nothing.
 
     A server that hangs for longer than the time-out and then goes on still has all of it.
     """
@@ -76,12 +70,7 @@ class Leftovers:
         self._forget()
 
     def clean(self, owner: Owner, until: float) -> None:
-        """One last attempt to undo all, by a client of its own; a warning says what is left. Does not raise.
-
-        Args:
-            owner: Whose they are.
-            until: When to give up, seconds of the monotonic clock.
-        """
+        """Tries once more, by a new client until that monotonic time; a warning says what is left. Does not raise."""
         reason = "the server refused"
         try:
             if self:
