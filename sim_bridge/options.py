@@ -23,7 +23,7 @@ CAMERA_HELP: Final = "Of a recording, the only camera to take; of a foreign fold
 
 
 def metavar_of(name: str) -> str | None:
-    """What stands for a setting's value in ``--help``; None for a switch."""
+    """The placeholder of a setting's value in ``--help``; None for a switch."""
     info = BridgeSettings.model_fields[name]
     if typing.get_origin(info.annotation) is Literal:
         return "|".join(str(value) for value in typing.get_args(info.annotation))

@@ -70,7 +70,7 @@ class Publisher:
         self._using = threading.Lock()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
-            # XPUB is PUB that also tells who listens.
+            # XPUB is PUB that also hears of subscriptions.
             self._bound = BoundSocket(self._context, zmq.XPUB, address, hwm=queue, keys=keys, insecure=insecure)
         except UsageError:
             self._context.term()
@@ -230,7 +230,7 @@ class Publisher:
         return True
 
     def _hear(self) -> None:
-        """Takes in who subscribed and who left."""
+        """Reads which subscriptions came and went."""
         while self._socket.poll(0):
             message = self._socket.recv()
             if message[:1] == b"\x01":

@@ -42,7 +42,7 @@ class Link:
     resend_after: float = RESEND_SECONDS
 
     def to_json(self) -> dict[str, object]:
-        """All of it, for a child process."""
+        """For a child process."""
         values = {name: getattr(self, name) for name in self.__slots__}
         return values | {"curve_keys": None if self.curve_keys is None else str(self.curve_keys)}
 
@@ -78,8 +78,6 @@ class Drive:
     """Publishes an opened source until it ends, is stopped, or ``frames`` ticks went out.
 
     Args:
-        source: The source.
-        link: Where its frames go.
         stop: Ends it when set; close the source, too.
         frames: How many ticks to publish; None all.
         wait_again: Called when an answer is late, see :func:`~sim_bridge.lockstep.keep_in_step`.
@@ -128,7 +126,7 @@ class Drive:
                 keep_in_step(self._admitted(ticks), bridge, link.timeout, self._wait_again)
 
     def _admitted(self, batches: Iterable[tuple[Frame, ...]]) -> Iterator[tuple[Frame, ...]]:
-        """Holds every new tick at the gate, and ends after the last one that was asked for."""
+        """Holds each tick at the gate; ends after the last one asked for."""
         for frames in batches:
             if frames and self._begins_a_tick(frames[0]):
                 if self.ticks == self._frames or not self._gate.pass_one(lambda: not self._stop.is_set()):

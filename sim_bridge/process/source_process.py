@@ -15,12 +15,8 @@ class SourceProcess(Supervisor):
     """Runs a source by its entry point's name; the arguments not listed are :class:`Supervisor`'s.
 
     Args:
-        source: The source's name.
-        options: Its own options.
-        link: Where its frames go.
         frames: How many ticks to publish; None all.
         nice: How far it steps back behind other processes.
-        log_level: Of its log lines.
         module: What runs in the child; it gets all of the above as its arguments.
     """
 
