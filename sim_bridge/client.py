@@ -124,10 +124,7 @@ class Subscriber:
             return self._status
 
     def next_frame(self, timeout: float | None = None) -> Frame:
-        """Returns the oldest frame not yet read, waiting for one if there is none.
-
-        Args:
-            timeout: Seconds to wait at most; None waits for ever.
+        """Returns the oldest frame not yet read; waits for one, for ever when ``timeout`` (seconds) is None.
 
         Raises:
             FrameTimeoutError: (a TimeoutError) None came in time.
@@ -144,11 +141,7 @@ class Subscriber:
             yield frame
 
     def latest(self, max_age_ms: float, timeout: float = 0.0) -> Frame:
-        """Returns the newest frame and drops those before it.
-
-        Args:
-            max_age_ms: Milliseconds since its arrival here at most.
-            timeout: Seconds to wait for such a frame.
+        """Returns the newest frame, at most ``max_age_ms`` after its arrival here, and drops those before it.
 
         Raises:
             FrameTimeoutError: (a TimeoutError) There is none that young.

@@ -54,9 +54,9 @@ class Publisher:
         Args:
             address: ZeroMQ address on this machine; port ``*`` takes a free one, see :attr:`address`.
             session: Id of this simulator run; None makes one.
-            queue: How many frames may wait for a subscriber that does not keep up.
-            lossless: When a queue is full, wait for room; otherwise further frames are dropped for that subscriber.
-            curve_keys: Folder with the CURVE keys of the setup; for an address that other machines can reach.
+            queue: How many frames may wait for a slow subscriber.
+            lossless: Wait for room in a full queue; otherwise that subscriber loses frames.
+            curve_keys: Folder with the CURVE keys, for an address that other machines can reach.
             insecure: Allow such an address without keys.
 
         Raises:
@@ -97,15 +97,12 @@ class Publisher:
         self._context.term()
 
     def publish(self, frame: Frame, *, copy: bool = True, stop: threading.Event | None = None) -> bool:
-        """Sends a frame to whoever subscribes, now.
+        """Sends a frame now; False when ``stop`` ended a lossless publisher's wait for room.
 
         Args:
-            frame: The frame; ``sent`` 0 is replaced by the time now.
-            copy: False sends the pixels from where they are, which then must not change any more.
-            stop: Ends the wait of a lossless publisher.
-
-        Returns:
-            False when ``stop`` was set before there was room.
+            frame: Its ``sent`` 0 is replaced by the time now.
+            copy: False sends the pixels from where they are; they must not change any more.
+            stop: Ends the wait for room.
 
         Raises:
             WireError: The frame breaks the wire format.
@@ -141,7 +138,7 @@ class Publisher:
             kind: What the image shows.
             number: The simulator's frame number.
             time: Simulator time, seconds.
-            pixels: As :class:`~sim_bridge.frames.Frame` has them.
+            pixels: As in :class:`~sim_bridge.frames.Frame`.
             encoding: How to read them.
             size: ``(width, height)``; only ``jpeg`` and ``png`` need it.
             labels: Name of the taxonomy; semantic frames need it.
@@ -176,15 +173,10 @@ class Publisher:
         self.publish(frame)
 
     def wait_for_subscriber(self, camera: str, kind: Kind | str, timeout: float) -> None:
-        """Returns as soon as someone subscribes to a stream; what is published before is lost to all.
-
-        Args:
-            camera: Name of the camera.
-            kind: Kind of the stream.
-            timeout: Seconds to wait at most.
+        """Waits for a subscriber of a stream; earlier frames are lost to all.
 
         Raises:
-            FrameTimeoutError: (a TimeoutError) Nobody did in time.
+            FrameTimeoutError: (a TimeoutError) Nobody subscribed within ``timeout`` seconds.
         """
         topic = topic_of(camera, kind_of(kind)).decode()
         if not self.wait_for_subscribers([topic], timeout):
@@ -195,15 +187,9 @@ class Publisher:
     def wait_for_subscribers(
         self, topics: Iterable[str], timeout: float | None, stop: threading.Event | None = None
     ) -> bool:
-        """Waits until all topics have a subscriber; once one of them has, 1 s at most for the others.
+        """Waits until all topics (``camera/rgb``) have a subscriber; 1 s for the others once one has.
 
-        Args:
-            topics: Topics that will be published, as ``camera/rgb``.
-            timeout: Seconds to wait for the first one; None waits for ever.
-            stop: Ends the wait when set.
-
-        Returns:
-            Whether any of them has a subscriber.
+        Returns whether any has one in ``timeout`` seconds (None: for ever); ``stop`` ends the wait.
         """
         wanted = {topic.encode() for topic in topics}
         missing = wanted

@@ -59,14 +59,7 @@ def obey(
     end: Callable[[], None],
     further: Callable[[Sequence[str]], None] = lambda words: None,
 ) -> None:
-    """Follows orders until there are no more, then calls ``end``.
-
-    Args:
-        source: Pauses, resumes and steps.
-        lines: The orders.
-        end: Ends the simulation.
-        further: Gets the words of any other order.
-    """
+    """Follows the orders in ``lines`` to their end, then calls ``end``; ``further`` gets the words of other orders."""
     orders = {"pause": source.pause, "resume": source.resume, "step": source.step}
     for line in lines:
         match line.split():

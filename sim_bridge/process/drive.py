@@ -68,7 +68,7 @@ class Link:
         )
 
     def wait_for_subscriber(self, publisher: Publisher, topics: Iterable[str], stop: threading.Event) -> None:
-        """Waits as long as it says. Raises FrameTimeoutError: nobody subscribed in time."""
+        """Waits up to ``wait`` seconds. Raises FrameTimeoutError: nobody subscribed in time."""
         if self.wait == 0 or publisher.wait_for_subscribers(topics, self.wait, stop) or stop.is_set():
             return
         raise FrameTimeoutError(f"nobody subscribed within {self.wait:g} s: start sim-bridge, or give --wait 0")
@@ -108,9 +108,7 @@ class Drive:
     def run(self, ready: Callable[[str], None] = lambda address: None) -> None:
         """Runs to the end; calls ``ready`` with the bound address first.
 
-        Raises:
-            FrameTimeoutError: Nobody subscribed in time.
-            LockstepTimeoutError: The bridge did not answer in time.
+        Raises FrameTimeoutError (nobody subscribed) or LockstepTimeoutError (the bridge did not answer) in time.
         """
         source, link = self._source, self._link
         if link.photoreal is None:

@@ -276,16 +276,9 @@ class FrameSender(BoundSocket):
     When messages turn out larger than expected, the socket is closed and bound again; subscribers connect again by
     themselves and lose what was queued.
 
-    Args:
-        context: ZeroMQ context.
-        address: Where to bind; port ``*`` lets the operating system choose.
+    Args and errors are :class:`BoundSocket`'s, and:
         buffer_bytes: Bound of each slow subscriber's queue (or four messages, if they are larger than that).
         message_bytes: Expected size of a message.
-        keys: CURVE keys, or None for a plain socket.
-        insecure: Allow an address off this machine without keys.
-
-    Raises:
-        UsageError: The address is not allowed, in use, or not of this machine.
     """
 
     def __init__(
@@ -311,8 +304,7 @@ class FrameSender(BoundSocket):
     def send(self, parts: Sequence[bytes | memoryview]) -> None:
         """Queues one message for every subscriber. Large parts are not copied: they must not change afterwards.
 
-        Raises:
-            UsageError: The address was lost to another process while binding again for larger messages.
+        Raises UsageError: another process took the address during a new bind for larger messages.
         """
         size = sum(len(part) for part in parts)
         if size > self._most_bytes:
