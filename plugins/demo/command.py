@@ -145,7 +145,7 @@ def _reported(bridge: Bridge, simulator: SimulatorProcess, began: float) -> Iter
     def report() -> None:
         _say("building the town and loading the network ...")
         steps = [
-            ("the town stands", simulator.ready.is_set),
+            ("the town is built", simulator.ready.is_set),
             ("the network is loaded", lambda: bridge.wait_until_ready(0)),
             ("first photoreal frame", lambda: bridge.outputs.of(CAMERA).published > 0),
         ]

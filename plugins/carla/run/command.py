@@ -182,15 +182,11 @@ def _options(given: Mapping[str, Any]) -> tuple[dict[str, object], Rig]:
 
 
 def _check_mode(settings: BridgeSettings, tick: bool) -> None:
-    """In lockstep somebody must wait for the photoreal frames before the next tick.
-
-    Raises:
-        UsageError: Nobody does.
-    """
+    """In lockstep somebody must wait for the photoreal frames before the next tick. Raises UsageError: nobody does."""
     if settings.mode == "lockstep" and not tick:
         raise UsageError(
-            "--mode lockstep needs who waits for each photoreal frame before the next tick: give --tick, or have the "
-            "script that ticks wait by PhotorealCamera.get(frame) and run 'sim-bridge --mode lockstep' beside it"
+            "--mode lockstep needs a wait for each photoreal frame before the next tick: give --tick, or have "
+            "the script that ticks wait by PhotorealCamera.get(frame) and run 'sim-bridge --mode lockstep' beside it"
         )
 
 
