@@ -1,7 +1,6 @@
-"""The edge operator E(x): a spatial Laplacian with a threshold (S-Flow GAN, section 3.2).
+"""The edge operator E(x): a Laplacian with a threshold (S-Flow GAN, section 3.2).
 
-Grey values, blur, Laplacian and box sums are integer arithmetic, so a CPU gives the same map for any batch size,
-thread count or tiling, and the same as OpenCV's operator. Training and the live bridge call this one module.
+Grey values, blur, Laplacian and box sums are integers, so batch size, threads and tiling never change the map.
 """
 
 from __future__ import annotations
@@ -14,41 +13,30 @@ import torch
 from torch import Tensor, nn
 
 _GREY_SHIFT: Final = 15
-# OpenCV's fixed-point weights of R, G and B; they sum to 2**15.
-_GREY_RGB: Final = (9798, 19235, 3735)
-_BLUR_UNIT: Final = 256
-"""Sum of the fixed-point Gaussian along one axis; a blurred value is in units of 1/65536 grey level."""
+_GREY_RGB: Final = (9798, 19235, 3735)  # OpenCV's fixed-point weights; they sum to 2**15
+_MAX_BLUR: Final = 64.0  # pixels; wider Gaussians lose their tails to the fixed point
+_MAX_THRESHOLD: Final = 10_000.0  # grey levels; no Laplacian reaches it, and 65536 times it is an int32
+_BLUR_UNIT: Final = 256  # sum of the fixed-point Gaussian along one axis
 
 
 @dataclass(frozen=True, slots=True)
 class EdgeSettings:
-    """Settings of the edge operator; they belong to a bundle's card.
+    """Settings of the edge operator, stored in a bundle's card; the paper's by default."""
 
-    The default is the paper's: the plain 4-neighbour Laplacian with a threshold.
-
-    Attributes:
-        threshold: In grey levels for the plain operator; with contrast normalisation, in units of the local contrast.
-        blur: Standard deviation of the Gaussian before the Laplacian, pixels; 0 for none.
-        kernel: 1 for the 4-neighbour Laplacian, 3 for OpenCV's ``ksize=3``.
-        contrast_window: Odd side of the box in which the local standard deviation is taken, pixels; 0 for no
-            normalisation.
-        contrast_floor: Added to the local standard deviation, grey levels, so that flat areas do not amplify noise.
-        signed: Two planes, dark side (L > 0) and bright side (L < 0) of an edge, instead of one.
-        coarse_blur: Standard deviation of a second, coarser Gaussian, pixels, whose edges are further planes; 0 for
-            none.
-    """
-
-    threshold: float = 25.0
-    blur: float = 0.0
-    kernel: int = 1
-    contrast_window: int = 0
-    contrast_floor: float = 6.0
-    signed: bool = False
-    coarse_blur: float = 0.0
+    threshold: float = 25.0  # grey levels; with a contrast window, in units of the local contrast
+    blur: float = 0.0  # standard deviation of the Gaussian before the Laplacian, pixels; 0 for none
+    kernel: int = 1  # 1: the 4-neighbour Laplacian; 3: OpenCV's ksize=3
+    contrast_window: int = 0  # odd side of the box that gives the local standard deviation, pixels; 0 for none
+    contrast_floor: float = 6.0  # grey levels added to that deviation, so that flat areas do not amplify noise
+    signed: bool = False  # two planes, the dark (L > 0) and the bright side (L < 0) of an edge, instead of one
+    coarse_blur: float = 0.0  # standard deviation of a second Gaussian that adds coarser planes, pixels; 0 for none
 
     def __post_init__(self) -> None:
-        if not (self.threshold >= 0 and self.blur >= 0 and self.contrast_floor > 0):
-            raise ValueError(f"edge settings must not be negative and contrast_floor above 0, got {self}")
+        for name, most in (("threshold", _MAX_THRESHOLD), ("blur", _MAX_BLUR), ("coarse_blur", _MAX_BLUR)):
+            if not 0 <= (value := getattr(self, name)) <= most:
+                raise ValueError(f"edge {name} is {value}, it must be from 0 to {most:g}")
+        if not self.contrast_floor > 0:
+            raise ValueError(f"edge contrast_floor is {self.contrast_floor}, it must be above 0")
         if self.kernel not in (1, 3):
             raise ValueError(f"edge kernel is {self.kernel}, known are 1 and 3")
         if self.contrast_window and (self.contrast_window % 2 == 0 or not 3 <= self.contrast_window <= 63):
@@ -60,36 +48,26 @@ class EdgeSettings:
 
     @property
     def planes(self) -> int:
-        """Number of edge planes: of each scale 1, or 2 when signed."""
+        """Number of edge planes P: one a scale, or two when signed."""
         return len(self.scales) * (2 if self.signed else 1)
 
     @property
     def scales(self) -> tuple[EdgeSettings, ...]:
-        """Those of one scale each, fine to coarse.
-
-        A wider Gaussian makes the Laplacian of the same step smaller, by the square of the widths; the threshold
-        follows (scale-normalised derivatives, Lindeberg 1998, section 3).
-        """
+        """The settings of each scale, fine to coarse."""
         fine = replace(self, coarse_blur=0.0)
         if not self.coarse_blur:
             return (fine,)
+        # The Laplacian of a step shrinks with the square of the width (Lindeberg 1998, section 3).
         threshold = self.threshold * (self.blur / self.coarse_blur) ** 2
         return fine, replace(fine, blur=self.coarse_blur, threshold=threshold)
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings as plain values for a card."""
+        """Plain values for a card."""
         return asdict(self)
 
 
 def grey(rgb: Tensor) -> Tensor:
-    """Luma of an RGB picture, bit-exact OpenCV ``COLOR_RGB2GRAY``.
-
-    Args:
-        rgb: uint8 ``(N, H, W, 3)``.
-
-    Returns:
-        int32 ``(N, H, W)`` in 0..255.
-    """
+    """Luma int32 ``(N, H, W)`` in 0..255 of uint8 ``(N, H, W, 3)``, bit-exact OpenCV ``COLOR_RGB2GRAY``."""
     r, g, b = rgb.to(torch.int32).unbind(-1)
     wr, wg, wb = _GREY_RGB
     return (r * wr + g * wg + b * wb + (1 << (_GREY_SHIFT - 1))) >> _GREY_SHIFT
@@ -108,7 +86,7 @@ def gaussian_weights(sigma: float) -> list[int]:
 
 
 def _reflect(x: Tensor, pad: int) -> Tensor:
-    """Pads ``(N, H, W)`` by mirroring without repeating the border pixel (OpenCV's default), for any H, W >= 1."""
+    """Mirrors the border of ``(N, H, W)`` without repeating its last pixel (OpenCV's default), for any H, W >= 1."""
     for dim in (1, 2):
         n = x.shape[dim]
         i = torch.arange(-pad, n + pad, device=x.device)
@@ -119,7 +97,7 @@ def _reflect(x: Tensor, pad: int) -> Tensor:
 
 
 def _filter_axis(x: Tensor, half: list[int], dim: int) -> Tensor:
-    """Correlates with a symmetric integer kernel along ``dim``; the result is shorter by ``2 * (len(half) - 1)``."""
+    """Correlates with a symmetric kernel along ``dim``, which shrinks by ``2 * (len(half) - 1)``."""
     radius = len(half) - 1
     n = x.shape[dim] - 2 * radius
     out = x.narrow(dim, radius, n) * half[0]
@@ -129,7 +107,7 @@ def _filter_axis(x: Tensor, half: list[int], dim: int) -> Tensor:
 
 
 def _box_axis(x: Tensor, window: int, dim: int) -> Tensor:
-    """Sums of ``window`` neighbours along ``dim`` by doubling: log2(window) additions, all of them integer."""
+    """Sums ``window`` neighbours along ``dim``, which shrinks by ``window - 1``, in log2(window) additions."""
     n = x.shape[dim] - window + 1
     out: Tensor | None = None
     taken, width, sums = 0, 1, x
@@ -151,7 +129,6 @@ def _box(x: Tensor, window: int) -> Tensor:
 
 
 def _crop(x: Tensor, margin: int) -> Tensor:
-    """Takes ``margin`` pixels off every side."""
     return x[:, margin : x.shape[1] - margin, margin : x.shape[2] - margin]
 
 
@@ -165,18 +142,13 @@ class ScaleOperator:
 
     @property
     def margin(self) -> int:
-        """How far the operator looks beyond a pixel."""
+        """Pixels that the operator needs beyond each border."""
         return max(len(self._gauss), self.settings.contrast_window // 2)
 
     def response(self, mirrored: Tensor) -> Tensor:
-        """The Laplacian of the blurred grey picture.
+        """The Laplacian int32 ``(N, H, W)``: in grey levels, or in 1/65536 of one after blur.
 
-        Args:
-            mirrored: int32 ``(N, H + 2 m, W + 2 m)`` grey levels in 0..255 with a mirrored border of m =
-                :attr:`margin`.
-
-        Returns:
-            int32 ``(N, H, W)`` in units of ``1/65536`` grey level with blur, of 1 grey level without.
+        Takes grey levels int32 ``(N, H + 2 m, W + 2 m)`` in 0..255 with a mirrored border of m = :attr:`margin`.
         """
         radius = len(self._gauss) - 1
         x = _crop(mirrored, self.margin - radius - 1)
@@ -189,11 +161,7 @@ class ScaleOperator:
         return 2 * (rows[..., :-2] + rows[..., 2:]) - 8 * centre
 
     def limit(self, mirrored: Tensor) -> Tensor | int:
-        """What ``|response|`` must exceed to be an edge, in the response's unit: a number, or float64 ``(N, H, W)``.
-
-        Args:
-            mirrored: As for :meth:`response`.
-        """
+        """What ``|response|`` must exceed at an edge, in its unit: a number, or float64 ``(N, H, W)``."""
         s = self.settings
         if not s.contrast_window:
             return math.floor(s.threshold * self._unit)
@@ -206,18 +174,18 @@ class ScaleOperator:
         return deviation.mul_(scale / area).add_(s.contrast_floor * scale)
 
     def measure(self, rgb: Tensor) -> tuple[Tensor, Tensor | int]:
-        """Response and limit of RGB pictures uint8 ``(N, H, W, 3)``; an edge is where ``|response| > limit``."""
+        """Response and limit of RGB uint8 ``(N, H, W, 3)``."""
         mirrored = _reflect(grey(rgb), self.margin)
         return self.response(mirrored), self.limit(mirrored)
 
     def edges(self, rgb: Tensor) -> list[Tensor]:
-        """Edge planes bool ``(N, H, W)`` of RGB pictures: one, or the dark and the bright side."""
+        """One plane bool ``(N, H, W)``, or the dark and the bright side."""
         response, limit = self.measure(rgb)
         return [response > limit, response < -limit] if self.settings.signed else [response.abs() > limit]
 
 
 class LaplacianEdges(nn.Module):
-    """E(x) with the settings of a bundle's card. It has no parameters."""
+    """E(x); it has no parameters."""
 
     def __init__(self, settings: EdgeSettings | None = None) -> None:
         super().__init__()
@@ -226,17 +194,10 @@ class LaplacianEdges(nn.Module):
 
     @property
     def margin(self) -> int:
-        """How far the operator looks beyond a pixel."""
+        """Pixels that the operator needs beyond each border."""
         return max(scale.margin for scale in self.scales)
 
     @torch.no_grad()
     def forward(self, rgb: Tensor) -> Tensor:
-        """Edge planes of RGB pictures.
-
-        Args:
-            rgb: uint8 ``(N, H, W, 3)``.
-
-        Returns:
-            bool ``(N, P, H, W)``; P is 1, or 2 (dark side, bright side) when signed, for each scale, fine to coarse.
-        """
+        """Edge planes bool ``(N, P, H, W)`` of uint8 ``(N, H, W, 3)``: fine before coarse, dark before bright."""
         return torch.stack([plane for scale in self.scales for plane in scale.edges(rgb)], 1)

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 
 class Conv(nn.Conv2d):
-    """A biased 3x3 convolution that starts as its input passed through plus a He-scaled perturbation.
+    """A biased 3x3 convolution that starts as the identity plus a He-scaled perturbation.
 
-    Nothing is normalised, so a frame is treated the same alone, in a batch, in training and live. The identity start
-    keeps deep chains of these trainable; it is what a re-parameterised block (3x3 + 1x1 + identity) folds into.
+    The start keeps deep chains trainable without normalisation, which would couple the frames of a batch.
     """
 
     def __init__(self, c_in: int, c_out: int, stride: int = 1, padding: int = 1) -> None:
@@ -31,24 +30,17 @@ class ConvReLU(Conv):
     """:class:`Conv` and a ReLU."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps ``(N, c_in, H, W)`` to ``(N, c_out, H/stride, W/stride)``, non-negative."""
+        """``(N, c_in, H, W)`` to ``(N, c_out, H/stride, W/stride)``."""
         return F.relu(super().forward(x), inplace=not self.training)
 
 
 def chain(c_in: int, c_out: int, count: int, stride: int = 1) -> nn.Sequential:
-    """``count`` :class:`ConvReLU`, the first of which changes width and resolution."""
+    """``count`` :class:`ConvReLU`; the first changes width and resolution."""
     return nn.Sequential(ConvReLU(c_in, c_out, stride), *(ConvReLU(c_out, c_out) for _ in range(count - 1)))
 
 
 def space_to_depth_ids(ids: Tensor) -> Tensor:
-    """Gathers each 2x2 block of class ids, order row then column, without arithmetic on bytes.
-
-    Args:
-        ids: uint8 ``(N, H, W)``, H and W even, contiguous.
-
-    Returns:
-        uint8 ``(N, H/2, W/2, 4)``.
-    """
+    """Gathers 2x2 blocks, row by row: uint8 ``(N, H, W)``, H and W even, to ``(N, H/2, W/2, 4)``."""
     n, h, w = ids.shape
     if torch.compiler.is_exporting():  # a view as another type does not trace
         return ids.reshape(n, h // 2, 2, w // 2, 2).permute(0, 1, 3, 2, 4).reshape(n, h // 2, w // 2, 4)
@@ -58,7 +50,7 @@ def space_to_depth_ids(ids: Tensor) -> Tensor:
 
 
 class LabelEmbedding(nn.Module):
-    """Class ids to vectors at half resolution: a low-rank one-hot convolution without its one-hot tensor."""
+    """Class ids to vectors at half resolution: a low-rank convolution of a one-hot tensor, without the tensor."""
 
     def __init__(self, classes: int, dim: int) -> None:
         super().__init__()
@@ -66,21 +58,14 @@ class LabelEmbedding(nn.Module):
         self.channels = 4 * dim
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Maps uint8 ``(N, H, W)`` to ``(N, 4 dim, H/2, W/2)``, channels last."""
+        """uint8 ``(N, H, W)`` to channels-last ``(N, 4 dim, H/2, W/2)``."""
         n, h, w = ids.shape
         vectors = F.embedding(space_to_depth_ids(ids).int(), self.table.weight)
         return vectors.view(n, h // 2, w // 2, self.channels).permute(0, 3, 1, 2)
 
 
 def label_boundary(ids: Tensor) -> Tensor:
-    """Where a class ends, or a thing.
-
-    Args:
-        ids: Whole numbers ``(N, H, W)``: of classes, or of instances.
-
-    Returns:
-        bool ``(N, H, W)``: the pixel differs from its left or upper neighbour.
-    """
+    """Mask bool ``(N, H, W)`` of the pixels whose class or instance id differs from the left or upper neighbour's."""
     out = torch.zeros_like(ids, dtype=torch.bool)
     out[:, :, 1:] = ids[:, :, 1:] != ids[:, :, :-1]
     out[:, 1:] |= ids[:, 1:] != ids[:, :-1]
@@ -88,18 +73,18 @@ def label_boundary(ids: Tensor) -> Tensor:
 
 
 def concatenate(parts: Sequence[Tensor]) -> Tensor:
-    """Concatenates ``(N, C_i, H, W)`` along channels into a channels-last tensor, whatever the parts are."""
+    """Concatenates ``(N, C_i, H, W)`` of any memory format along channels, channels last."""
     return torch.cat([p.permute(0, 2, 3, 1) for p in parts], 3).permute(0, 3, 1, 2)
 
 
 def to_device(host: Tensor, device: torch.device) -> Tensor:
-    """Sends a small host tensor without waiting for the GPU: pinned memory is copied behind what it already does."""
+    """Sends a small host tensor in pinned memory, so that the host does not wait for the GPU's queue."""
     pinned = host.pin_memory() if (host.device.type, device.type) == ("cpu", "cuda") else host
     return pinned.to(device, non_blocking=True)
 
 
+# Integer types as wide as two elements.
 _PAIRS: Final = {torch.bfloat16: torch.int32, torch.float16: torch.int32, torch.float32: torch.int64}
-"""Integer types as wide as two elements."""
 
 
 def unshuffle(x: Tensor) -> Tensor:
@@ -124,10 +109,7 @@ def extend(x: Tensor, margin: int) -> Tensor:
 
 
 def double(x: Tensor) -> Tensor:
-    """Bilinear enlargement by two (as ``interpolate`` without aligned corners); fast for few channels.
-
-    ``interpolate`` itself takes up to ten times as long in bf16 on a CPU.
-    """
+    """Bilinear enlargement by two: ``interpolate``, but up to ten times as fast for few channels in bf16 on a CPU."""
     for dim in (2, 3):
         n = x.shape[dim]
         before = torch.cat([x.narrow(dim, 0, 1), x.narrow(dim, 0, n - 1)], dim)
@@ -136,30 +118,25 @@ def double(x: Tensor) -> Tensor:
     return x
 
 
-LUMA: Final = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in the luma of BT.601, which JPEG and most video have."""
+LUMA: Final = (0.299, 0.587, 0.114)  # BT.601, as in JPEG and most video
 
 
 def luma_of(rgb: Tensor) -> Tensor:
-    """Luma ``(N, 1, H, W)`` of RGB ``(N, 3, H, W)``, of the same scale.
-
-    Channel by channel: a constant tensor would be copied to the GPU, which a CUDA graph cannot capture, and a matrix
-    product would be taken in bf16 where training is.
-    """
+    """Luma ``(N, 1, H, W)`` of RGB ``(N, 3, H, W)``, of the same scale."""
+    # By channel: a CUDA graph cannot capture the copy of a constant tensor, and autocast would multiply it in bf16.
     return LUMA[0] * rgb[:, 0:1] + LUMA[1] * rgb[:, 1:2] + LUMA[2] * rgb[:, 2:3]
 
 
 def chroma_of(rgb: Tensor) -> tuple[Tensor, Tensor]:
-    """Cb and Cr of BT.601, ``(N, 1, H, W)`` each, of RGB ``(N, 3, H, W)``; half the scale of its channels."""
+    """Cb and Cr ``(N, 1, H, W)`` of RGB ``(N, 3, H, W)``, of half its scale."""
     luma = luma_of(rgb)
     return (rgb[:, 2:3] - luma) / (2 * (1 - LUMA[2])), (rgb[:, 0:1] - luma) / (2 * (1 - LUMA[0]))
 
 
 class HalfChroma(nn.Module):
-    """Colour at half the resolution of light, as JPEG and video keep it (4:2:0): no colour noise finer than that."""
+    """Halves the resolution of colour, as JPEG and video do (4:2:0), which removes fine colour noise."""
 
-    SCALE: Final = 2
-    """Of light against colour."""
+    SCALE: Final = 2  # luma resolution divided by chroma resolution
 
     luma: Tensor
     chroma: Tensor
@@ -168,17 +145,12 @@ class HalfChroma(nn.Module):
         super().__init__()
         luma = torch.tensor(LUMA)
         self.register_buffer("luma", luma[None, :, None, None].repeat(3, 1, 1, 1), persistent=False)
-        difference = torch.eye(3) - luma  # of each channel and the luma
+        difference = torch.eye(3) - luma  # channel less luma
         self.register_buffer("chroma", difference[..., None, None].expand(3, 3, 2, 2) / 4, persistent=False)
         self.enlarge = BilinearDoubling(3)
 
     def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
-        """Maps RGB ``(N, 3, H, W)`` in -1..1, H and W even, to the same.
-
-        Args:
-            x: The pictures.
-            added: To their colour, ``(N, 3, H / 2, W / 2)``, differences of channels and luma.
-        """
+        """RGB ``(N, 3, H, W)`` in -1..1, H and W even, to the same; adds channels less luma ``(N, 3, H/2, W/2)``."""
         light, colour = F.conv2d(x, self.luma.to(x.dtype)), F.conv2d(x, self.chroma.to(x.dtype), stride=self.SCALE)
         if added is not None:
             colour = colour + added.to(x.dtype)
@@ -199,7 +171,7 @@ class BilinearDoubling(nn.Module):
         self.register_buffer("weight", kernel, persistent=False)
 
     def forward(self, x: Tensor, margin: int) -> Tensor:
-        """Maps ``(N, C, H, W)`` to ``(N, C, 2 H + 2 margin, 2 W + 2 margin)``, the border repeated outwards."""
+        """``(N, C, H, W)`` to ``(N, C, 2 H + 2 margin, 2 W + 2 margin)``, the border repeated outwards."""
         half = margin // 2 + 1
         big = F.conv_transpose2d(extend(x, half), self.weight.to(x.dtype), stride=2, padding=1)
         return big[:, :, 2:-2, 2:-2]

@@ -1,4 +1,4 @@
-"""Style seeds: one scene, many photoreal versions, by the weights of DNED's ensemble (S-Flow GAN, 3.2)."""
+"""Style seeds: the weights of DNED's ensemble choose among versions of a scene (S-Flow GAN, section 3.2)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from torch import Tensor
 from models.layers import to_device
 from models.nets.dned import SIDES
 
-SEEDS: Final = 2**20
-"""How many style seeds there are: reaching a point of the sequence takes time in proportion to its number."""
+SEEDS: Final = 2**20  # bounded, because reaching point n of the sequence takes time in proportion to n
+_SCRAMBLE: Final = 674  # the sequence whose first seeds, which people try first, lie farthest apart
 
-
-# The sequence whose first seeds, which people try first, lie farthest apart.
-_SCRAMBLE: Final = 674
-
+# Directions of style among the logits of the six sides, (5, 6): fine against coarse, middle against both ends, then the
+# neighbours of each pair. Each has length 1 and is orthogonal to the others and to the sum, which a softmax drops.
 AXES: Final = torch.nn.functional.normalize(
     torch.tensor(
         [
@@ -29,16 +27,10 @@ AXES: Final = torch.nn.functional.normalize(
         ]
     )
 )
-"""Directions of style ``(5, 6)`` among the six sides' log weights: fine against coarse, middle against both ends, then
-the neighbours of each pair. Of length 1, orthogonal to each other and to a common factor, which a softmax drops."""
 
 
 def check_axes(**settings: Sequence[float]) -> None:
-    """Settings by name that have a number for every axis, or none at all.
-
-    Raises:
-        ValueError: One has another number of them.
-    """
+    """Raises ValueError unless each setting has a number for every axis, or none."""
     for name, numbers in settings.items():
         if len(numbers) not in (0, len(AXES)):
             raise ValueError(f"{name} has {len(numbers)} numbers, but styles have {len(AXES)} axes")
@@ -47,17 +39,10 @@ def check_axes(**settings: Sequence[float]) -> None:
 def ensemble_weights(
     logits: Tensor, seed: int, spread: float | Sequence[float], centre: float | Sequence[float] = 0.0
 ) -> Tensor:
-    """Ensemble weights of a style seed.
+    """Ensemble weights of a style seed, float32 ``(6,)`` on the CPU, positive, sum 1.
 
-    Args:
-        logits: Learned logits ``(6,)``.
-        seed: 0 gives the learned weights; any other draws around them, the same every time and on every device.
-            Seeds repeat after :data:`SEEDS`.
-        spread: Standard deviation of the drawn logits, by axis or the same for all.
-        centre: How far from the learned ones their mean lies, likewise.
-
-    Returns:
-        float32 ``(6,)`` on the CPU, positive, sum 1.
+    Seed 0 gives the learned weights, the softmax of ``logits`` ``(6,)``. Any other draws the logits around them, by
+    axis: their mean is ``centre`` away, their standard deviation is ``spread``. Seeds repeat after :data:`SEEDS`.
     """
     base = logits.detach().float().cpu()
     if seed == 0:
@@ -66,7 +51,7 @@ def ensemble_weights(
 
 
 def _noise(seed: int) -> Tensor:
-    """A normal draw ``(5,)``, one number an axis, from a low-discrepancy sequence: seeds that lie close differ."""
+    """A normal draw ``(5,)`` from a low-discrepancy sequence, so that neighbouring seeds differ."""
     sequence = torch.quasirandom.SobolEngine(len(AXES), scramble=True, seed=_SCRAMBLE)  # type: ignore[no-untyped-call]
     sequence.fast_forward(seed % SEEDS)  # type: ignore[no-untyped-call]
     uniform: Tensor = sequence.draw(1)[0]
@@ -75,27 +60,15 @@ def _noise(seed: int) -> Tensor:
 
 
 def style_offsets(weights: Tensor, logits: Tensor) -> Tensor:
-    """How far ensemble weights lie from the learned ones: differences of logarithms ``(N, 6)``, zero for the learned.
-
-    Args:
-        weights: ``(N, 6)``, not negative, sum 1.
-        logits: Learned logits ``(6,)``.
-    """
+    """Log of weights ``(N, 6)`` (>= 0, sum 1) less the log of the learned ones, the softmax of ``logits`` ``(6,)``."""
     return torch.log(weights.float().clamp_min(1e-3)) - torch.log_softmax(logits.detach().float(), 0)
 
 
 def draw_weights(logits: Tensor, count: int, spread: float, learned_share: float, generator: torch.Generator) -> Tensor:
-    """Ensemble weights of a training batch: ``learned_share`` of the samples keep the learned ones, the rest are drawn.
+    """Ensemble weights of a training batch, float32 ``(count, 6)``, differentiable by ``logits`` ``(6,)``.
 
-    Args:
-        logits: Learned logits ``(6,)``.
-        count: Batch size.
-        spread: As in :func:`ensemble_weights`.
-        learned_share: In 0..1.
-        generator: A CPU generator.
-
-    Returns:
-        float32 ``(count, 6)``; differentiable by ``logits``.
+    A share of the samples, in 0..1, keeps the learned weights; the others' logits are drawn around the learned ones
+    with the standard deviation ``spread``. ``generator`` is on the CPU.
     """
     noise = torch.randn(count, SIDES, generator=generator) * spread
     keep = torch.rand(count, 1, generator=generator) < learned_share

@@ -1,4 +1,1 @@
-"""Files of weights and the cards that describe them, read and checked.
-
-Networks themselves live in models/nets.
-"""
+"""Files of weights and the cards that describe them, read and checked."""

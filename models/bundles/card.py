@@ -1,12 +1,14 @@
-"""The card of a bundle, ``card.json``: what it says, read and checked."""
+"""The card of a bundle, ``card.json``, read and checked."""
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args, get_origin
 
 FORMAT: Final = 1
 CARD: Final = "card.json"
@@ -18,58 +20,50 @@ _TYPES: Final[Mapping[str, type]] = {
     **dict.fromkeys(("classes", "size", "ensemble", "recipe_changes"), list),
     **dict.fromkeys(("steps", "format"), int),
 }
+_ARGUMENTS: Final[Mapping[Any, str]] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a finite number",
+    str: "a text",
+    Sequence[int]: "a list of whole numbers",
+    Sequence[float]: "a list of finite numbers",
+}
 _OPTIONAL: Final = frozenset({"edge", "normalisation", "ensemble", "metrics", "recipe", "recipe_changes"})
 
 
 class BundleError(ValueError):
-    """A bundle is missing, damaged, or of an unknown kind; one sentence for the user."""
+    """One sentence about a bundle that is missing, damaged, or of an unknown kind."""
 
 
 class BundleNotFoundError(BundleError):
-    """There is no bundle of that name or at that path."""
+    """No bundle has that name or path."""
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What a bundle says of itself.
+    """What a bundle says of itself."""
 
-    Attributes:
-        arch: ``sflow``, ``enhance``, ``unet-segmenter``, ``pyramid-segmenter`` or ``pspnet-segmenter``.
-        args: Arguments of the architecture.
-        classes: Canonical class names by id.
-        size: ``[width, height]`` of the training crops; networks take any size.
-        edge: Fields of :class:`~models.edges.EdgeSettings`.
-        ensemble: DNED's learned ensemble weights.
-        licence_weights, licence_data: SPDX ids, or a name for the data's.
-        recipe_changes: Steps at which ``recipe`` replaced another one.
-        sha256: Of the weights file.
-    """
-
-    arch: str
-    args: dict[str, Any]
-    classes: list[str]
-    size: list[int]
+    arch: str  # "sflow", "enhance", or a key of models.nets.segmenter.SEGMENTERS
+    args: dict[str, Any]  # of the network's constructor
+    classes: list[str]  # canonical names by id
+    size: list[int]  # [width, height] of the training crops; networks take any size
     data: str
     command: str
     steps: int
-    licence_weights: str
-    licence_data: str
-    edge: dict[str, Any] = field(default_factory=dict)
+    licence_weights: str  # an SPDX id
+    licence_data: str  # an SPDX id or a name
+    edge: dict[str, Any] = field(default_factory=dict)  # fields of models.edges.EdgeSettings
     normalisation: str = NORMALISATION
-    ensemble: list[float] = field(default_factory=list)
+    ensemble: list[float] = field(default_factory=list)  # DNED's learned weights
     metrics: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
-    recipe_changes: list[int] = field(default_factory=list)
-    sha256: str = ""
+    recipe_changes: list[int] = field(default_factory=list)  # steps at which the recipe replaced another one
+    sha256: str = ""  # of the weights file
     format: int = FORMAT
 
 
 def read_card(path: Path) -> Card:
-    """Reads and checks the card in a bundle's folder.
-
-    Raises:
-        BundleError: It is not JSON, lacks a key, has an unknown one, or is of another format version.
-    """
+    """Reads the card in a bundle's folder; raises BundleError for any text, key, type or version that it cannot use."""
     file = path / CARD
     if file.stat().st_size > _MAX_CARD_BYTES:
         raise BundleError(
@@ -106,6 +100,8 @@ def _check_card(raw: Mapping[str, Any], file: Path) -> None:
             raise BundleError(f"card {file}: {name} is {value!r}, it must be a {kind}: fetch the bundle again")
     if unnamed := [c for c in raw["classes"] if not isinstance(c, str)]:
         raise BundleError(f"card {file}: the class {unnamed[0]!r} is not a name: fetch the bundle again")
+    if not isinstance(data := raw.get("recipe", {}).get("data", {}), dict):
+        raise BundleError(f"card {file}: recipe.data is {data!r}, it must be a dict: fetch the bundle again")
     if (found := raw.get("normalisation", NORMALISATION)) != NORMALISATION:
         raise BundleError(f"card {file}: normalisation is {found!r}, known is {NORMALISATION!r}: update sim-bridge")
     if raw["args"].get("classes") != len(raw["classes"]):
@@ -113,3 +109,21 @@ def _check_card(raw: Mapping[str, Any], file: Path) -> None:
             f"card {file} names {len(raw['classes'])} classes for a network of {raw['args'].get('classes')!r}:"
             " fetch the bundle again"
         )
+
+
+def checked_arguments(build: type, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the arguments of ``build``; raises ValueError for one whose type Python would accept and misuse."""
+    parameters = inspect.signature(build, eval_str=True).parameters
+    for name, value in values.items():
+        kind = parameters[name].annotation if name in parameters else None
+        if kind in _ARGUMENTS and not _is_a(value, kind):
+            raise ValueError(f"{name} is {value!r}, it must be {_ARGUMENTS[kind]}")
+    return values
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is Sequence:
+        return isinstance(value, list) and all(_is_a(one, get_args(kind)[0]) for one in value)
+    if kind is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    return type(value) is kind

@@ -1,4 +1,4 @@
-"""Model bundles, folders of weights and a card: found, loaded and saved. Nothing in one can run code."""
+"""Model bundles, folders of weights and a card, found, loaded and saved; no file in one can run code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from models.bundles.card import CARD, BundleError, BundleNotFoundError, Card, read_card
+from models.bundles.card import CARD, BundleError, BundleNotFoundError, Card, checked_arguments, read_card
 from models.bundles.published import WeightsError
 from models.edges import EdgeSettings
 from models.nets.enhance import EnhanceNetwork
@@ -34,7 +34,7 @@ ID_DIGITS: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A loaded bundle: its folder, card and network (evaluation mode, float32, CPU)."""
+    """A loaded bundle; its network is float32, in evaluation mode, on the CPU."""
 
     path: Path
     card: Card
@@ -47,16 +47,12 @@ class Bundle:
 
     @property
     def model_id(self) -> str:
-        """First 12 hexadecimal digits of the weights' SHA-256; published frames carry it."""
+        """First 12 hexadecimal digits of the weights' SHA-256, which published frames carry."""
         return self.card.sha256[:ID_DIGITS]
 
     @property
     def sflow(self) -> SFlowNetwork:
-        """The network of a translation bundle.
-
-        Raises:
-            BundleError: The bundle holds another kind of network.
-        """
+        """The network of a translator; raises BundleError for a bundle of another kind."""
         if not isinstance(self.network, SFlowNetwork):
             raise BundleError(
                 f"bundle {self.path} holds a {self.card.arch!r}, no translator: give a bundle of arch 'sflow'"
@@ -65,16 +61,12 @@ class Bundle:
 
 
 def shipped_bundles() -> dict[str, Path]:
-    """Folders of the bundles that come with the package, by name."""
+    """Folders of the package's bundles by name."""
     return {p.parent.name: p.parent for p in sorted(ZOO.glob(f"*/{CARD}"))}
 
 
 def find_bundle(name_or_path: str | Path) -> Path:
-    """Folder of a bundle given by path or by a shipped name.
-
-    Raises:
-        BundleNotFoundError: Neither a folder with a card nor a shipped name.
-    """
+    """Folder of a shipped bundle's name, or of a path with a card; raises BundleNotFoundError for anything else."""
     shipped = shipped_bundles()
     if str(name_or_path) in shipped:
         return shipped[str(name_or_path)]
@@ -88,24 +80,27 @@ def find_bundle(name_or_path: str | Path) -> Path:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
+    """Hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 _BUILDERS: Final[Mapping[str, Callable[[Card], nn.Module]]] = {
-    "sflow": lambda card: SFlowNetwork(edge=EdgeSettings(**card.edge), **card.args),
-    "enhance": lambda card: EnhanceNetwork(edge=EdgeSettings(**card.edge) if card.edge else None, **card.args),
-    **dict.fromkeys(SEGMENTERS, lambda card: SEGMENTERS[card.arch](**card.args)),
+    "sflow": lambda card: SFlowNetwork(
+        edge=EdgeSettings(**checked_arguments(EdgeSettings, card.edge)), **checked_arguments(SFlowNetwork, card.args)
+    ),
+    "enhance": lambda card: EnhanceNetwork(
+        edge=EdgeSettings(**checked_arguments(EdgeSettings, card.edge)) if card.edge else None,
+        **checked_arguments(EnhanceNetwork, card.args),
+    ),
+    **dict.fromkeys(
+        SEGMENTERS, lambda card: SEGMENTERS[card.arch](**checked_arguments(SEGMENTERS[card.arch], card.args))
+    ),
 }
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file; a pickle or anything else is refused unread.
-
-    Raises:
-        BundleError: The file is missing, or not safetensors.
-    """
+    """Tensors of a safetensors file; raises BundleError, and unpickles nothing, for any other or none."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -120,11 +115,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_bundle(name_or_path: str | Path) -> Bundle:
-    """Loads a bundle by path or shipped name; the hash is checked before the weights are read.
-
-    Raises:
-        BundleError: Anything wrong with it, in one sentence.
-    """
+    """Loads a bundle by path or shipped name, its hash checked first; raises BundleError for anything wrong with it."""
     path = find_bundle(name_or_path)
     card = read_card(path)
     weights = path / WEIGHTS
@@ -171,7 +162,7 @@ def _fill(network: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> No
 
 
 def as_half(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict as it is stored: floats as fp16, contiguous, on the CPU."""
+    """A state dict as stored: floats as fp16, contiguous, on the CPU."""
     return {
         k: v.detach().cpu().to(torch.float16 if v.is_floating_point() else v.dtype).contiguous()
         for k, v in state.items()
@@ -179,16 +170,10 @@ def as_half(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def save_bundle(path: Path, network: nn.Module, card: Card, training: Mapping[str, Tensor] | None = None) -> Card:
-    """Writes a bundle beside its place and moves it there whole; other files of a folder that it replaces stay.
+    """Writes a bundle, weights as fp16, and returns its card with ``sha256`` filled in.
 
-    Args:
-        path: Folder; made if missing.
-        network: Its state is stored as fp16.
-        card: ``sha256`` is filled in here.
-        training: State of a whole training (names with prefixes), for fine-tuning; stored as fp16 beside the weights.
-
-    Returns:
-        The card as written.
+    It replaces a bundle at ``path`` whole, or leaves it as it was; other files there, such as a licence, stay.
+    ``training`` is the state of a whole training (names with prefixes), kept for fine-tuning.
     """
     from safetensors.torch import save_file
 
@@ -204,10 +189,20 @@ def save_bundle(path: Path, network: nn.Module, card: Card, training: Mapping[st
             file.chmod(0o644)  # safetensors writes for the owner alone
         written = asdict(card) | {"sha256": sha256_of(made / WEIGHTS)}
         (made / CARD).write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        if path.exists():
-            for kept in path.iterdir():  # a licence, notes
-                if kept.name not in (WEIGHTS, TRAINING, CARD):
-                    shutil.copytree(kept, made / kept.name) if kept.is_dir() else shutil.copy2(kept, made / kept.name)
-            path.rename(Path(scratch) / "before")
-        made.rename(path)  # same file system: a reader finds the old bundle or the new one
+        for kept in path.iterdir() if path.exists() else ():
+            if kept.name not in (WEIGHTS, TRAINING, CARD):
+                shutil.copytree(kept, made / kept.name) if kept.is_dir() else shutil.copy2(kept, made / kept.name)
+        _replace(path, made, Path(scratch) / "before")
     return Card(**written)
+
+
+def _replace(path: Path, made: Path, before: Path) -> None:
+    """Moves ``made`` to ``path``, and what was there to ``before``; between the two a reader finds no bundle."""
+    try:
+        if path.exists():
+            path.rename(before)
+        made.rename(path)
+    except BaseException:
+        if before.exists() and not path.exists():
+            before.rename(path)
+        raise

@@ -1,4 +1,4 @@
-"""Published weights of torchvision's networks: found, fetched and checked, never replaced by random ones."""
+"""Published weights of torchvision's networks, found or fetched, and checked; never random ones in their place."""
 
 from __future__ import annotations
 
@@ -15,24 +15,18 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-HASH_IN_NAME: Final = re.compile(r"-([a-f0-9]{8,64})\.")
-"""torch hub's convention: ``vgg19-dcbb9e9d.pth`` begins its SHA-256 with ``dcbb9e9d``."""
-_log = logging.getLogger(__name__)
-
+HASH_IN_NAME: Final = re.compile(r"-([a-f0-9]{8,64})\.")  # the SHA-256 of torch hub's vgg19-dcbb9e9d.pth starts so
+# torch.load raises these for a file that is cut off or holds no weights.
 _DAMAGED: Final = (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, TypeError)
-"""What torch.load raises of a file that is cut off or no file of weights."""
+_log = logging.getLogger(__name__)
 
 
 class WeightsError(ValueError):
-    """Published weights cannot be had or are not what they should be. One sentence for the user."""
+    """One sentence about published weights that are missing, damaged, or another network's."""
 
 
 def torchvision_models() -> Any:
-    """``torchvision.models``, imported where it is needed: a bridge runs without it.
-
-    Raises:
-        WeightsError: It is not installed.
-    """
+    """Imports ``torchvision.models`` late, because a bridge runs without it; raises WeightsError if not installed."""
     try:
         return importlib.import_module("torchvision.models")
     except ImportError as e:
@@ -42,23 +36,15 @@ def torchvision_models() -> Any:
 
 
 def hub_file(url: str) -> Path:
-    """Where torch hub keeps the file of an address."""
+    """The path at which torch hub keeps a URL's file."""
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
 
 
 def load_published(url: str, path: Path | None, option: str) -> dict[str, Tensor]:
-    """The state dict of a published network: from ``path``, or from torch hub's folder, fetched into it if need be.
+    """The published state dict in ``path``, or in torch hub's folder, into which it is fetched if need be.
 
-    A file whose name carries the beginning of its hash, as torch hub's do, is checked against it; one of another name
-    is taken, with a warning where its hash is not that of the published one.
-
-    Args:
-        url: Address of the published file.
-        path: A copy on this machine; None for torch hub's folder.
-        option: Key of a recipe by which a user names a copy.
-
-    Raises:
-        WeightsError: There is no such file and it cannot be fetched, or it is damaged or holds something else.
+    Raises WeightsError for a file that is missing, damaged, or against the hash in its name. A file with no hash in its
+    name passes, with a warning if it differs from the published one. ``option`` is the recipe's key for ``path``.
     """
     file = hub_file(url) if path is None else path
     if not file.is_file():
@@ -78,11 +64,7 @@ def load_published(url: str, path: Path | None, option: str) -> dict[str, Tensor
 
 
 def fill_published(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Puts a state dict into a network, every tensor of it or none.
-
-    Raises:
-        WeightsError: A tensor is missing, unknown or of another shape.
-    """
+    """Loads all tensors of a state dict; raises WeightsError, loading none, if one is missing, unknown or misshapen."""
     wanted = network.state_dict()
     for name in sorted(wanted.keys() | state.keys()):
         ours, theirs = wanted.get(name), state.get(name)

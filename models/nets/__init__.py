@@ -1,4 +1,1 @@
-"""Networks, one a file.
-
-Operators that several share (edges, hints, layers, style) live one folder up.
-"""
+"""Networks, one a file; the operators that several share live one folder up."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Literal, NamedTuple
@@ -16,34 +15,21 @@ from torch.nn.utils.parametrizations import spectral_norm
 from models.layers import LabelEmbedding, concatenate, unshuffle
 
 LABEL_DIM: Final = 6
-STRIDE: Final = 8
-"""Height and width of what they judge must be multiples of it."""
-SLOPE: Final = 0.2
-"""Of the leaky ReLU behind every layer."""
+STRIDE: Final = 8  # divides the height and width of the input
+SLOPE: Final = 0.2  # negative slope of the leaky ReLUs
 
 
 @dataclass(frozen=True, slots=True)
 class DiscriminatorSettings:
-    """What the discriminator of a training is; the section ``discriminator`` of a recipe.
+    """The section ``discriminator`` of a recipe."""
 
-    Attributes:
-        arch: ``space-to-depth``, or ``patch70``: pix2pix's 70x70 patch discriminator.
-        width: Channels of the first layer.
-        scales: D_1..D_k of eq. 7; 3 is pix2pixHD's: each further one judges the picture at half the size.
-        normalisation: Behind the inner layers of ``patch70``: ``instance`` is pix2pixHD's, and pix2pix's batch
-            normalisation at its batch of one.
-        spectral_norm: Divide every convolution's weights by their largest singular value.
-        sees_edges: Condition D on the edge map that G saw, beyond eq. 3 and 5.
-        sees_instance_edges: Condition D on the borders of instances, as pix2pixHD does; the paper needs none.
-    """
-
-    arch: Literal["space-to-depth", "patch70"] = "space-to-depth"
-    width: int = 64
-    scales: int = 1
-    normalisation: Literal["none", "instance"] = "none"
-    spectral_norm: bool = False
-    sees_edges: bool = False
-    sees_instance_edges: bool = False
+    arch: Literal["space-to-depth", "patch70"] = "space-to-depth"  # patch70 is pix2pix's
+    width: int = 64  # channels of the first layer
+    scales: int = 1  # k of eq. 7: each further D judges the picture at half the size; pix2pixHD has 3
+    normalisation: Literal["none", "instance"] = "none"  # of patch70's inner layers; pix2pixHD's is instance
+    spectral_norm: bool = False  # divides the weights of each convolution by their largest singular value
+    sees_edges: bool = False  # conditions D on the edge map that G saw, beyond eq. 3 and 5
+    sees_instance_edges: bool = False  # conditions D on the borders of instances, as in pix2pixHD
 
     def __post_init__(self) -> None:
         if self.width < 1:
@@ -58,48 +44,27 @@ class DiscriminatorSettings:
 
 
 class Judgement(NamedTuple):
-    """What one discriminator says.
+    """What one discriminator returns."""
 
-    Attributes:
-        patches: ``(N, 1, h, w)``, one score a patch; h and w are about an eighth of the picture's.
-        features: D_k^i of eq. 5, the activations of its T layers.
-    """
-
-    patches: Tensor
-    features: list[Tensor]
+    patches: Tensor  # (N, 1, h, w), one score a patch; h and w are about an eighth of the picture's
+    features: list[Tensor]  # D_k^i of eq. 5, the activations of its T layers
 
 
 class Discriminator(nn.Module, ABC):
-    """Base of the discriminators.
+    """Base of the discriminators."""
 
-    Attributes:
-        planes: Edge planes that it is conditioned on; 0 for the paper's D(s, x).
-    """
-
-    planes: int
+    planes: int  # edge planes that condition it; 0 for the paper's D(s, x)
 
     @abstractmethod
     def forward(self, labels: Tensor, image: Tensor, edges: Tensor | None = None) -> list[Judgement]:
-        """Judges a batch.
+        """The judgements of D_1..D_k on labels uint8 ``(N, H, W)`` and RGB ``(N, 3, H, W)`` in -1..1.
 
-        Args:
-            labels: uint8 ``(N, H, W)``; H and W multiples of 8.
-            image: RGB ``(N, 3, H, W)`` in -1..1.
-            edges: ``(N, P, H, W)`` in 0..1 where ``planes`` is not 0.
-
-        Returns:
-            The judgements of D_1..D_k.
+        H and W are multiples of 8. Edges ``(N, P, H, W)`` in 0..1 are needed where ``planes`` is not 0.
         """
 
 
 class PatchDiscriminator(Discriminator):
-    """One scale, without normalisation, beginning at half resolution; a score sees 56x56 pixels.
-
-    Args:
-        classes: Number of label classes.
-        width: Channels of the first layer.
-        planes: Edge planes it is conditioned on; 0 for the paper's D(s, x).
-    """
+    """One scale that starts at half resolution and normalises nothing; a score sees 56x56 pixels."""
 
     def __init__(self, classes: int, width: int, planes: int = 0) -> None:
         super().__init__()
@@ -117,7 +82,7 @@ class PatchDiscriminator(Discriminator):
         self.score = nn.Conv2d(4 * width, 1, 3, 1, 1)
 
     def forward(self, labels: Tensor, image: Tensor, edges: Tensor | None = None) -> list[Judgement]:
-        """One judgement; see :meth:`Discriminator.forward`."""
+        """See :meth:`Discriminator.forward`."""
         pixels = image if edges is None else torch.cat([image, edges.to(image.dtype)], 1)
         x = concatenate([self.embed(labels), unshuffle(pixels)])
         features = []
@@ -128,24 +93,17 @@ class PatchDiscriminator(Discriminator):
 
 
 class Patch70(nn.Module):
-    """pix2pix's C64-C128-C256-C512: a score sees 70x70 pixels of its input.
-
-    The padding is pix2pixHD's, two pixels: small pictures stay larger than the last kernels.
-
-    Args:
-        channels: Of the input.
-        width: Channels of the first layer, 64 in pix2pix.
-        normalisation: ``none`` or ``instance``.
-    """
+    """pix2pix's C64-C128-C256-C512 (width 64): a score sees 70x70 pixels of its input."""
 
     def __init__(self, channels: int, width: int, normalisation: str) -> None:
         super().__init__()
         widths = (channels, width, 2 * width, 4 * width, 8 * width)
         strides = (2, 2, 2, 1)
+        # A padding of 2, pix2pixHD's, keeps small pictures larger than the last kernels.
         self.layers = nn.ModuleList(
             nn.Conv2d(a, b, 4, stride, 2) for (a, b), stride in zip(pairwise(widths), strides, strict=True)
         )
-        # The first layer is never normalised: it would lose the picture's brightness and contrast.
+        # Normalising the first layer would lose the picture's brightness and contrast.
         inner = [nn.InstanceNorm2d(w) if normalisation == "instance" else nn.Identity() for w in widths[2:]]
         self.normalise = nn.ModuleList([nn.Identity(), *inner])
         self.score = nn.Conv2d(widths[-1], 1, 4, 1, 2)
@@ -160,17 +118,10 @@ class Patch70(nn.Module):
 
 
 class MultiScaleDiscriminator(Discriminator):
-    """D_1..D_k of eq. 7 with 70x70 patches, conditioned on one-hot labels (as pix2pix and pix2pixHD are).
+    """D_1..D_k of eq. 7, conditioned on one-hot labels, as in pix2pix and pix2pixHD.
 
-    D_1 judges the picture as it is, each further one its input (labels and edges too) averaged to half the size, as
-    pix2pixHD has it. Their scores see 70x70, 141x141 and 283x283 pixels of the picture.
-
-    Args:
-        classes: Number of label classes.
-        width: Channels of the first layer.
-        planes: Edge planes it is conditioned on; 0 for the paper's D(s, x).
-        scales: k.
-        normalisation: ``none`` or ``instance``.
+    D_1 sees the picture, each further one the input of the previous one at half the size. Their scores see 70x70,
+    141x141 and 283x283 pixels of the picture.
     """
 
     def __init__(
@@ -181,33 +132,26 @@ class MultiScaleDiscriminator(Discriminator):
         self.scales = nn.ModuleList(Patch70(classes + 3 + planes, width, normalisation) for _ in range(scales))
 
     def forward(self, labels: Tensor, image: Tensor, edges: Tensor | None = None) -> list[Judgement]:
-        """The judgements of D_1..D_k; see :meth:`Discriminator.forward`."""
+        """See :meth:`Discriminator.forward`."""
         parts = [one_hot(labels, self.classes).to(image.dtype), image]
         x = torch.cat(parts if edges is None else [*parts, edges.to(image.dtype)], 1)
         x = x.contiguous(memory_format=torch.channels_last)
         judgements = []
         for k, scale in enumerate(self.scales):
             if k:
-                # Border pixels are averaged over what there is, not with zeros.
-                x = F.avg_pool2d(x, 3, 2, 1, count_include_pad=False)
+                x = F.avg_pool2d(x, 3, 2, 1, count_include_pad=False)  # border pixels without the padding's zeros
             judgements.append(scale(x))
         return judgements
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
-    """Class ids uint8 ``(N, H, W)`` as planes float32 ``(N, classes, H, W)`` of 0 and 1."""
+    """Ids uint8 ``(N, H, W)`` as float32 ``(N, classes, H, W)`` of 0 and 1."""
     n, h, w = labels.shape
     return torch.zeros(n, classes, h, w, device=labels.device).scatter_(1, labels[:, None].long(), 1.0)
 
 
 def build_discriminator(settings: DiscriminatorSettings, classes: int, planes: int) -> Discriminator:
-    """The discriminator of a training.
-
-    Args:
-        settings: What it is.
-        classes: Number of label classes.
-        planes: Edge planes that the generator sees; D is conditioned on them where the settings say so.
-    """
+    """The discriminator of a recipe; ``planes`` are the generator's, which D sees where the settings say so."""
     seen = (planes if settings.sees_edges else 0) + settings.sees_instance_edges
     made: Discriminator
     if settings.arch == "space-to-depth":
@@ -215,10 +159,6 @@ def build_discriminator(settings: DiscriminatorSettings, classes: int, planes: i
     else:
         made = MultiScaleDiscriminator(classes, settings.width, seen, settings.scales, settings.normalisation)
     if settings.spectral_norm:
-        _normalise_spectrally([m for m in made.modules() if isinstance(m, nn.Conv2d)])
+        for layer in [m for m in made.modules() if isinstance(m, nn.Conv2d)]:  # a list: this adds modules
+            spectral_norm(layer)
     return made
-
-
-def _normalise_spectrally(layers: Sequence[nn.Conv2d]) -> None:
-    for layer in layers:
-        spectral_norm(layer)

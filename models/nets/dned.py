@@ -1,7 +1,6 @@
-"""DNED, the deep neural edge detector (S-Flow GAN, section 3.2): edge maps in, edge maps as photographs have them out.
+"""DNED, the deep neural edge detector (S-Flow GAN, section 3.2): edge maps to edge maps like those of photographs.
 
-A modified HED: six side outputs at strides 1 to 32, each with its own receptive field, and an ensemble of them whose
-weights choose one of many versions of the map.
+A modified HED: the weights of an ensemble of six side outputs at strides 1 to 32 choose one version of the map.
 """
 
 from __future__ import annotations
@@ -15,58 +14,38 @@ from torch.nn.functional import interpolate
 
 from models.layers import ConvReLU, chain, double, unshuffle
 
-SIDES: Final = 6
-"""N in eq. 4."""
-STRIDE: Final = 32
-"""Height and width of the input must be multiples of it."""
+SIDES: Final = 6  # N in eq. 4
+STRIDE: Final = 32  # divides the height and width of the input
 
 
 class EdgeEnsemble(NamedTuple):
-    """What :class:`DNED` returns.
+    """What :class:`DNED` returns, as logits."""
 
-    Attributes:
-        fused: Logits ``(N, P, H, W)`` of the weighted ensemble.
-        sides: Logits d_0..d_5, ``(N, P, H / 2**i, W / 2**i)``.
-    """
-
-    fused: Tensor
-    sides: list[Tensor]
+    fused: Tensor  # the weighted ensemble, (N, P, H, W)
+    sides: list[Tensor]  # d_0..d_5, (N, P, H / 2**i, W / 2**i)
 
 
 def enlarge_side(side: Tensor, index: int) -> Tensor:
-    """d_i at full size: ``index`` bilinear doublings."""
+    """d_i at full size, by ``index`` bilinear doublings."""
     for _ in range(index):
         side = double(side)
     return side
 
 
 def fuse_sides(sides: Sequence[Tensor], weights: Tensor) -> Tensor:
-    """The ensemble: sum of ``weights[:, i] * d_i``, each at full size.
-
-    Doubling is linear, so adding coarse to fine gives the same map as enlarging every side by itself, at a fraction
-    of the work.
-
-    Args:
-        sides: d_0..d_5.
-        weights: ``(N, 6)``.
-    """
+    """The ensemble, the sum of ``weights[:, i] * d_i`` at full size; ``weights`` is ``(N, 6)``."""
+    # Doubling is linear: coarse to fine gives the same map as enlarging each side, with a fraction of the work.
     w = weights.to(sides[0].dtype).view(len(weights), SIDES, 1, 1, 1).unbind(1)
     fused = w[SIDES - 1] * sides[SIDES - 1]
     for i in range(SIDES - 2, -1, -1):
-        # What is fast for many small maps is slow for the last large ones, and the other way round.
+        # `double` is faster on the two largest maps, `interpolate` on the others.
         larger = double(fused) if i < 2 else interpolate(fused, scale_factor=2, mode="bilinear", align_corners=False)
         fused = larger.to(fused.dtype) + w[i] * sides[i]  # CUDA's autocast enlarges in float32
     return fused
 
 
 class DNED(nn.Module):
-    """Six-sided edge network; sees the edge map alone.
-
-    Args:
-        planes: Edge planes P, in and out.
-        widths: Channels at strides 2, 4, 8, 16, 32.
-        depth: Convolutions per stride.
-    """
+    """Six-sided edge network on P ``planes``; ``widths`` and ``depth`` as in a tier's ``edge_*``."""
 
     def __init__(self, planes: int, widths: Sequence[int], depth: int) -> None:
         super().__init__()
@@ -85,11 +64,7 @@ class DNED(nn.Module):
         return torch.softmax(self.ensemble_logits.float(), 0)
 
     def sides(self, edges: Tensor) -> list[Tensor]:
-        """d_0(x)..d_5(x) of eq. 4, as logits at their own strides.
-
-        Args:
-            edges: ``(N, P, H, W)`` in 0..1, H and W multiples of 32.
-        """
+        """Logits d_0(x)..d_5(x) of eq. 4, at their own strides, of ``(N, P, H, W)`` in 0..1."""
         out = [self.side[0](self.fine(edges))]
         x = unshuffle(edges)
         for stage, side in zip(self.stages, list(self.side)[1:], strict=True):
@@ -98,7 +73,7 @@ class DNED(nn.Module):
         return out
 
     def forward(self, edges: Tensor, weights: Tensor | None = None) -> EdgeEnsemble:
-        """The ensemble under ``weights`` ``(N, 6)``, or under the learned ones."""
+        """The ensemble with ``weights`` ``(N, 6)``, or with the learned ones."""
         sides = self.sides(edges)
         w = self.learned_weights().expand(len(edges), SIDES) if weights is None else weights
         return EdgeEnsemble(fuse_sides(sides, w), sides)

@@ -1,7 +1,6 @@
-"""The conditional generator G(s, e): labels and one edge map to a photograph (S-Flow GAN, section 3.2), in three tiers.
+"""The conditional generator G(s, e): labels and an edge map to a photograph (S-Flow GAN, section 3.2).
 
-It sees the labels, their boundary and one edge map, by option the style vector that the map was made with and coarse
-colour hints (means of 8x8 pixels); nothing finer of the CG picture reaches it.
+Nothing finer of the CG picture reaches it than colour hints, the means of 8x8 pixels.
 """
 
 from __future__ import annotations
@@ -30,38 +29,26 @@ from models.layers import (
 )
 
 LABEL_DIM: Final = 8
-TAIL: Final = 8
-"""Channels of the full-resolution tail."""
+TAIL: Final = 8  # channels of the full-resolution tail
 MODULATE_EVERY: Final = 3
-STYLE_GAIN: Final = 4.0
-"""Scales the style vector, so that an optimiser's steps on its few weights carry as far as those on the many others."""
-MARGIN: Final = 2
-"""Full-resolution pixels of border that the first convolution and the tail consume."""
+STYLE_GAIN: Final = 4.0  # makes an optimiser's steps on the style's few weights matter as much as the others
+MARGIN: Final = 2  # full-resolution pixels of border that the first convolution and the tail consume
 
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """Sizes of a network.
+    """Sizes of a network."""
 
-    Attributes:
-        widths: Generator channels at strides 2, 4, 8, 16.
-        trunk: Convolutions at strides 8 and 16.
-        depths: Convolutions at stride 4 on the way down, at strides 4 and 2 on the way up.
-        label_width: Channels of the label features that modulate the trunk.
-        edge_widths: DNED channels at strides 2, 4, 8, 16, 32.
-        edge_depth: DNED convolutions per stride.
-    """
-
-    widths: tuple[int, int, int, int]
-    trunk: tuple[int, int]
-    depths: tuple[int, int, int]
-    label_width: int
-    edge_widths: tuple[int, int, int, int, int]
-    edge_depth: int
+    widths: tuple[int, int, int, int]  # generator channels at strides 2, 4, 8, 16
+    trunk: tuple[int, int]  # convolutions at strides 8 and 16
+    depths: tuple[int, int, int]  # convolutions at stride 4 on the way down, at strides 4 and 2 on the way up
+    label_width: int  # channels of the label features that modulate the trunk
+    edge_widths: tuple[int, int, int, int, int]  # DNED channels at strides 2, 4, 8, 16, 32
+    edge_depth: int  # DNED convolutions a stride
 
 
 TIERS: Final[dict[str, Tier]] = {
-    # Real time on two CPU cores, on a laptop GPU, and pix2pixHD's class; multiply-adds are in docs/architecture.md.
+    # For two CPU cores, for a laptop GPU, and as large as pix2pixHD; docs/architecture.md has the multiply-adds.
     "lite": Tier((32, 64, 96, 192), (4, 4), (1, 1, 1), 32, (16, 32, 48, 64, 64), 2),
     "base": Tier((64, 128, 256, 384), (9, 9), (2, 2, 2), 64, (32, 64, 96, 128, 128), 2),
     "full": Tier((128, 256, 512, 768), (12, 9), (2, 2, 2), 128, (64, 128, 256, 256, 256), 3),
@@ -69,7 +56,7 @@ TIERS: Final[dict[str, Tier]] = {
 
 
 class LabelModulation(nn.Module):
-    """Scales and shifts features by what the labels say at the same resolution (SPADE without its normalisation)."""
+    """Scales and shifts features by the labels at the same resolution: SPADE without its normalisation."""
 
     def __init__(self, channels: int, label_width: int) -> None:
         super().__init__()
@@ -78,13 +65,13 @@ class LabelModulation(nn.Module):
         nn.init.zeros_(self.project.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
-        """``x * (1 + scale) + shift``; ``labels`` has the height and width of ``x``."""
+        """``x * (1 + scale) + shift`` by label features of the height and width of ``x``."""
         scale, shift = self.project(labels).chunk(2, 1)
         return torch.addcmul(x + shift, x, scale)
 
 
 class Trunk(nn.Module):
-    """A chain of convolutions modulated by the labels every third step."""
+    """A chain of convolutions, every third of them behind a modulation by the labels."""
 
     def __init__(self, channels: int, count: int, label_width: int) -> None:
         super().__init__()
@@ -94,7 +81,7 @@ class Trunk(nn.Module):
         )
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
-        """Same shape out as in."""
+        """Keeps the shape of ``x``."""
         for i, conv in enumerate(self.convs):
             if i % MODULATE_EVERY == 0:
                 x = self.modulations[i // MODULATE_EVERY](x, labels)
@@ -103,15 +90,12 @@ class Trunk(nn.Module):
 
 
 def enlarge_nearest(x: Tensor, factor: int) -> Tensor:
-    """Repeats pixels; keeps the type of ``x``, where CUDA's autocast would go on in float32."""
+    """Repeats pixels and keeps the type of ``x``, which CUDA's autocast would make float32."""
     return F.interpolate(x, scale_factor=factor, mode="nearest").to(x.dtype)
 
 
 class Up(nn.Module):
-    """1x1 convolution, nearest enlargement, added to the skip.
-
-    No output phase has weights of its own, hence there is no grid of period 2.
-    """
+    """1x1 convolution, nearest enlargement, skip: all output phases share weights, which avoids a grid of period 2."""
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
@@ -123,24 +107,14 @@ class Up(nn.Module):
 
 
 class Generator(nn.Module):
-    """Encoder, trunk at strides 16 and 8, decoder, and a thin full-resolution tail.
-
-    Args:
-        classes: Number of label classes.
-        planes: Edge planes P.
-        tier: Sizes.
-        style_input: Numbers of a style vector beside labels and edge map; 0, the paper's, for none.
-        hints: Whether colour hints come beside them, see :mod:`models.hints`.
-        half_chroma: Whether pictures have colour at half the resolution of light.
-        keep_hues: Whether the hints' chroma is added to the picture.
-    """
+    """Encoder, trunk at strides 16 and 8, decoder, and a thin full-resolution tail."""
 
     def __init__(
         self,
         classes: int,
         planes: int,
         tier: Tier,
-        style_input: int = 0,
+        style_input: int = 0,  # numbers S of the style vector; the paper has none
         *,
         hints: bool = False,
         half_chroma: bool = False,
@@ -172,24 +146,17 @@ class Generator(nn.Module):
         if self.style_projection is not None:
             nn.init.zeros_(self.style_projection.weight)
         self.hint_projection = nn.Conv2d(HINT_CHANNELS, tier.label_width, 3, padding=1) if hints else None
-        # A short way to the picture beside the long one through the trunk, which learns light long before hue.
+        # A shortcut to the picture, because the trunk learns light long before hue.
         self.hint_up = nn.Conv2d(HINT_CHANNELS, c2, 1) if hints else None
 
     def forward(
         self, labels: Tensor, edges: Tensor, style: Tensor | None = None, hints: Tensor | None = None
     ) -> Tensor:
-        """G(s, e).
+        """RGB ``(N, 3, H, W)`` in -1..1 of labels uint8 ``(N, H, W)`` and edges ``(N, P, H, W)`` in 0..1.
 
-        Args:
-            labels: uint8 ``(N, H, W)`` class ids; H and W multiples of 16.
-            edges: ``(N, P, H, W)`` in 0..1.
-            style: ``(N, S)`` where the network has a style input; None for zeros.
-            hints: ``(N, 4, H / 8, W / 8)`` where it takes colour hints; None for zeros, as dropped in training.
-
-        Returns:
-            RGB ``(N, 3, H, W)`` in -1..1.
+        H and W are multiples of 16. Style ``(N, S)`` and hints ``(N, 4, H / 8, W / 8)`` are zeros where None.
         """
-        # Border pixels are repeated outwards, not zeroed: a zero border would show as a coloured line in the picture.
+        # The border is repeated outwards, because zeros would show as a coloured line in the picture.
         labels, edges = extend(labels, MARGIN), extend(edges, MARGIN)
         fine = torch.cat([edges, label_boundary(labels)[:, None].to(edges.dtype)], 1)
         embedded = self.embed(labels)
@@ -218,7 +185,7 @@ class Generator(nn.Module):
         return self._with_hues(image, hints if self.keep_hues else None)
 
     def _with_hues(self, image: Tensor, hints: Tensor | None) -> Tensor:
-        """The tail's picture with the hints' chroma, and colour at half the resolution where the network has it so."""
+        """Adds the hints' chroma and halves the resolution of colour, as the network's options say."""
         if self.half_chroma is not None:
             added = None if hints is None else hues_of(hints, HINT_STRIDE // HalfChroma.SCALE)
             halved: Tensor = self.half_chroma(image, added)

@@ -107,7 +107,18 @@ def test_contrast_normalised_edges_survive_a_change_of_exposure() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"threshold": -1.0}, {"kernel": 5}, {"contrast_window": 30}, {"contrast_window": 99}, {"blur": -0.1}]
+    "wrong",
+    [
+        {"threshold": -1.0},
+        {"threshold": 40_000.0, "blur": 1.0},
+        {"kernel": 5},
+        {"contrast_window": 30},
+        {"contrast_window": 99},
+        {"contrast_floor": 0.0},
+        {"blur": -0.1},
+        {"blur": 1e9},
+        {"blur": 1.0, "coarse_blur": 1e9},
+    ],
 )
 def test_settings_out_of_range_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="edge"):

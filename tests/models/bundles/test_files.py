@@ -126,6 +126,19 @@ def test_a_pickle_in_place_of_safetensors_is_refused_unread(bundle: Path, monkey
         ({"edge": {"blur": float("inf")}}, "Infinity is no JSON number"),
         ({"classes": ["a"] * 6}, "names 6 classes for a network of 5"),
         ({"args": {"tier": "lite", "classes": 5, "style_spread": "wide"}}, "does not describe a 'sflow' network"),
+        (
+            {"args": {"tier": "lite", "classes": 5, "style_spread": True}},
+            "style_spread is True, it must be a finite number",
+        ),
+        ({"args": {"tier": "lite", "classes": 5, "style_reach": [1, "far"]}}, "must be a list of finite numbers"),
+        ({"args": {"tier": "lite", "classes": 5, "hint_classes": [1.5]}}, "must be a list of whole numbers"),
+        ({"args": {"tier": "lite", "classes": 5.0}}, "classes is 5.0, it must be a whole number"),
+        ({"args": {"tier": "lite", "classes": 5, "keep_hues": 1}}, "keep_hues is 1, it must be true or false"),
+        ({"arch": "unet-segmenter", "args": {"classes": 5, "width": 4.5}}, "width is 4.5, it must be a whole number"),
+        ({"edge": {"contrast_window": 31.0}}, "contrast_window is 31.0, it must be a whole number"),
+        ({"edge": {"threshold": 10**400}}, "does not describe a 'sflow' network"),
+        ({"edge": {"blur": 1e9}}, "blur is 1000000000.0, it must be from 0 to 64"),
+        ({"recipe": {"data": 5}}, "recipe.data is 5, it must be a dict"),
         ({"normalisation": "rgb / 255"}, "normalisation is 'rgb / 255', known is"),
     ],
 )
@@ -162,6 +175,32 @@ def test_a_save_that_fails_leaves_the_old_bundle_as_it_was(
         save_bundle(bundle, network, card(network))
     assert {file.name: file.read_bytes() for file in bundle.iterdir()} == before
     assert [file.name for file in bundle.parent.iterdir()] == ["mine"], "nothing is left beside it"
+
+
+def test_a_replacement_that_fails_half_way_puts_the_old_bundle_back(
+    bundle: Path, network: SFlowNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {file.name: file.read_bytes() for file in bundle.iterdir()}
+    rename = Path.rename
+
+    def fail_for_the_new_one(source: Path, target: Path) -> Path:
+        if source.name == bundle.name and target == bundle:
+            assert not bundle.exists(), "the old one has already left"
+            raise OSError("the disk is gone")
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", fail_for_the_new_one)
+    with pytest.raises(OSError, match="the disk is gone"):
+        save_bundle(bundle, network, card(network))
+    assert {file.name: file.read_bytes() for file in bundle.iterdir()} == before
+    assert [file.name for file in bundle.parent.iterdir()] == ["mine"], "nothing is left beside it"
+
+
+def test_a_number_too_large_for_a_float_is_refused(bundle: Path) -> None:
+    text = (bundle / CARD).read_text().replace('"threshold": 0.11', '"threshold": 1e999')
+    (bundle / CARD).write_text(text)
+    with pytest.raises(BundleError, match="threshold is inf, it must be a finite number"):
+        load_bundle(bundle)
 
 
 def test_a_bundle_is_replaced_whole_and_keeps_its_licence(bundle: Path, network: SFlowNetwork) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.losses.perceptual import HingeGAN
+from models.losses.adversarial import HingeGAN
 from models.nets.efficientnet_lite import EfficientNetLite
 from models.nets.projected import ProjectedDiscriminator
 
@@ -101,7 +101,7 @@ def test_hinge_steps_tell_two_kinds_of_pictures_apart() -> None:
     losses = []
     for _ in range(12):
         pairs = zip(network(real, ids), network(fake, ids), strict=True)
-        loss = torch.stack([hinge.discriminator(r, f) for r, f in pairs]).mean()
+        loss = torch.stack([hinge.discriminator(r, f).mean() for r, f in pairs]).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
