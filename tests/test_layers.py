@@ -61,7 +61,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "sources": "errors frames",
         "source_options": "errors frames",
         "pixels": "errors frames mistakes",
-        "translators": "errors frames settings",
+        "translators": "errors frames settings pixels",
         "process": "errors frames wire client lockstep sources",
         "live": "errors frames settings wire pixels translators process",
         "page": "errors frames settings wire pixels translators live",
