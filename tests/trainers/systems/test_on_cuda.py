@@ -15,8 +15,10 @@ from trainers.data.camvid import CAMVID_CLASSES
 from trainers.recipes.read import load_recipe, set_keys
 from trainers.recipes.segmenter import SegmenterRecipe
 from trainers.recipes.sflow import SFlowRecipe
-from trainers.systems import find_system, system_names
+from trainers.systems import system_names
 from trainers.systems.base import MicroBatch, System
+from trainers.systems.segmenter import SegmenterSystem
+from trainers.systems.sflow import SFlow
 
 SIDE = 64
 SFLOW: dict[str, dict[str, Any]] = {
@@ -65,14 +67,14 @@ def step_copies(system: System[Any], planes: int) -> list[str]:
 @pytest.mark.parametrize("changes", SFLOW.values(), ids=SFLOW)
 def test_no_phase_or_extension_of_sflow_waits(recipe: Path, changes: dict[str, Any]) -> None:
     read = load_recipe(SFlowRecipe, str(changed_recipe(recipe, changes)))
-    system = find_system("sflow").system(read, CAMVID_CLASSES, torch.device("cpu"))
+    system = SFlow(read, CAMVID_CLASSES, torch.device("cpu"))
     assert step_copies(system, read.edge.planes) == []
 
 
 @pytest.mark.parametrize("name", SEGMENTER_RECIPES)
 def test_no_segmenter_waits(name: str) -> None:
     read = set_keys(SegmenterRecipe, name, ["width=8"])
-    system = find_system("segmenter").system(read, CAMVID_CLASSES, torch.device("cpu"))
+    system = SegmenterSystem(read, CAMVID_CLASSES, torch.device("cpu"))
     system.class_weights = torch.ones(len(CAMVID_CLASSES))
     assert step_copies(system, 1) == []
 
