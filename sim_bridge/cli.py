@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
@@ -38,6 +38,7 @@ from sim_bridge.options import (
     SizeOption,
     TaxonomyOption,
     TopicOption,
+    refuse_unused_flags,
     setting_option,
     settings_of,
 )
@@ -54,8 +55,6 @@ if TYPE_CHECKING:
     from sim_bridge.recordings.translate import Report
 
 INTERRUPTED: Final = 130
-_TAKES_ALL: Final = "doctor"
-"""The command that checks any settings, also those that it has no flags for itself."""
 _BENCH_SIZE: Final = (512, 256)
 
 _EXTRAS: Final = {
@@ -127,35 +126,13 @@ def bridge(
         raise typer.Exit
     configure_logging("info")  # a plugin's command has no settings of ours to take the level from
     if context.invoked_subcommand is not None and not show_config:
-        _refuse_unused(context, context.invoked_subcommand)
+        refuse_unused_flags(context, context.invoked_subcommand)
     if show_config or context.invoked_subcommand is None:
         settings = settings_of(context)
         if show_config:
             typer.echo(settings.to_yaml(), nl=False)
             raise typer.Exit
         raise typer.Exit(_run_bridge(settings))
-
-
-def _refuse_unused(context: typer.Context, name: str) -> None:
-    """Flags before a subcommand count for it where it has them, too; any other would be dropped without a word.
-
-    Raises:
-        UsageError: A flag says nothing to the subcommand.
-    """
-    if name == _TAKES_ALL:
-        return
-    group: Any = context.command
-    known = {parameter.name for parameter in group.get_command(context, name).params}
-    ours = name in group.commands  # plugins read their own flags only
-    if ours and "config" in known:
-        known.add("log_level")
-    for parameter in context.command.params:
-        given = context.get_parameter_source(str(parameter.name))
-        if given is None or given.name != "COMMANDLINE" or (ours and parameter.name in known):
-            continue
-        flag = parameter.opts[0]
-        place = f"give it after {name!r}" if parameter.name in known else "leave it out"
-        raise UsageError(f"the flag {flag} before the command {name!r} says nothing to it: {place}")
 
 
 def _run_bridge(settings: BridgeSettings) -> int:

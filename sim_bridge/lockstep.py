@@ -105,14 +105,7 @@ class LockstepClient:
         return self.tick_all([(rgb, semantic)], timeout=timeout)[rgb.camera]
 
     def tick_all(self, pairs: Sequence[tuple[Frame, Frame]], *, timeout: float = 5.0) -> Mapping[str, Frame]:
-        """Sends the RGB and semantic frames of several cameras' tick, and waits for all photoreal frames.
-
-        Args:
-            pairs: ``(rgb, semantic)`` of each camera.
-            timeout: Seconds to wait for all of them.
-
-        Returns:
-            The photoreal frames by camera.
+        """Sends ``(rgb, semantic)`` of each camera's tick; returns the photoreal frames by camera.
 
         Raises:
             LockstepTimeoutError: Not all arrived in time; it says which, and whether the bridge shows signs of life.
@@ -201,11 +194,7 @@ class LockstepClient:
 
 
 class OpenPairs:
-    """Joins RGB and semantic frames; the second half of a pair may come with a later tick.
-
-    Args:
-        kept: How many frames of each camera wait for their other half.
-    """
+    """Joins RGB and semantic frames; ``kept`` frames of each camera may wait for their other half."""
 
     def __init__(self, kept: int = 8) -> None:
         self._kept = kept

@@ -8,9 +8,13 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 
+from sim_bridge.errors import UsageError
+from sim_bridge.load_settings import load_settings
 from sim_bridge.process.logs import configure_logging
-from sim_bridge.settings import BridgeSettings, extra, flag_of, load_settings
+from sim_bridge.settings import BridgeSettings, extra, flag_of
 
+TAKES_ANY_FLAG: Final = "doctor"
+"""The command that checks any settings, also those that it has no flags for itself."""
 RGB_HELP: Final = "Foreign folder: which files are the RGB images, relative to it and quoted, like 'rgb/*.png'."
 SEMANTIC_HELP: Final = "Foreign folder: which files are the label images, raw ids or palette colours."
 LABELS_HELP: Final = (
@@ -20,7 +24,7 @@ CAMERA_HELP: Final = "Of a recording, the only camera to take; of a foreign fold
 
 
 def metavar_of(name: str) -> str | None:
-    """What stands for a setting's value in ``--help``; None for a switch."""
+    """The placeholder of a setting's value in ``--help``; None for a switch."""
     info = BridgeSettings.model_fields[name]
     if typing.get_origin(info.annotation) is Literal:
         return "|".join(str(value) for value in typing.get_args(info.annotation))
@@ -78,3 +82,25 @@ def settings_of(context: typer.Context) -> BridgeSettings:
     settings = load_settings(flags, config=config)
     configure_logging(settings.log_level)
     return settings
+
+
+def refuse_unused_flags(context: typer.Context, name: str) -> None:
+    """Flags before a subcommand count for it where it has them, too; any other would be dropped without a word.
+
+    Raises:
+        UsageError: A flag says nothing to the subcommand.
+    """
+    if name == TAKES_ANY_FLAG:
+        return
+    group: Any = context.command
+    known = {parameter.name for parameter in group.get_command(context, name).params}
+    ours = name in group.commands  # plugins read their own flags only
+    if ours and "config" in known:
+        known.add("log_level")
+    for parameter in context.command.params:
+        given = context.get_parameter_source(str(parameter.name))
+        if given is None or given.name != "COMMANDLINE" or (ours and parameter.name in known):
+            continue
+        flag = parameter.opts[0]
+        place = f"give it after {name!r}" if parameter.name in known else "leave it out"
+        raise UsageError(f"the flag {flag} before the command {name!r} says nothing to it: {place}")

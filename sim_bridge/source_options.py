@@ -53,10 +53,6 @@ class CheckedOptions(BaseModel):
 
 
 def check_kinds(source: str, kinds: Iterable[Kind], offered: Collection[Kind]) -> None:
-    """Checks that a source offers all kinds asked for beside RGB and semantic frames.
-
-    Raises:
-        UsageError: It does not.
-    """
+    """Raises UsageError unless the source offers all kinds asked for beside RGB and semantic frames."""
     if strange := [kind.value for kind in kinds if kind not in offered]:
         raise UsageError(f"{source} has no {', '.join(strange)}: choose from {', '.join(offered)}")

@@ -28,14 +28,7 @@ class Source(Protocol):
     """
 
     def open(self, options: Mapping[str, object]) -> None:
-        """Connects, or reads what is needed to start.
-
-        Args:
-            options: The source's own options by name; it checks them itself.
-
-        Raises:
-            UsageError: An option is unknown or cannot be used.
-        """
+        """Connects, or reads what is needed to start; checks its options and raises UsageError for a bad one."""
 
     def __iter__(self) -> Iterator[Frame]:
         """Yields every frame when its time has come, RGB and semantic frames of one tick after each other."""
@@ -92,11 +85,7 @@ def source_names() -> tuple[str, ...]:
 
 
 def load_source(name: str) -> Source:
-    """Makes the source of this name, not yet opened.
-
-    Raises:
-        UsageError: No source has this name (the known ones are listed), or its package cannot be loaded.
-    """
+    """Makes the source of this name, not yet opened. Raises UsageError: none has it, or its package cannot load."""
     found = [entry for entry in entry_points(group=SOURCE_GROUP) if entry.name == name]
     if not found:
         known = source_names()
@@ -113,11 +102,7 @@ def load_source(name: str) -> Source:
 
 
 def load_entry_point(entry: EntryPoint) -> object:
-    """Imports what an entry point names.
-
-    Raises:
-        UsageError: It cannot be imported; the sentence names the package and the cause.
-    """
+    """Imports what an entry point names. Raises UsageError, with package and cause, when it cannot."""
     try:
         loaded: object = entry.load()
     # A plugin is foreign code: whatever its import raises must end in a sentence, not in the bridge's traceback.

@@ -37,7 +37,7 @@ SENT_KEPT: Final = 4
 RESEND_SECONDS: Final = 1.0
 """After which a tick is sent to the bridge again; more than most networks take, as the answer would come twice."""
 OPEN_SECONDS: Final = 0.25
-"""After ``listen`` the client opens a stream in a thread of its own, and does not tell when it stands."""
+"""After ``listen`` the client opens a stream in a thread of its own, and does not say when it is open."""
 END_SECONDS: Final = 5.0
 """How long the end waits for a callback."""
 _KINDS: Final = (Kind.RGB, Kind.SEMANTIC)
@@ -50,8 +50,8 @@ _log = logging.getLogger(__name__)
 class PhotorealCamera:
     """Makes photoreal images of what a CARLA camera sees, with the world's frame numbers.
 
-    It puts an RGB and a semantic camera of equal attributes where it is told, sends their images to a bridge, and hands
-    out what comes back as :class:`~plugins.carla.rig.photoreal.PhotorealImage`, which reads like ``carla.Image``.
+    It places an RGB and a semantic camera of equal attributes, sends their images to a bridge, and hands out what
+    comes back as :class:`~plugins.carla.rig.photoreal.PhotorealImage`, which reads like ``carla.Image``.
     The world stays the script's: nothing here ticks it or changes its settings.
 
     Example:
@@ -264,7 +264,7 @@ class PhotorealCamera:
             arrival = sensors.queue.get(_LOOK_SECONDS)
             if not (self._access.is_same_world() and sensors.alive):
                 # Sensors of another run of the server may have taken the place of ours.
-                if not self._closed.is_set():  # it is not we who end them
+                if not self._closed.is_set():  # somebody else ended them
                     self._once.warn("gone", f"camera {self.name!r} gets no more images: {_GONE}")
                 continue
             if arrival is None:

@@ -19,7 +19,8 @@ from plugins.toytown.town.traffic import Traffic
 from plugins.toytown.view.presets import preset_named
 from sim_bridge.errors import SimBridgeError
 from sim_bridge.live.bridge import Bridge, run_until_signalled
-from sim_bridge.settings import BridgeSettings, load_settings, parse_size
+from sim_bridge.load_settings import load_settings
+from sim_bridge.settings import BridgeSettings, parse_size
 from sim_bridge.translators.load import load_translator
 from sim_bridge.translators.threads import halve_cores
 
@@ -144,7 +145,7 @@ def _reported(bridge: Bridge, simulator: SimulatorProcess, began: float) -> Iter
     def report() -> None:
         _say("building the town and loading the network ...")
         steps = [
-            ("the town stands", simulator.ready.is_set),
+            ("the town is built", simulator.ready.is_set),
             ("the network is loaded", lambda: bridge.wait_until_ready(0)),
             ("first photoreal frame", lambda: bridge.outputs.of(CAMERA).published > 0),
         ]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from sim_bridge.frames import Style
+from sim_bridge.process.gate import Gate
 from sim_bridge.translators import Control
 
 
@@ -14,9 +15,8 @@ class Controls:
     """Pause, single steps and the cameras' styles."""
 
     def __init__(self, cameras: Sequence[str], style: Style) -> None:
-        self._changed = threading.Condition()
-        self._paused = False
-        self._steps = dict.fromkeys(cameras, 0)
+        self._lock = threading.Lock()
+        self._gate = Gate(cameras)
         self._styles = dict.fromkeys(cameras, style)
         self._listeners: list[Callable[[str], None]] = []
         self._stopped = False
@@ -32,52 +32,39 @@ class Controls:
     @property
     def paused(self) -> bool:
         """Whether pairs are held back."""
-        return self._paused
+        return self._gate.paused
 
     def pause(self) -> None:
         """Holds pairs back: realtime counts them as ``paused``, lockstep lets the simulator wait."""
-        with self._changed:
+        with self._lock:
             if self._stopped:
                 return
-            self._paused = True
-            self._steps = dict.fromkeys(self._steps, 0)
+            self._gate.pause()
         self._tell("pause")
 
     def resume(self) -> None:
         """Lets pairs through again."""
-        with self._changed:
-            self._paused = False
-            self._changed.notify_all()
+        self._gate.resume()
         self._tell("resume")
 
     def stop(self) -> None:
         """Lets everything through from now on: a bridge that drains cannot be paused."""
-        with self._changed:
+        with self._lock:
             self._stopped = True
         self.resume()
 
     def step(self) -> None:
         """While paused: lets one more pair of every camera through."""
-        with self._changed:
-            self._steps = {camera: steps + 1 for camera, steps in self._steps.items()}
-            self._changed.notify_all()
+        self._gate.step()
         self._tell("step")
 
     def admit(self, camera: str, *, wait: bool = False) -> bool:
         """Whether a pair of ``camera`` may go on now, using up a step; with ``wait`` it returns when it may."""
-        with self._changed:
-            if wait:
-                self._changed.wait_for(lambda: not self._paused or self._steps[camera] > 0)
-            if not self._paused:
-                return True
-            if self._steps[camera] == 0:
-                return False
-            self._steps[camera] -= 1
-            return True
+        return self._gate.admit(camera, wait=wait)
 
     def style(self, camera: str) -> Style:
         """The style in use for a camera."""
-        with self._changed:
+        with self._lock:
             return self._styles[camera]
 
     def set_style(self, camera: str, style: Style) -> None:
@@ -86,14 +73,14 @@ class Controls:
         Raises:
             KeyError: The bridge has no such camera.
         """
-        with self._changed:
+        with self._lock:
             if camera not in self._styles:
                 raise KeyError(camera)
             self._styles[camera] = style
 
     def add_style(self, values: Style) -> None:
         """Sets these values for every camera and keeps the others."""
-        with self._changed:
+        with self._lock:
             self._styles = {camera: Style({**style, **values}) for camera, style in self._styles.items()}
 
 

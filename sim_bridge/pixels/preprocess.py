@@ -14,11 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sim_bridge.errors import ImageError, LabelError, MissingExtraError, SizeMismatchError
-from sim_bridge.frames import Encoding, Frame, PixelArray
+from sim_bridge.frames import ByteArray, Encoding, Frame, PixelArray
 from sim_bridge.pixels.images import encode_jpeg, encode_png, to_ids, to_rgb
 from sim_bridge.pixels.labels import LabelMap
 from sim_bridge.pixels.taxonomy import Taxonomies
-from sim_bridge.translators import ByteArray
 
 try:
     import cv2

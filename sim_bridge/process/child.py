@@ -15,14 +15,10 @@ from typing import Final
 from sim_bridge.errors import SimBridgeError
 from sim_bridge.sources import Answerable, Steerable
 
-READY: Final = "ready"
-"""The line on stdout that says that the simulator runs."""
-DONE: Final = "done"
-"""The line on stdout that says that the simulation is over: the child is not to be restarted."""
-FAILED: Final = "failed"
-"""First word of the line that says why it cannot go on; then the exit code and a sentence."""
-ANSWERED: Final = "answered"
-"""First word of the order that names a tick the bridge is done with; then the session and the number."""
+READY: Final = "ready"  # on stdout: the simulator runs; then its address
+DONE: Final = "done"  # on stdout: the simulation is over, do not restart it; then the number of ticks
+FAILED: Final = "failed"  # on stdout: it cannot go on; then the exit code and a sentence
+ANSWERED: Final = "answered"  # on stdin: the bridge is done with a tick; then its session and number
 
 
 def ignore_interrupts() -> None:
@@ -59,14 +55,7 @@ def obey(
     end: Callable[[], None],
     further: Callable[[Sequence[str]], None] = lambda words: None,
 ) -> None:
-    """Follows orders until there are no more, then calls ``end``.
-
-    Args:
-        source: Pauses, resumes and steps.
-        lines: The orders.
-        end: Ends the simulation.
-        further: Gets the words of any other order.
-    """
+    """Follows the orders in ``lines`` to their end, then calls ``end``; ``further`` gets the words of other orders."""
     orders = {"pause": source.pause, "resume": source.resume, "step": source.step}
     for line in lines:
         match line.split():

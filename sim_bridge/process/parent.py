@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import IO, Final, Self
 
 END_SECONDS: Final = 5.0
-"""How long a child may take to end once it was told to."""
+"""How long a child may take to end."""
 _BOOT: Final = (
     "import importlib, json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
     "sys.exit(importlib.import_module(sys.argv.pop(1)).main())"
@@ -25,31 +25,20 @@ logger = logging.getLogger(__name__)
 
 
 def child_command(module: str, asked: Mapping[str, object]) -> list[str]:
-    """The command of a child that calls ``main()`` of a module.
+    """The command of a child that calls ``main()`` of a module with ``asked`` as JSON in ``sys.argv[1]``.
 
     It imports what this process does: ``python -m`` would look into the current folder first, where a user's project
     may have a package of the same name.
-
-    Args:
-        module: The module.
-        asked: What it is told, as JSON in ``sys.argv[1]``.
     """
     return [sys.executable, "-P", "-c", _BOOT, json.dumps(sys.path), module, json.dumps(asked)]
 
 
 class ChildRun:
-    """A child process that runs once, to its end; a context manager, at whose end it ends. Iterate it for its lines.
-
-    Args:
-        module: See :func:`child_command`.
-        asked: As there.
-        end_seconds: How long it may take to end.
-    """
+    """A child process that runs once, until the context ends. Iterate it for its lines; see :func:`child_command`."""
 
     def __init__(self, module: str, asked: Mapping[str, object], end_seconds: float = END_SECONDS) -> None:
         self._end_seconds = end_seconds
         self.stopped = False
-        """Whether it was told to end."""
         self._process = subprocess.Popen(
             child_command(module, asked), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from sim_bridge.errors import SimBridgeError
 from sim_bridge.process.child import ANSWERED
 from sim_bridge.process.drive import Link
+from sim_bridge.process.parent import END_SECONDS
 from sim_bridge.process.supervisor import Supervisor
 
 
@@ -14,12 +15,9 @@ class SourceProcess(Supervisor):
     """Runs a source by its entry point's name; the arguments not listed are :class:`Supervisor`'s.
 
     Args:
-        source: The source's name.
-        options: Its own options.
-        link: Where its frames go.
         frames: How many ticks to publish; None all.
         nice: How far it steps back behind other processes.
-        log_level: Of its log lines.
+        module: What runs in the child; it gets all of the above as its arguments.
     """
 
     def __init__(
@@ -34,6 +32,9 @@ class SourceProcess(Supervisor):
         frames: int | None = None,
         nice: int = 0,
         log_level: str = "info",
+        module: str = "sim_bridge.process.source_child",
+        on_line: Callable[[str], None] = lambda line: None,
+        end_seconds: float = END_SECONDS,
     ) -> None:
         asked = {
             "source": source,
@@ -44,7 +45,13 @@ class SourceProcess(Supervisor):
             "log_level": log_level,
         }
         super().__init__(
-            "sim_bridge.process.source_child", asked, wanted=wanted, on_failure=on_failure, on_change=on_change
+            module,
+            asked,
+            wanted=wanted,
+            on_failure=on_failure,
+            on_change=on_change,
+            on_line=on_line,
+            end_seconds=end_seconds,
         )
 
     def answered(self, session: str, number: int) -> None:

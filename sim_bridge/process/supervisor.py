@@ -17,10 +17,8 @@ from sim_bridge.process.parent import END_SECONDS, child_command, close_pipe, en
 
 logger = logging.getLogger(__name__)
 
-RESTART_SECONDS: Final = 0.5
-"""How long to wait before a restart: a signal to the whole process group ends this process, too."""
-RESTARTS: Final = 5
-"""How many may die one after the other before they are ready, once one was ready."""
+RESTART_SECONDS: Final = 0.5  # before a restart: a signal to the whole process group ends this process, too
+RESTARTS: Final = 5  # how many may die in a row before they are ready, once one was ready
 
 
 class Supervisor:
@@ -29,8 +27,7 @@ class Supervisor:
     It ends for good when the child says that it is done or failed, or never gets ready.
 
     Args:
-        module: What runs, see :func:`~sim_bridge.process.parent.child_command`.
-        asked: Its arguments.
+        module: What runs with the arguments ``asked``, see :func:`~sim_bridge.process.parent.child_command`.
         wanted: Whether to restart one that died.
         on_failure: Called, from a thread, with the error that ended it for good.
         on_change: Called, from a thread, with True when it died and will be restarted, with False when it is ready.

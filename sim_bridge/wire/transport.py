@@ -197,7 +197,7 @@ class BoundSocket(_Socket):
 
     Args:
         context: ZeroMQ context.
-        kind: ``zmq.PUB``, or ``zmq.XPUB`` to hear who subscribes.
+        kind: ``zmq.PUB``, or ``zmq.XPUB`` to hear of subscriptions.
         address: Where to bind; port ``*`` lets the operating system choose.
         hwm: Messages that may wait for each subscriber. Set before binding and never changed: a subscriber that is
             already connected starves when it is (libzmq 4.3.5: its end of the queue goes on acknowledging in steps of
@@ -252,7 +252,7 @@ class BoundSocket(_Socket):
             self._socket.curve_server = True
         self._socket.bind(address)
 
-    def _bind_anew(self, hwm: int) -> None:
+    def _bind_again(self, hwm: int) -> None:
         self._socket.close(linger=0)
         give_up = time.monotonic() + REBIND_SECONDS
         while True:
@@ -273,19 +273,12 @@ class FrameSender(BoundSocket):
     """A PUB socket that binds and never waits: a subscriber that does not keep up loses messages, nobody else does.
 
     ZeroMQ bounds queues in messages, we in bytes: the high-water mark is ``buffer_bytes`` over the size of a message.
-    When messages turn out larger than expected, the socket is closed and bound anew; subscribers connect again by
+    When messages turn out larger than expected, the socket is closed and bound again; subscribers connect again by
     themselves and lose what was queued.
 
-    Args:
-        context: ZeroMQ context.
-        address: Where to bind; port ``*`` lets the operating system choose.
+    Args and errors are :class:`BoundSocket`'s, and:
         buffer_bytes: Bound of each slow subscriber's queue (or four messages, if they are larger than that).
         message_bytes: Expected size of a message.
-        keys: CURVE keys, or None for a plain socket.
-        insecure: Allow an address off this machine without keys.
-
-    Raises:
-        UsageError: The address is not allowed, in use, or not of this machine.
     """
 
     def __init__(
@@ -311,24 +304,23 @@ class FrameSender(BoundSocket):
     def send(self, parts: Sequence[bytes | memoryview]) -> None:
         """Queues one message for every subscriber. Large parts are not copied: they must not change afterwards.
 
-        Raises:
-            UsageError: The address was lost to another process while binding anew for larger messages.
+        Raises UsageError: another process took the address during a new bind for larger messages.
         """
         size = sum(len(part) for part in parts)
         if size > self._most_bytes:
             self._expect(size)
             mark = self._mark_for(size)
             if mark < self._hwm:
-                logger.info("messages are larger than expected: binding %s anew with room for %d", self.address, mark)
+                logger.info("messages are larger than expected: binding %s again with room for %d", self.address, mark)
                 self._hwm = mark
-                self._bind_anew(mark)
+                self._bind_again(mark)
         # On its own libzmq looks at most once a millisecond at what subscribers have read, and takes empty queues for
         # full: then it loses messages even with a single one on its way. Asking for the events makes it look now.
         self._socket.getsockopt(zmq.EVENTS)
         self._socket.send_multipart(parts, copy=False)
 
     def _expect(self, message_bytes: int) -> None:
-        self._most_bytes = message_bytes * 9 // 8  # headers are not worth binding anew
+        self._most_bytes = message_bytes * 9 // 8  # headers are not worth that
 
     def _mark_for(self, message_bytes: int) -> int:
         return min(MAX_SEND_HWM, max(MIN_SEND_HWM, self._buffer_bytes // max(1, message_bytes)))

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+import zmq
+import zmq.auth
 
 from sim_bridge.client import Subscriber
 from sim_bridge.frames import FrameStatus, Kind
+from sim_bridge.wire.transport import KEY_NAME, CurveKeys, FrameReceiver
 from tests.sim_bridge.recording_helpers import ROOT, WAIT, RunningCli, environment, run_cli, site, write_distribution
 
 __all__ = ["site"]
@@ -91,6 +94,33 @@ def test_a_kept_one_that_dies_is_started_again(mine: Path, site: Path) -> None:
         code, rest = running.interrupt()
     assert code == 0 and "run: stopped" in rest
     assert not psutil.pid_exists(second)
+
+
+def test_a_kept_one_ends_by_itself_after_the_ticks_asked_for(mine: Path, site: Path) -> None:
+    done = run_cli(
+        "run", "--source", "mysim", "--publish", PORT, "--keep", "--frames", "5", "rate=1000", site=site, paths=(mine,)
+    )
+    assert done.returncode == 0, done.stderr
+    assert "run: published 5 ticks" in done.stderr
+
+
+@pytest.mark.parametrize("keep", [(), ("--keep",)])
+def test_keys_keep_strangers_out(keep: tuple[str, ...], mine: Path, site: Path) -> None:
+    for folder in ("ours", "theirs"):
+        (mine / folder).mkdir()
+        zmq.auth.create_certificates(mine / folder, KEY_NAME)
+    ours, theirs = CurveKeys.load(mine / "ours"), CurveKeys.load(mine / "theirs")
+    stranger = CurveKeys(ours.public, theirs.secret, theirs.folder)  # knows the server's key, has none that is listed
+    arguments = ("run", "--source", "mysim", "--publish", PORT, "--curve-keys", str(ours.folder), *keep, "rate=100")
+    with started(*arguments, paths=(mine, site)) as running:
+        address = running.wait_for_line("mysim on").split(" on ")[1].split(" ")[0].rstrip(",")
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        with context, FrameReceiver(context, address, ["camera/"], keys=ours) as friend:
+            assert friend.receive(WAIT) is not None
+            with FrameReceiver(context, address, ["camera/"], keys=stranger) as refused:
+                assert refused.receive(1.0) is None
+            assert friend.receive(WAIT) is not None
+        assert running.interrupt()[0] == 0
 
 
 def test_lockstep_makes_a_tick_when_the_one_before_is_answered(mine: Path, site: Path) -> None:

@@ -7,12 +7,12 @@ import yaml
 from pydantic import ValidationError
 
 from sim_bridge.errors import UsageError
+from sim_bridge.load_settings import load_settings
 from sim_bridge.pixels.taxonomy import shipped_names
 from sim_bridge.settings import (
     MAX_STYLE_SEED,
     BridgeSettings,
     flag_of,
-    load_settings,
     parse_size,
     variable_of,
 )

@@ -1,8 +1,4 @@
-"""What the edge maps of CG renders differ in, done to the edge maps of photographs.
-
-DNED is shown the degraded map and learns to give back the photograph's own: at run time it maps a render's edges to
-the nearest that photographs have (S-Flow GAN, section 2.1).
-"""
+"""Degrades the edge maps of photographs to what CG renders have; DNED learns to undo it (S-Flow GAN, section 2.1)."""
 
 from __future__ import annotations
 
@@ -25,11 +21,9 @@ class EdgeAugmentation(BaseModel):
     Attributes:
         image_threshold: The threshold of a whole image is multiplied by exp(U(-x, x)).
         class_threshold: That of each class by exp(U(-x, x)) more.
-        speck_share: Share of images that lose small components.
-        speck_sizes: Components below one of these many pixels go.
+        speck_share: Share of images that lose components below one of ``speck_sizes``, pixels.
         bare_class: Probability for a class to keep only its outline (CG surfaces without texture).
-        holes_share: Share of images with blocks punched out.
-        holes: Share of the blocks of an 8x16 raster that are.
+        holes_share: Share of images that lose ``holes``, a share of the blocks of an 8x16 raster.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -44,23 +38,20 @@ class EdgeAugmentation(BaseModel):
 
 
 class Degradation(NamedTuple):
-    """What was drawn for one map.
-
-    Attributes:
-        threshold: Factor of the edge threshold by class, float32.
-        speck: Components below so many pixels go; None for none.
-        bare: Whether a class keeps only its outline, by class.
-        holes: uint8 ``(8, 16)``, 1 where a block is punched out; None for none.
-    """
+    """What was drawn for a clip; holes have the same place in all its frames."""
 
     threshold: npt.NDArray[np.float32]
+    """Factor of the edge threshold by class."""
     speck: int | None
+    """Smallest component that stays, pixels; None keeps all."""
     bare: BoolArray
+    """Classes that keep only their outline."""
     holes: npt.NDArray[np.uint8] | None
+    """``(8, 16)``, 1 where a block is punched out."""
 
 
 def draw_degradation(settings: EdgeAugmentation, classes: int, rng: np.random.Generator) -> Degradation:
-    """Draws what will be done to a map; it depends on nothing that is in the map."""
+    """Draws what will be done to a clip's maps, without looking at them."""
     s = settings
     image = rng.uniform(-s.image_threshold, s.image_threshold)
     per_class = rng.uniform(-s.class_threshold, s.class_threshold, classes)
@@ -81,7 +72,6 @@ def apply_degradation(sample: Sample, drawn: Degradation) -> BoolArray:
 
 
 def _kept(strength: npt.NDArray[np.float32], labels: npt.NDArray[np.uint8], drawn: Degradation) -> BoolArray:
-    """Where an edge is left of one scale, ``(H, W)``."""
     keep = np.abs(strength) > drawn.threshold[labels]
     if drawn.speck is not None:
         keep &= _without_specks(keep, drawn.speck)
@@ -98,7 +88,7 @@ def degrade(sample: Sample, settings: EdgeAugmentation, classes: int, rng: np.ra
 
 
 def _without_specks(edges: BoolArray, smallest: int) -> BoolArray:
-    """Where an 8-connected component has at least ``smallest`` pixels."""
+    """The 8-connected components of at least ``smallest`` pixels."""
     _, component, stats, _ = cv2.connectedComponentsWithStats(edges.astype(np.uint8), connectivity=8)
     large = np.asarray(stats[:, cv2.CC_STAT_AREA] >= smallest)
     large[0] = False

@@ -1,4 +1,4 @@
-"""What is drawn for a training sample: its place in the picture, mirroring and colour."""
+"""What is drawn for a clip: its place in the picture, mirroring and colour."""
 
 from __future__ import annotations
 
@@ -17,15 +17,7 @@ Colour = tuple[npt.NDArray[np.float64], float]
 
 
 class Place(NamedTuple):
-    """What was drawn for one crop.
-
-    Attributes:
-        scale: Factor by which the picture is resized first.
-        top: First row.
-        left: First column.
-        flip: Whether it is mirrored.
-        colour: Change of colours; None for none.
-    """
+    """One crop of all frames of a clip, in pixels of the picture resized by ``scale``."""
 
     scale: float
     top: int
@@ -35,12 +27,7 @@ class Place(NamedTuple):
 
 
 def draw_place(shape: tuple[int, ...], data: DataRecipe, rng: np.random.Generator) -> Place:
-    """Draws scale, window, mirroring and colour of a crop; keys that are off draw nothing.
-
-    Args:
-        shape: Height and width of the picture.
-        data: What may be drawn.
-        rng: From which.
+    """Draws the crop of a picture of ``shape`` (height, width); keys that are off draw nothing.
 
     Raises:
         UsageError: The crop does not fit into the picture.
@@ -61,13 +48,7 @@ def draw_place(shape: tuple[int, ...], data: DataRecipe, rng: np.random.Generato
 
 
 def too_small_to_train(size: tuple[int, int], data: DataRecipe, file: Path) -> Problem | None:
-    """A picture of that width and height that a crop does not fit into; of a ``resize`` the recipe itself was checked.
-
-    Args:
-        size: Width and height of the file's picture.
-        data: How crops are cut.
-        file: Its name.
-    """
+    """The problem of a picture of ``size`` (width, height) that a crop does not fit into."""
     factor = 1.0 if data.scale is None else data.scale[0]
     width, height = (round(side * factor) for side in data.resize or size)
     if width >= data.crop[0] and height >= data.crop[1]:

@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol, overload
+
+import numpy as np
 
 from models.edges import LaplacianEdges
 from sim_bridge.frames import ByteArray
 from trainers.batches.sample import Sample, prepare
-from trainers.data.dataset import DataSet, in_threads
+from trainers.data.clips import Clip, FrameFiles, odd_size, with_flow
+from trainers.data.dataset import DataSet, in_threads, whole
 from trainers.data.photograph import Photograph
 from trainers.recipes.schema import DataRecipe
 
 
-class SampleSource(Protocol):
-    """A sample that crops can be cut from: prepared whole, or photograph by photograph when it is drawn."""
+class FrameSource(Protocol):
+    """A frame that crops can be cut from: ``rgb`` uint8 ``(H, W, 3)``, ``labels`` uint8 ``(H, W)``."""
 
     @property
-    def rgb(self) -> ByteArray:
-        """uint8 ``(H, W, 3)``, what the network shall learn to make."""
-
+    def rgb(self) -> ByteArray: ...  # noqa: D102
     @property
-    def labels(self) -> ByteArray:
-        """uint8 ``(H, W)``."""
+    def labels(self) -> ByteArray: ...  # noqa: D102
 
     def crop(self, top: int, left: int, height: int, width: int, *, flip: bool) -> Sample:
         """A window of it, mirrored left to right if asked."""
+
+
+class SampleSource(Protocol):
+    """A clip of T >= 1 frames of one size, in order of time; ``rgb`` and ``labels`` are the first frame's."""
+
+    @property
+    def rgb(self) -> ByteArray: ...  # noqa: D102
+    @property
+    def labels(self) -> ByteArray: ...  # noqa: D102
+    @property
+    def frames(self) -> Sequence[FrameSource]: ...  # noqa: D102
 
 
 class LazySample(NamedTuple):
@@ -35,21 +48,21 @@ class LazySample(NamedTuple):
     operator: LaplacianEdges
 
     @property
-    def rgb(self) -> ByteArray:
-        """uint8 ``(H, W, 3)``."""
+    def rgb(self) -> ByteArray:  # noqa: D102
         return self.photograph.rgb
 
     @property
-    def labels(self) -> ByteArray:
-        """uint8 ``(H, W)``."""
+    def labels(self) -> ByteArray:  # noqa: D102
         return self.photograph.labels
 
-    def crop(self, top: int, left: int, height: int, width: int, *, flip: bool) -> Sample:
-        """As :meth:`Sample.crop` of the whole prepared photograph, bit for bit.
+    @property
+    def frames(self) -> tuple[LazySample]:
+        """A clip of one."""
+        return (self,)
 
-        The window is wider by what the operator looks beyond a pixel, so a crop has no border of its own.
-        """
-        margin = self.operator.margin
+    def crop(self, top: int, left: int, height: int, width: int, *, flip: bool) -> Sample:
+        """As :meth:`Sample.crop` of the whole prepared photograph, bit for bit."""
+        margin = self.operator.margin  # what the operator looks beyond a pixel: a crop has no border of its own
         y, x = max(0, top - margin), max(0, left - margin)
         window = self.photograph.cut(y, x, top + height + margin - y, left + width + margin - x)
         return prepare(window, self.operator).crop(top - y, left - x, height, width, flip=flip)
@@ -59,61 +72,103 @@ class LazySample(NamedTuple):
         return self._replace(photograph=self.photograph.scaled(factor))
 
 
-class OnDisk(Sequence[LazySample]):
-    """Samples that are read from their files each time they are asked for."""
+class ClipSample(NamedTuple):
+    """Consecutive frames of one size, in order of time."""
 
-    def __init__(self, data: DataSet, operator: LaplacianEdges) -> None:
+    frames: tuple[FrameSource, ...]
+
+    @property
+    def rgb(self) -> ByteArray:  # noqa: D102
+        return self.frames[0].rgb
+
+    @property
+    def labels(self) -> ByteArray:  # noqa: D102
+        return self.frames[0].labels
+
+
+class HeldSamples(Sequence[SampleSource]):
+    """The samples of a data set: its clips, or its photographs where it has none."""
+
+    def __init__(self, data: DataSet) -> None:
         self.data = data
-        self._operator = operator
+        self.clips = data.samples()
+        self._with_flow = with_flow(self.clips)
 
     def __len__(self) -> int:
-        return len(self.data)
-
-    @overload
-    def __getitem__(self, index: int) -> LazySample: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[LazySample]: ...
-    def __getitem__(self, index: int | slice) -> LazySample | list[LazySample]:
-        """Reads one sample, or those of a slice."""
-        if isinstance(index, slice):
-            return [LazySample(p, self._operator) for p in self.data[index]]
-        return LazySample(self.data[index], self._operator)
-
-
-class InMemory(Sequence[SampleSource]):
-    """Samples in memory. They are read by :meth:`load`, at the latest when the first is asked for.
-
-    Args:
-        data: Whose.
-        hold: What is held of a photograph.
-        threads: How many read; 0 is the caller's alone.
-    """
-
-    def __init__(self, data: DataSet, hold: Callable[[Photograph], SampleSource], threads: int) -> None:
-        self.data = data
-        self._hold, self._threads = hold, threads
-        self._samples: list[SampleSource] = []
-
-    def load(self) -> list[SampleSource]:
-        """Reads all, once.
-
-        Raises:
-            SimBridgeError: A sample is wrong.
-        """
-        if not self._samples:
-            self._samples = in_threads(lambda i: self._hold(self.data[i]), len(self.data), self._threads)
-        return self._samples
-
-    def __len__(self) -> int:
-        return len(self.data)
+        return len(self.clips)
 
     @overload
     def __getitem__(self, index: int) -> SampleSource: ...
     @overload
     def __getitem__(self, index: slice) -> list[SampleSource]: ...
     def __getitem__(self, index: int | slice) -> SampleSource | list[SampleSource]:
-        """One sample, or those of a slice."""
-        return self.load()[index]
+        """One sample, or those of a slice; a wrong frame, or one of another size, is a SimBridgeError."""
+        if isinstance(index, slice):
+            return [self.sample(clip) for clip in self.clips[index]]
+        return self.sample(self.clips[index])
+
+    @abstractmethod
+    def sample(self, clip: Clip) -> SampleSource:
+        """The sample of a clip."""
+
+    def files_of(self, index: int) -> tuple[Path, ...]:
+        """The files of a sample, the first frame's picture first."""
+        return tuple(file for frame in self.clips[index].frames for file in frame.files)
+
+    def read(self, frame: FrameFiles, *, flow: bool = True) -> Photograph:
+        """Reads a frame; where the set has flow, one that has none gets all NaN, so that batches keep their shape."""
+        flow = flow and frame.picture in self._with_flow
+        photograph = whole(self.data.inspect_frame(frame, flow=flow))
+        if not flow or photograph.flow is not None:
+            return photograph
+        return photograph._replace(flow=np.full((*photograph.labels.shape, 2), np.nan, np.float32))
+
+
+class OnDisk(HeldSamples):
+    """Samples that are read from their files each time they are asked for."""
+
+    def __init__(self, data: DataSet, operator: LaplacianEdges) -> None:
+        super().__init__(data)
+        self._operator = operator
+
+    def sample(self, clip: Clip) -> SampleSource:
+        """Reads it; the flow of the last frame leads out of the clip."""
+        moving = len(clip.frames) - 1
+        photographs = [self.read(frame, flow=i < moving) for i, frame in enumerate(clip.frames)]
+        return _join(clip, [LazySample(photograph, self._operator) for photograph in photographs])
+
+
+class InMemory(HeldSamples):
+    """Samples in memory, each frame once, also where clips overlap; 0 ``threads`` read in the caller's."""
+
+    def __init__(self, data: DataSet, hold: Callable[[Photograph], LazySample | Sample], threads: int) -> None:
+        super().__init__(data)
+        self._hold, self._threads = hold, threads
+        self._frames: dict[Path, LazySample | Sample] = {}
+
+    def load(self) -> None:
+        """Reads all frames, once; the first sample does so at the latest."""
+        if not self._frames:
+            frames = list({frame.picture: frame for clip in self.clips for frame in clip.frames}.values())
+            held = in_threads(lambda i: self._hold(self.read(frames[i])), len(frames), self._threads)
+            self._frames = {frame.picture: one for frame, one in zip(frames, held, strict=True)}
+
+    def sample(self, clip: Clip) -> SampleSource:
+        """Its frames, which are not copied."""
+        self.load()
+        return _join(clip, [self._frames[frame.picture] for frame in clip.frames])
+
+
+def _join(clip: Clip, frames: Sequence[LazySample | Sample]) -> SampleSource:
+    if len(frames) == 1:
+        return frames[0]
+    sizes = {
+        files.picture: (frame.labels.shape[1], frame.labels.shape[0])
+        for files, frame in zip(clip.frames, frames, strict=True)
+    }
+    if (problem := odd_size(clip, sizes)) is not None:
+        raise problem.error
+    return ClipSample(tuple(frames))
 
 
 def open_samples(data: DataSet, operator: LaplacianEdges, recipe: DataRecipe) -> InMemory | OnDisk:
@@ -126,10 +181,6 @@ def open_samples(data: DataSet, operator: LaplacianEdges, recipe: DataRecipe) ->
 
 
 def load(samples: Sequence[SampleSource]) -> None:
-    """Reads what is to be held in memory: before processes are forked off, which share it then.
-
-    Raises:
-        SimBridgeError: A sample is wrong.
-    """
+    """Reads what is held in memory: before processes are forked off, which share it then."""
     if isinstance(samples, InMemory):
         samples.load()

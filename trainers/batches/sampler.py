@@ -1,7 +1,4 @@
-"""Random training batches, drawn in order: each from the random generator that the last one left.
-
-Batches by number, which any process can make, are in :mod:`trainers.batches.workers`.
-"""
+"""Random training batches, drawn in order: each from the random generator that the last one left."""
 
 from __future__ import annotations
 
@@ -21,16 +18,12 @@ from trainers.recipes.schema import DataRecipe, Recipe
 
 
 def refuse_small_pictures(samples: Sequence[SampleSource], data: DataRecipe) -> None:
-    """Looks whether a crop fits into every sample that is held; what is streamed is met when it is drawn.
-
-    Raises:
-        SizeMismatchError: It does not fit into one, whose file is named.
-    """
+    """Raises SizeMismatchError for a sample in memory that is smaller than a crop; streamed ones raise when drawn."""
     if not isinstance(samples, InMemory) or data.resize is not None:
         return
-    for index, sample in enumerate(samples.load()):
+    for index, sample in enumerate(samples):
         height, width = sample.labels.shape
-        if (problem := too_small_to_train((width, height), data, samples.data.files_of(index)[0])) is not None:
+        if (problem := too_small_to_train((width, height), data, samples.files_of(index)[0])) is not None:
             raise problem.error
 
 
@@ -40,20 +33,9 @@ def drawn_at_once(recipe: Recipe) -> int:
 
 
 class Sampler:
-    """Draws batches in order: crops flipped at random, edges degraded as the recipe says.
+    """Draws batches in order; what is random is drawn once a clip.
 
-    Its state is part of a checkpoint. In a training of several processes each draws all that is random of the whole
-    batch, and makes its own share of it.
-
-    Args:
-        samples: What crops are cut from.
-        recipe: How.
-        classes: How many there are.
-        rank: Number of this process in the training, from 0.
-        world_size: How many processes train.
-
-    Raises:
-        UsageError: The batch cannot be shared out evenly.
+    Every process draws for the whole batch and makes its share, the ``rank``-th of ``world_size`` equal ones.
     """
 
     def __init__(
@@ -67,15 +49,11 @@ class Sampler:
         self.rng = np.random.default_rng(recipe.seed)
 
     def state(self) -> dict[str, Any]:
-        """The random generator's state, plain values."""
+        """For a checkpoint: plain values."""
         return dict(self.rng.bit_generator.state)
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes on where :meth:`state` was taken.
-
-        Raises:
-            UsageError: It was taken of batches by number.
-        """
+        """Goes on where :meth:`state` was taken; UsageError where that was of batches by number."""
         if "bit_generator" not in state:
             raise UsageError(
                 "the checkpoint's batches were drawn by number, the recipe's are drawn in order: give data.memory and"
@@ -84,11 +62,7 @@ class Sampler:
         self.rng.bit_generator.state = state
 
     def draw(self) -> Batch:
-        """The next batch, or this process' share of it.
-
-        Raises:
-            SimBridgeError: A sample cannot be read, or is smaller than a crop.
-        """
+        """The next batch, or this process' share of it; SimBridgeError where a sample is unreadable or too small."""
         begun = time.perf_counter_ns()
         self._since = self._since or begun
         try:
@@ -108,7 +82,7 @@ class Sampler:
         return make_batch(samples[own], places[own], degradations[own], recipe.data.crop)
 
     def wait_share(self) -> float:
-        """Share of the time since it was last asked (or the first draw) that the training stood waiting in draw()."""
+        """Share of the time since the last call (or the first draw) that draw() took."""
         now = time.perf_counter_ns()
         share = self._waited / max(1, now - self._since)
         self._waited, self._since = 0, now
@@ -118,10 +92,9 @@ class Sampler:
         """Ends what runs beside the training process; the next draw() starts it again."""
 
     def loss_window(self, height: int, width: int) -> tuple[slice, slice]:
-        """Rows and columns of a crop that the losses' networks see.
+        """Rows and columns of a crop that the losses' networks see, the same in all processes.
 
-        Shifted at random, so that no phase of theirs stays aligned with the generator's. The same in all processes of a
-        training.
+        Shifted at random, so that no phase of theirs stays aligned with the generator's.
         """
         w, h = self._recipe.loss_window or (width, height)
         top, left = int(self.rng.integers(height - h + 1)), int(self.rng.integers(width - w + 1))

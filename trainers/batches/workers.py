@@ -1,8 +1,4 @@
-"""Batches by number, made by worker processes.
-
-Batch t is a pure function of the recipe's seed and t, whoever makes it: a training that goes on at step t, with any
-number of workers, gets the same batches.
-"""
+"""Batches by number: batch t depends on the recipe's seed and t alone, whichever process makes it."""
 
 from __future__ import annotations
 
@@ -38,14 +34,7 @@ _ASKED_TO_END = {0, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP}
 
 
 class NumberedBatches(Dataset[Batch | SimBridgeError]):
-    """Batch t of a training, or the error that its samples have: an error that crosses processes loses its sentence.
-
-    Args:
-        samples: What crops are cut from.
-        recipe: How, and by how many workers.
-        classes: How many there are.
-        share: Which samples of the batch are made.
-    """
+    """Batch t of a training, its ``share`` alone; or an error, which would lose its sentence if a worker raised it."""
 
     def __init__(self, samples: Sequence[SampleSource], recipe: Recipe, classes: int, share: slice) -> None:
         self._samples, self._recipe, self._classes = samples, recipe, classes
@@ -82,7 +71,7 @@ class NumberedBatches(Dataset[Batch | SimBridgeError]):
         if not isinstance(self._samples, OnDisk):  # nothing was read, so no file can be the cause
             return "while it cut crops from samples in memory: lower data.workers if memory ran out"
         index = next((int(k) for pid, k in self._reading.tolist() if pid == worker.pid), None)
-        files = "its first sample" if index is None else " and ".join(map(str, self._samples.data.files_of(index)))
+        files = "its first sample" if index is None else " and ".join(map(str, self._samples.files_of(index)))
         return f"while it read {files}: look at that file, or lower data.workers if memory ran out"
 
 
@@ -124,11 +113,7 @@ class NumberedSampler(Sampler):
         return {"number": self._number}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes on where :meth:`state` was taken.
-
-        Raises:
-            UsageError: It was taken of batches in order.
-        """
+        """Goes on where :meth:`state` was taken; UsageError where that was of batches in order."""
         if "number" not in state:
             raise UsageError(
                 "the checkpoint's batches were drawn in order, the recipe's are drawn by number: give data.memory and"

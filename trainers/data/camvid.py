@@ -27,15 +27,11 @@ class CamVid(PairedImages):
     """CamVid: ``ROOT/{train,val}/NAME.jpg`` or ``.png`` and ``ROOT/{train,val}annot/NAME.png`` (12 classes, 480x360).
 
     Args:
-        root: The data set's folder.
-        split: ``train`` or ``val``.
         exclude: Drives left out, by the name before the first underscore.
-        share: Every sample, or only the ``odd`` or ``even`` ones.
         road_lines: Give road markings a class of their own, see :mod:`trainers.data.road_lines`.
-        strict: Raise problems of the listing.
 
     Raises:
-        UsageError: The folder is missing or empty, a photograph has no labels, or there is no drive to exclude.
+        UsageError: A file or a drive to exclude is missing.
     """
 
     licence = "CC-BY-NC-4.0"

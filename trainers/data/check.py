@@ -15,6 +15,7 @@ import numpy.typing as npt
 from models.nets.dned import STRIDE
 from sim_bridge.errors import SizeMismatchError, UsageError
 from trainers.batches.draw import too_small_to_train
+from trainers.data.clips import FrameFiles, odd_size, with_flow
 from trainers.data.dataset import DataSet, in_threads
 from trainers.data.open import open_data
 from trainers.data.problems import Problem
@@ -37,12 +38,11 @@ class SplitReport:
     """What is in a split.
 
     Attributes:
-        split: ``train`` or ``val``.
-        pictures: How many samples have a picture and labels, wrong ones included.
-        sizes: How many of the whole samples have a width and height.
-        classes: Share of the whole samples' pixels, by class name.
-        stray: Pixels outside the taxonomy in samples that are not refused for them (at most 0.1 % of a picture).
-        problems: All that is wrong.
+        pictures: How many have labels, wrong ones included.
+        sizes: How many of the right pictures have a width and height.
+        classes: Share of their pixels, by class name.
+        stray: Their pixels outside the taxonomy (at most 0.1 % of a picture).
+        clips: How many there are of ``data.frames`` frames; None for single frames.
     """
 
     split: str
@@ -51,11 +51,13 @@ class SplitReport:
     classes: dict[str, float]
     stray: int
     problems: list[Problem] = field(default_factory=list)
+    clips: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """As plain values."""
         return {
             "pictures": self.pictures,
+            **({} if self.clips is None else {"clips": self.clips}),
             "sizes": {f"{width}x{height}": count for (width, height), count in self.sizes.items()},
             "classes": {name: round(share, 6) for name, share in self.classes.items()},
             "stray_pixels": self.stray,
@@ -64,16 +66,12 @@ class SplitReport:
 
 
 def check_data(recipe: DataRecipe, root: Path, threads: int = 0, *, instances: bool = False) -> list[SplitReport]:
-    """Reads every file of both splits.
+    """Reads every file of both splits, of what trains also instance ids if asked.
 
-    Args:
-        recipe: Which data, and how crops are cut of them.
-        root: Their folder.
-        threads: How many read; 0 for as many as there are cores, at most 8.
-        instances: Read instance ids, too, of what trains.
+    0 ``threads`` are one a core, at most 8.
 
     Raises:
-        UsageError: The folder is not there, or names in the recipe are not in it.
+        UsageError: The folder, or what the recipe names in it, is missing.
     """
     if not root.is_dir():
         raise UsageError(f"--root {root} is no folder: give the data set's")
@@ -84,26 +82,44 @@ def check_data(recipe: DataRecipe, root: Path, threads: int = 0, *, instances: b
 def _check_split(recipe: DataRecipe, root: Path, split: str, threads: int, instances: bool) -> SplitReport:
     # At the files' own size: the labels are resized only when they are known to be labels.
     data = open_data(recipe.model_copy(update={"resize": None}), root, split, instances=instances, strict=False)
-    readings = in_threads(lambda index: _read(data, index, recipe, split), len(data), threads)
-    counts = sum((r.counts for r in readings), np.zeros(len(data.classes), np.int64))
+    frames, moving = _frames(data), with_flow(data.clips)
+    readings = in_threads(
+        lambda i: _read(data, frames[i], recipe, split, flow=frames[i].picture in moving), len(frames), threads
+    )
+    photographs = readings[: len(data)]
+    counts = sum((r.counts for r in photographs), np.zeros(len(data.classes), np.int64))
     shares = counts / max(1, int(counts.sum()))
+    problems = [*data.problems, *(problem for r in readings for problem in r.problems)]
+    if recipe.resize is None:
+        sizes = {f.picture: r.size for f, r in zip(frames, readings, strict=True) if r.size is not None}
+        odd = (odd_size(clip, sizes) for clip in data.clips)
+        problems += {problem.file: problem for problem in odd if problem is not None}.values()
     return SplitReport(
         split,
         len(data),
-        dict(Counter(r.size for r in readings if r.size is not None)),
+        dict(Counter(r.size for r in photographs if r.size is not None)),
         dict(zip(data.classes, shares.tolist(), strict=True)),
-        sum(r.stray for r in readings),
-        [*data.problems, *(problem for r in readings for problem in r.problems)],
+        sum(r.stray for r in photographs),
+        problems,
+        len(data.clips) if recipe.frames > 1 else None,
     )
 
 
-def _read(data: DataSet, index: int, recipe: DataRecipe, split: str) -> _Reading:
-    photograph, problems = data.inspect(index)
+def _frames(data: DataSet) -> list[FrameFiles]:
+    """The labelled photographs, then what else is in clips."""
+    listed = [data.frame(index) for index in range(len(data))]
+    known = {frame.picture for frame in listed}
+    others = {frame.picture: frame for clip in data.clips for frame in clip.frames if frame.picture not in known}
+    return [*listed, *others.values()]
+
+
+def _read(data: DataSet, frame: FrameFiles, recipe: DataRecipe, split: str, *, flow: bool) -> _Reading:
+    photograph, problems = data.inspect_frame(frame, flow=flow)
     if photograph is None:
         return _Reading(None, np.zeros(len(data.classes), np.int64), 0, problems)
     counts = np.bincount(photograph.labels.ravel(), minlength=len(data.classes))
     too_small = too_small_to_train if split == "train" else _too_small_to_validate
-    if (problem := too_small(photograph.size, recipe, data.files_of(index)[0])) is not None:
+    if (problem := too_small(photograph.size, recipe, frame.picture)) is not None:
         problems = (*problems, problem)
     return _Reading(photograph.size, counts, photograph.stray, problems)
 
@@ -129,7 +145,8 @@ def describe(reports: Sequence[SplitReport]) -> str:
     for report in reports:
         sizes = ", ".join(f"{w}x{h} ({n})" for (w, h), n in sorted(report.sizes.items())) or "none"
         stray = f"; {report.stray} pixels outside the taxonomy count as unlabeled" if report.stray else ""
-        lines.append(f"{report.split}: {report.pictures} pictures; sizes {sizes}{stray}")
+        clips = "" if report.clips is None else f", {report.clips} clips"
+        lines.append(f"{report.split}: {report.pictures} pictures{clips}; sizes {sizes}{stray}")
     names = list(reports[0].classes)
     width = max(map(len, names))
     lines += ["", f"{'class':<{width}}" + "".join(f"{report.split:>11}" for report in reports)]

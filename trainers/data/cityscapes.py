@@ -26,21 +26,14 @@ class Cityscapes(PairedImages):
     ``ROOT/leftImg8bit/SPLIT/CITY/CITY_SEQ_FRAME_leftImg8bit.png`` and
     ``ROOT/gtFine/SPLIT/CITY/CITY_SEQ_FRAME_gtFine_labelIds.png`` (2048x1024, 34 ids).
 
-    The ids become the 19 train classes by name and by the fallback chains, as a stream's do in the live bridge: parking
-    and rail track are road, guard rail is fence, caravan is car. Cityscapes' own benchmark leaves those pixels out, so
-    scores on these labels are not its scores.
+    Ids become the 19 train classes by name and fallback chain, as in the live bridge: scores are not the benchmark's.
 
     Args:
-        root: The data set's folder.
-        split: ``train`` or ``val``.
         exclude: Cities left out.
-        share: Every sample, or only the ``odd`` or ``even`` ones.
         instances: Read ``..._gtFine_instanceIds.png``, too (16 bits; what is no thing has its class' id).
-        strict: Raise problems of the listing.
 
     Raises:
-        UsageError: The folder is missing or empty, a photograph, its labels or instances are missing, or there is no
-            city to exclude.
+        UsageError: A file or a city to exclude is missing.
     """
 
     classes = CITYSCAPES_CLASSES
@@ -96,10 +89,7 @@ class Cityscapes(PairedImages):
         return self._map
 
     def videos(self) -> list[Video]:
-        """The frames around each labelled photograph, 17 a second: 19 before it, 10 after it, without labels.
-
-        They are files of ``ROOT/leftImg8bit_sequence/SPLIT/CITY``; photographs without any are left out.
-        """
+        """The unlabelled frames in ``ROOT/leftImg8bit_sequence/SPLIT/CITY`` around each photograph, 17 a second."""
         found = list_images(self._sequences, f"*/*{PICTURE}.*", {".png"})
         there = {file.with_suffix(".png"): file for file in found}
         videos = (self._video(index, there) for index in range(len(self)))

@@ -10,11 +10,12 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sim_bridge.errors import SizeMismatchError
 from sim_bridge.pixels.labels import LabelMap
-from trainers.data.problems import EmptySplitError
+from trainers.data.problems import EmptySplitError, Problem
 
 Need = Literal["required", "predicted", "none"]
-"""Which frames a clip may have: labelled ones, also those that a segmenter labelled, or any."""
+"""Frames of a clip: labelled ones, also those that a segmenter labelled, or any."""
 
 PREDICTED: Final = "predicted"
 """Folder below a data set's root for labels that a segmenter wrote, in the set's own ids."""
@@ -22,19 +23,14 @@ PREDICTED: Final = "predicted"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameFiles:
-    """One frame on disk.
+    """One frame on disk; formats of ``flow`` (to the next frame) and ``depth`` are in docs/recordings.md.
 
     Attributes:
-        name: Of the sample.
         picture: What a network shall make.
-        labels: None where the frame has none.
         table: What the ids in ``labels`` mean.
         render: A simulator's picture of the same scene.
         shows_render: Whether the network sees the render's edges instead of the picture's.
-        instances: Instance ids.
-        predicted: Where a segmenter's labels of this frame belong; the file may be missing.
-        flow: Exact optical flow to the next frame, see docs/recordings.md.
-        depth: Planar depth, see docs/recordings.md.
+        predicted: Where a segmenter's labels belong; the file may be missing.
         pose: ``(4, 4)``, camera to world.
     """
 
@@ -67,12 +63,7 @@ Video = Mapping[int, FrameFiles]
 
 
 class Clip(NamedTuple):
-    """Consecutive frames.
-
-    Attributes:
-        frames: In order of time.
-        step: Places in time from one to the next.
-    """
+    """Frames in order of time, ``step`` places in the video from one to the next."""
 
     frames: tuple[FrameFiles, ...]
     step: int
@@ -80,7 +71,8 @@ class Clip(NamedTuple):
     @property
     def has_flow(self) -> bool:
         """Whether the files say exactly how the pixels move: a flow file reaches to the next frame alone."""
-        return self.step == 1 and all(frame.flow is not None for frame in self.frames[:-1])
+        moving = self.frames[:-1]
+        return self.step == 1 and bool(moving) and all(frame.flow is not None for frame in moving)
 
 
 def predicted_labels(root: Path, picture: Path) -> Path:
@@ -98,6 +90,25 @@ def cut_clips(videos: Sequence[Video], length: int, step: int, need: Need) -> li
             if all(t in usable for t in times):
                 clips.append(Clip(tuple(_labelled(usable[t], need) for t in times), step))
     return clips
+
+
+def with_flow(clips: Sequence[Clip]) -> set[Path]:
+    """Pictures of the frames whose exact flow is read: all but the clips' last, where any clip has flow."""
+    if not any(clip.has_flow for clip in clips):
+        return set()
+    return {frame.picture for clip in clips for frame in clip.frames[:-1]}
+
+
+def odd_size(clip: Clip, sizes: Mapping[Path, tuple[int, int]]) -> Problem | None:
+    """The first frame that is not as large as the clip's first; sizes are (width, height) by picture."""
+    known = [(frame.picture, sizes[frame.picture]) for frame in clip.frames if frame.picture in sizes]
+    for picture, (width, height) in known[1:]:
+        first, size = known[0]
+        if (width, height) != size:
+            sentence = f"{first} is {size[0]}x{size[1]} and {picture} is {width}x{height}"
+            error = SizeMismatchError(f"{sentence}: frames of a clip must have one size, set data.resize")
+            return Problem(picture, error)
+    return None
 
 
 def no_clips(where: str, videos: Sequence[Video], length: int, step: int, need: Need) -> EmptySplitError:

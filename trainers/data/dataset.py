@@ -18,19 +18,15 @@ T = TypeVar("T")
 
 
 class Fingerprint(NamedTuple):
-    """Names of the files of a set.
-
-    Attributes:
-        pictures: How many.
-        names: SHA-256 of the pictures' names with the folders they lie in, in order.
-    """
+    """Names of the files of a set."""
 
     pictures: int
     names: str
+    """SHA-256 of the pictures' names with the folders they lie in, in order."""
 
 
 def take_share(items: Sequence[T], share: str) -> list[T]:
-    """All items, or the ``odd`` or ``even`` ones; give the whole listing, as recipes that exclude nothing count it."""
+    """All items, or the ``odd`` or ``even`` ones; give the whole listing, also what a recipe excludes."""
     start, step = {"all": (0, 1), "odd": (1, 2), "even": (0, 2)}[share]
     return list(items[start::step])
 
@@ -39,10 +35,8 @@ class DataSet(Sequence[Photograph]):
     """Photographs with labels, and the videos around them; reading one takes time.
 
     Attributes:
-        classes: Class names by id.
-        licence: SPDX id or name; it holds for what is trained on the data, too.
-        description: Which part of which data, for a bundle's card.
-        problems: What is wrong with the listing of the files; reading them may find more.
+        licence: SPDX id or name, also of what is trained on the data.
+        problems: Of the listing; reading the files may find more.
         clips: What a sample is where the recipe asks for several frames; empty where photographs are single.
     """
 
@@ -66,23 +60,23 @@ class DataSet(Sequence[Photograph]):
         """Where frames are consecutive, labelled or not."""
         return ()
 
-    def cut_clips(self, length: int, step: int = 1, need: Need = "required") -> list[Clip]:
-        """All clips of ``length`` frames, each ``step`` after the one before.
+    def samples(self) -> Sequence[Clip]:
+        """What training draws: the clips, or each photograph as a clip of one frame."""
+        return self.clips or [Clip((self.frame(index),), 1) for index in range(len(self))]
 
-        Raises:
-            EmptySplitError: There is none.
-        """
+    def cut_clips(self, length: int, step: int = 1, need: Need = "required") -> list[Clip]:
+        """All clips of ``length`` frames, ``step`` apart; EmptySplitError where there is none."""
         videos = self.videos()
         if clips := cut_clips(videos, length, step, need):
             return clips
         raise no_clips(self.description, videos, length, step, need)
 
     def inspect_frame(self, frame: FrameFiles, *, flow: bool = False) -> Inspection:
-        """Reads a frame, with its exact flow if asked, and names all that is wrong with it."""
+        """Reads a frame, with its exact flow if asked."""
         return inspect_frame(frame, self.void, flow=flow)
 
     def inspect(self, index: int) -> Inspection:
-        """Reads a labelled photograph and names all that is wrong with it."""
+        """Reads a labelled photograph."""
         return self.inspect_frame(self.frame(index))
 
     def files_of(self, index: int) -> tuple[Path, ...]:
@@ -90,12 +84,7 @@ class DataSet(Sequence[Photograph]):
         return self.frame(index).files
 
     def read(self, index: int) -> Photograph:
-        """Reads a labelled photograph.
-
-        Raises:
-            LabelError: A class id is outside the taxonomy.
-            ImageError: A file cannot be decoded, or the sizes differ.
-        """
+        """Reads a labelled photograph, or raises the SimBridgeError of the first problem."""
         return whole(self.inspect(index))
 
     def fingerprint(self) -> Fingerprint:
@@ -106,11 +95,7 @@ class DataSet(Sequence[Photograph]):
         return Fingerprint(len(self), hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest())
 
     def refuse_problems(self) -> None:
-        """Raises what is wrong with the listing of the files, and how much there is of it.
-
-        Raises:
-            UsageError: Of the first problem's kind.
-        """
+        """Raises the listing's first problem, a UsageError, and says how many more there are."""
         if not self.problems:
             return
         error, more = self.problems[0].error, len(self.problems) - 1
@@ -122,7 +107,7 @@ class DataSet(Sequence[Photograph]):
     @overload
     def __getitem__(self, index: slice) -> list[Photograph]: ...
     def __getitem__(self, index: int | slice) -> Photograph | list[Photograph]:
-        """Reads one sample, or those of a slice."""
+        """Reads one photograph, or those of a slice."""
         if isinstance(index, slice):
             return [self.read(i) for i in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
@@ -131,11 +116,7 @@ class DataSet(Sequence[Photograph]):
 
 
 def whole(inspected: Inspection) -> Photograph:
-    """The photograph.
-
-    Raises:
-        SimBridgeError: Something is wrong with it.
-    """
+    """The photograph, or raises its first problem."""
     if inspected.photograph is None:
         raise inspected.problems[0].error
     return inspected.photograph

@@ -43,17 +43,9 @@ class Resized(DataSet):
 
 
 def open_data(recipe: DataRecipe, root: Path, split: str, *, instances: bool = False, strict: bool = True) -> DataSet:
-    """Opens a split; of the validation split the whole, whatever share of the frames trains.
+    """Opens a split, ``train`` or ``val``; of ``val`` the whole, whatever share of the frames trains.
 
-    Args:
-        recipe: Which data.
-        root: Their folder.
-        split: ``train`` or ``val``.
-        instances: Read instance ids, too, of Cityscapes.
-        strict: Raise what is wrong with the listing of the files, instead of keeping it in ``problems``.
-
-    Raises:
-        UsageError: The folder does not hold what the recipe says.
+    Cityscapes has ``instances``. ``strict`` raises problems of the listing, a UsageError, instead of keeping them.
     """
     data = _open(recipe, root, split, instances, strict)
     if recipe.resize is not None:

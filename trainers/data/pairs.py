@@ -18,7 +18,7 @@ PICTURES: Final = frozenset({".png", ".jpg", ".jpeg"})
 
 
 class Listing(NamedTuple):
-    """Picture and label file of the samples that have both, and a problem for every file that lacks the other."""
+    """Picture and label file of each sample, and a problem for every file that lacks the other."""
 
     pairs: list[tuple[Path, Path]]
     problems: list[Problem]
@@ -32,16 +32,9 @@ def list_images(folder: Path, pattern: str = "*", endings: Collection[str] = PIC
 
 
 def refuse_unknown_names(key: str, names: Iterable[str], held: Collection[str], root: Path) -> None:
-    """Refuses names that are not there: what they should leave out would be trained on.
+    """Raises UsageError where the recipe's ``data.KEY`` names what ``root`` does not hold: it would be trained on.
 
-    Args:
-        key: Of the recipe's section ``data``.
-        names: What it names.
-        held: What there is; where it is empty, nothing is refused.
-        root: Where.
-
-    Raises:
-        UsageError: One of the names is not there.
+    Where ``held`` is empty, nothing is refused.
     """
     if held and (unknown := set(names) - set(held)):
         raise UsageError(
@@ -50,12 +43,9 @@ def refuse_unknown_names(key: str, names: Iterable[str], held: Collection[str], 
 
 
 def pair_up(images: Iterable[Path], labels: Iterable[Path], label_of: Callable[[Path], Path]) -> Listing:
-    """Finds the labels of every picture, and label files that belong to none.
+    """Pairs pictures, in their order, with their labels.
 
-    Args:
-        images: Pictures, in the order of the samples.
-        labels: All label files.
-        label_of: Where the labels of a picture must be, with a lower-case ending; the file's may be in any case.
+    ``label_of`` says where a picture's labels must be, with a lower-case ending; the file's may be in any case.
     """
     pairs: list[tuple[Path, Path]] = []
     problems: list[Problem] = []
@@ -82,13 +72,10 @@ class PairedImages(DataSet):
     """Base of the data sets of two files a sample; a subclass lists them and says what their ids mean.
 
     Args:
-        root: The data set's folder.
         listing: The files that the recipe does not exclude.
         pictures: All pictures of the split, also the excluded: what ``share`` counts.
-        hint: What to do when nothing was found.
-        share: Every sample, or only the ``odd`` or ``even`` ones.
-        folder: Where the files were looked for.
-        strict: Raise a problem of the listing, instead of keeping it in :attr:`problems`.
+        hint: What to do when ``folder`` holds nothing.
+        strict: Raise problems of the listing instead of keeping them.
     """
 
     def __init__(
@@ -137,7 +124,7 @@ class PairedImages(DataSet):
 
 
 def nothing_left(folder: Path, found: int, share: str, nothing: str) -> EmptySplitError:
-    """Why a split is empty: the sentence ``nothing`` where nothing was found, or the recipe's share leaves nothing."""
+    """Why a split is empty: ``nothing`` where nothing was found, else the recipe's share."""
     if not found:
         return EmptySplitError(nothing)
     return EmptySplitError(f"data.share is {share!r}, which is none of the {found} samples of {folder}: set it to all")

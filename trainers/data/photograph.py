@@ -16,7 +16,7 @@ from sim_bridge.pixels.preprocess import Integer, fit_ids, fit_rgb
 from trainers.data.problems import Problem
 
 VOID = "unlabeled"
-"""The class that counts in no score, and in no segmenter's loss; a generator learns to paint it like any other."""
+"""The class that counts in no score and in no segmenter's loss."""
 
 
 InstanceIds = npt.NDArray[np.uint16]
@@ -61,11 +61,7 @@ class Photograph(NamedTuple):
         return self.rgb if self.render is None else self.render
 
     def crop_to_stride(self) -> Photograph:
-        """The middle rows and the leftmost columns, as many as the networks' stride divides.
-
-        Raises:
-            SizeMismatchError: A side is shorter than the stride.
-        """
+        """The middle rows and leftmost columns, multiples of the networks' stride; SizeMismatchError below one."""
         if min(self.size) < STRIDE:
             raise SizeMismatchError(
                 f"picture {self.name!r} is {self.size[0]}x{self.size[1]}, and what validates must have {STRIDE} pixels"
@@ -94,7 +90,7 @@ class Photograph(NamedTuple):
         def motion(flow: Flow) -> Flow:
             factors = np.float32(size[0] / self.size[0]), np.float32(size[1] / self.size[1])
             planes = [cv2.resize(flow[..., i], size, interpolation=cv2.INTER_NEAREST_EXACT) for i in (0, 1)]
-            return np.stack([plane * factor for plane, factor in zip(planes, factors, strict=True)], 2)
+            return within(np.stack([plane * factor for plane, factor in zip(planes, factors, strict=True)], 2))
 
         return self._each(lambda picture: fit_rgb(picture, size), nearest, motion)
 
@@ -117,11 +113,11 @@ class Photograph(NamedTuple):
 
 
 def within(flow: Flow) -> Flow:
-    """Flow of a window ``(H, W, 2)``, NaN where it leads out of it; positions are pixel centres."""
+    """Flow of a window ``(H, W, 2)``, NaN where it leads from a pixel's centre out of the window."""
     height, width = flow.shape[:2]
     x = flow[..., 0] + (np.arange(width, dtype=np.float32) + 0.5)
     y = flow[..., 1] + (np.arange(height, dtype=np.float32) + 0.5)[:, None]
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    inside = (x > 0) & (x < width) & (y > 0) & (y < height)
     return np.where(inside[..., None], flow, np.float32(np.nan))
 
 

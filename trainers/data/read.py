@@ -17,13 +17,7 @@ from trainers.data.problems import ProblemCollector
 
 
 def inspect_frame(frame: FrameFiles, void: int, *, flow: bool = False) -> Inspection:
-    """Reads a frame.
-
-    Args:
-        frame: Its files.
-        void: The class of a frame without labels.
-        flow: Read the exact flow to the next frame, too.
-    """
+    """Reads a frame, with its flow if asked; one without labels is ``void`` everywhere."""
     collect = ProblemCollector()
     first = frame.picture if frame.render is None else frame.render
     base = collect(first, lambda: read_rgb(first))
@@ -58,12 +52,7 @@ def _labels(
 
 
 def read_labels(file: Path, table: LabelMap) -> MappedLabels:
-    """Reads a label file in a data set's classes.
-
-    Raises:
-        ImageError: It cannot be decoded.
-        LabelError: Ids or colours are outside the taxonomy; the message names the file, the id and its share.
-    """
+    """Reads a label file in a data set's classes; ImageError and LabelError (ids outside the taxonomy) name it."""
     ids = read_ids(file, table.source)
     try:
         return table.apply(ids)
@@ -75,11 +64,7 @@ def read_labels(file: Path, table: LabelMap) -> MappedLabels:
 
 
 def read_instances(file: Path) -> InstanceIds:
-    """Reads instance ids of 8 or 16 bits.
-
-    Raises:
-        ImageError: It cannot be decoded, or has several channels.
-    """
+    """Reads instance ids of 8 or 16 bits; ImageError where it has several channels."""
     stored = read_image(file)
     if stored.ndim != 2:
         raise ImageError(
@@ -89,11 +74,7 @@ def read_instances(file: Path) -> InstanceIds:
 
 
 def read_flow(file: Path) -> npt.NDArray[np.float32]:
-    """Reads optical flow, float32 ``(H, W, 2)``: pixels to the right and down, NaN where the target is not visible.
-
-    Raises:
-        ImageError: It is no such array.
-    """
+    """Reads flow, float32 ``(H, W, 2)``: pixels to the right and down, NaN where hidden; ImageError for all else."""
     try:
         stored = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

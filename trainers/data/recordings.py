@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -32,16 +33,11 @@ class Recordings(DataSet):
     The picture to be made is the frame's ``photo``; frames of a recording without photographs are their own target.
 
     Args:
-        root: The data set's folder.
-        split: ``train`` or ``val``.
         renders: Show the network the edges of the render (``rgb``) instead of the photograph's.
         exclude: Names of recordings left out.
-        share: Every frame, or only the ``odd`` or ``even`` ones.
-        strict: Raise problems of the listing.
 
     Raises:
-        UsageError: A folder is missing or holds no recording, frames lack an image that others have, or there is no
-            recording to exclude.
+        UsageError: A recording or an image of a frame is missing.
     """
 
     def __init__(
@@ -124,7 +120,7 @@ class Recordings(DataSet):
             pose=recorded.pose,
         )
 
-    def videos(self) -> list[Video]:
+    def videos(self) -> Sequence[Video]:
         """One a camera, broken where the simulator's time jumps: frames of a scattered recording are unrelated."""
         videos: list[dict[int, FrameFiles]] = []
         before: _Listed | None = None

@@ -1,8 +1,4 @@
-"""Road markings as a class of their own, found in photographs whose labels call them road.
-
-Simulators tell markings apart, and edges alone say nothing of the inside of a wide stripe: without the class a
-generator paints crosswalks hollow.
-"""
+"""Finds road markings in photographs whose labels call them road; without the class, crosswalks come out hollow."""
 
 from __future__ import annotations
 
@@ -14,26 +10,16 @@ import numpy as np
 from sim_bridge.frames import ByteArray
 
 WINDOW: Final = 61
-"""Side of the box that a road pixel is compared with, pixels, at CamVid's 480x360."""
+"""Side of the box around a road pixel, pixels, at CamVid's 480x360."""
 DEVIATIONS: Final = 1.5
 LEAST_LEVELS: Final = 14.0
-"""A marking is brighter than the road around it by so many standard deviations, and so many grey levels."""
+"""A marking is brighter than the box by both: standard deviations and grey levels."""
 LEAST_PIXELS: Final = 12
 """Smaller bright pieces are stones and glints."""
 
 
 def mark_road_lines(rgb: ByteArray, labels: ByteArray, road: int, line: int) -> ByteArray:
-    """Labels in which the road's bright markings have a class of their own.
-
-    Args:
-        rgb: uint8 ``(H, W, 3)``.
-        labels: uint8 ``(H, W)``.
-        road: Id of the road.
-        line: Id that markings get.
-
-    Returns:
-        uint8 ``(H, W)``; the input is left as it is.
-    """
+    """A copy of labels ``(H, W)`` in which the bright markings of the class ``road`` have the class ``line``."""
     is_road = labels == road
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32)
     weight = is_road.astype(np.float32)

@@ -33,23 +33,14 @@ class Synthia(PairedImages):
     Labels are PNG of 16 bits and three channels: the first is the class, the second the instance. The two kinds of
     download number their classes differently from id 12 on.
 
-    SYNTHIA has no official split, so this is ours: the sequences of ``val_sequences`` validate and the others train;
-    without any, the last ``val_share`` of the frames of every folder of pictures, by name, validate, the others train.
-    Neighbours of a sequence look alike, so a split by sequences is the harder and better one.
+    The split is ours: ``val_sequences`` validate; without any, the last ``val_share`` of each folder's frames do.
 
     Args:
-        root: The data set's folder.
-        split: ``train`` or ``val``.
         exclude: Sequences left out.
-        share: Every sample, or only the ``odd`` or ``even`` ones.
-        val_share: Share of the frames that validate.
-        val_sequences: Names of the sequences that validate, instead of a share.
         views: Cameras of the sequences that are taken.
-        strict: Raise problems of the listing.
 
     Raises:
-        UsageError: The folder is missing or empty, a picture or its labels are missing, a download has no pictures of
-            a view, or there is no such sequence.
+        UsageError: A file, a view or a named sequence is missing.
     """
 
     classes = STREET_CLASSES

@@ -14,7 +14,7 @@ from plugins.carla.rig.rig import batched
 from sim_bridge.client import Publisher, Subscriber
 from sim_bridge.errors import FrameTimeoutError
 from sim_bridge.frames import Frame, Kind
-from sim_bridge.settings import load_settings
+from sim_bridge.load_settings import load_settings
 from sim_bridge.wire.addresses import BRIDGE_ADDRESS, SIMULATOR_ADDRESS
 
 if TYPE_CHECKING:

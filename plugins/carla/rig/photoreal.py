@@ -22,20 +22,13 @@ _SUFFIXES: Final = (".png", ".jpg", ".jpeg")
 class PhotorealImage:
     """What a bridge made of one tick of a camera; code that reads a ``carla.Image`` reads it unchanged.
 
-    Args:
-        frame: A photoreal frame in BGRA.
-
-    Raises:
-        ImageError: It has another encoding, or no pose.
+    Made of a photoreal frame in BGRA with a pose; ImageError for any other.
 
     Attributes:
         frame: The world's frame number.
         timestamp: Simulator time, seconds.
-        width: Pixels.
-        height: Pixels.
         fov: Horizontal field of view, degrees.
         provenance: Which network made it, when, and whether it is the CG image passed on.
-        session: Id of the run that it is of.
     """
 
     def __init__(self, frame: Frame) -> None:
@@ -90,27 +83,16 @@ class PhotorealImage:
         return f"PhotorealImage(frame={self.frame}, timestamp={self.timestamp:g}, size={self.width}x{self.height})"
 
     def convert(self, color_converter: object) -> None:
-        """Does nothing for ``carla.ColorConverter.Raw``.
-
-        Raises:
-            UsageError: Any other: these pixels are colours.
-        """
+        """Does nothing for ``carla.ColorConverter.Raw``. Raises UsageError: any other: these pixels are colours."""
         if str(color_converter) != "Raw":
             raise UsageError(f"a photoreal image has colours, which {color_converter} cannot convert: leave it out")
 
     def save_to_disk(self, path: str | Path, color_converter: object = "Raw") -> str:
-        """Writes the image; PNG unless the name ends in another type that is known.
-
-        Args:
-            path: Where; folders are made.
-            color_converter: Only ``carla.ColorConverter.Raw``.
-
-        Returns:
-            Where it was written.
+        """Writes the image, as PNG unless the name ends in .jpg, makes folders, and returns the path.
 
         Raises:
             ImageError: It cannot be written.
-            UsageError: The converter cannot be applied to colours.
+            UsageError: The converter is not ``carla.ColorConverter.Raw``.
         """
         self.convert(color_converter)
         from sim_bridge.pixels.images import write_jpeg, write_png

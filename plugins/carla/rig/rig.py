@@ -33,12 +33,7 @@ class RigCamera(BaseModel):
     """One camera: where it is on the vehicle, and its picture.
 
     Attributes:
-        x: Metres forward of the vehicle's origin.
-        y: Metres to the right.
-        z: Metres up.
-        pitch: Degrees up.
-        yaw: Degrees to the right.
-        roll: Degrees clockwise, seen from behind.
+        x: Metres forward of the vehicle's origin; the others as in :class:`~plugins.carla.world.poses.Placement`.
         size: Width and height, pixels.
         fov: Horizontal field of view, degrees.
     """
@@ -99,22 +94,15 @@ class Rig(BaseModel):
 
 
 def single_camera(size: tuple[int, int], fov: float, place: Placement, name: str = DEFAULT_CAMERA) -> Rig:
-    """The rig with one camera.
-
-    Raises:
-        UsageError: The size, the field of view or the place is out of bounds.
-    """
+    """The rig with one camera. Raises UsageError: the size, the field of view or the place is out of bounds."""
     camera = {**place._asdict(), "size": size, "fov": fov}
     return _checked({"cameras": {name: camera}}, "the camera's option")
 
 
 def read_rig(path: Path, size: tuple[int, int] = DEFAULT_SIZE, fov: float = DEFAULT_FOV) -> Rig:
-    """Reads a rig from a YAML file.
+    """Reads a rig from a YAML file: a map ``cameras`` from names to the fields of :class:`RigCamera`.
 
-    Args:
-        path: The file: a map ``cameras`` from names to what :class:`RigCamera` has.
-        size: Of the cameras that do not say theirs.
-        fov: The same.
+    ``size`` and ``fov`` are for cameras that do not say theirs.
 
     Raises:
         UsageError: The file cannot be read, is no YAML, or says something that is unknown or out of bounds.

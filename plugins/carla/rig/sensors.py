@@ -40,19 +40,12 @@ _ENCODINGS: Final[Mapping[Kind, Encoding]] = {
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """An image as the client's thread handed it over.
-
-    Attributes:
-        camera: Of which camera.
-        kind: What it shows.
-        image: The ``carla.Image``; its pixels live as long as it does.
-        came: When, seconds of the monotonic clock.
-    """
+    """An image as the client's thread handed it over."""
 
     camera: str
     kind: Kind
-    image: carla.Image
-    came: float
+    image: carla.Image  # its pixels live as long as it does
+    came: float  # seconds of the monotonic clock
 
     @property
     def number(self) -> int:
@@ -64,9 +57,6 @@ class ArrivalQueue:
     """Images that wait to be sent. The newest win: what does not fit pushes the oldest out, and is counted.
 
     Images of all sensors share it, so that those of one tick go together.
-
-    Args:
-        room: How many may wait.
     """
 
     def __init__(self, room: int) -> None:
@@ -75,12 +65,9 @@ class ArrivalQueue:
         self._changed = threading.Condition()
         self._first: dict[SensorKey, int] = {}
         self._newest: dict[SensorKey, int] = {}
-        self.dropped = 0
-        """Images that were pushed out."""
-        self.count = 0
-        """Images that were ever put in."""
-        self.came = 0.0
-        """When the last one was, seconds of the monotonic clock."""
+        self.dropped = 0  # images pushed out
+        self.count = 0  # images ever put in
+        self.came = 0.0  # when the last one was, seconds of the monotonic clock
 
     def put(self, arrival: Arrival) -> None:
         """Adds one; called in the client's threads, so it never waits for a reader."""
@@ -132,16 +119,9 @@ class ArrivalQueue:
 
 
 class SensorSet:
-    """The sensors of a rig on one vehicle, listening.
+    """The sensors of a rig, listening, one for each of a camera's kinds.
 
-    Every camera's sensors have the same place, size and field of view.
-
-    Args:
-        server: Where.
-        vehicle: What they are attached to; None places them in the world.
-        rig: The cameras.
-        kinds: What each camera sees.
-        tag: Role name of the sensors.
+    They are on the vehicle, or in the world where there is none; ``tag`` is their role name.
 
     Raises:
         CarlaError: The server refuses one, or does not answer.
@@ -175,8 +155,7 @@ class SensorSet:
     def _expected(self) -> set[int]:
         """Actors that a state of the world must have from now on.
 
-        What was spawned just now comes with the next tick. A state that is newer than an image of a sensor has that
-        sensor, and what it hangs on.
+        A new actor comes with the next tick. A state newer than a sensor's image has that sensor and its carrier.
         """
         expected = set(self._seen)
         newest = int(self._server.world.get_snapshot().frame)
@@ -265,24 +244,14 @@ def camera_blueprint(server: WorldAccess, kind: Kind, size: tuple[int, int], fov
 
 
 class FrameMaker:
-    """Makes frames of what arrived.
-
-    Args:
-        session: Of the simulator run.
-        labels: Taxonomy of the semantic images.
-        rig: Says which size an image must have.
-    """
+    """Makes frames of what arrived."""
 
     def __init__(self, session: str, labels: str, rig: Rig) -> None:
         self._session, self._labels, self._rig = session, labels, rig
         self._instances = InstanceNumbers(labels)
 
     def frame(self, arrival: Arrival) -> Frame:
-        """The frame, whose pixels are a copy.
-
-        Raises:
-            ImageError: The buffer has another length or the image another size than it should.
-        """
+        """The frame, with a copy of the pixels. Raises ImageError: buffer or image has not the size asked for."""
         image = arrival.image
         pixels = bgra(image)
         height, width = pixels.shape[:2]

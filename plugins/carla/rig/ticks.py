@@ -23,8 +23,6 @@ class Patience:
     from each image to the next. A stream that loses images, or is always some ticks late, must not stop the world:
     with every tick in a row that lacks an image both times are halved, down to 1/64.
 
-    Args:
-        timeout: Seconds that the first image may take.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -36,17 +34,9 @@ class Patience:
     def wait(
         self, queue: ArrivalQueue, keys: Sequence[SensorKey], number: int, asked: float, go_on: Callable[[], bool]
     ) -> list[SensorKey]:
-        """Waits until all sensors have sent that frame or a later one.
+        """Waits until all sensors have sent that frame or a later one; returns those that have not.
 
-        Args:
-            queue: Where their images come in.
-            keys: The sensors.
-            number: The frame.
-            asked: When the world was asked for the tick, seconds of the monotonic clock.
-            go_on: False ends it.
-
-        Returns:
-            The sensors whose image did not come.
+        ``asked`` is when the world was asked for the tick, seconds of the monotonic clock; ``go_on`` False ends it.
         """
         began = time.monotonic()
         if self._share < 1 and began - self._since > AGAIN_SECONDS:

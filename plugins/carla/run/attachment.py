@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 from plugins.carla.rig.sensors import Arrival, FrameMaker, SensorKey, SensorSet
 from plugins.carla.rig.ticks import BETWEEN_SECONDS, Patience
 from plugins.carla.run.options import CarlaOptions
-from plugins.carla.world.cleanup import Traces
+from plugins.carla.world.cleanup import Leftovers
 from plugins.carla.world.server import CarlaError, Server, ServerLostError, VehicleLostError
 from plugins.carla.world.tags import taxonomy_for
 from plugins.carla.world.vehicles import find_vehicle, spawn_vehicle, sweep
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import carla
 
 SILENCE_SECONDS: Final = 0.5
-"""After such a gap no image is trusted before the server has answered: another one may stand in its place, whose
+"""After such a gap the server must answer before an image is trusted: another one may have taken its place, and its
 streams have the same numbers."""
 FALL: Final = 256
 """A frame number that is so much lower than one before is of another run of the server; less is a late image."""
@@ -39,12 +39,12 @@ _log = logging.getLogger(__name__)
 
 
 class Attachment:
-    """Our sensors on a vehicle of one world. What it says of itself is a session of its own.
+    """Our sensors on a vehicle of one world: one session.
 
     Args:
         options: Which server, which vehicle, which cameras.
         go_on: False ends every wait.
-        traces: What an attachment before could not undo, which this one does; what it cannot undo is kept there.
+        leftovers: This attachment undoes what earlier ones left there, and leaves there what it cannot undo.
 
     Raises:
         ServerLostError: The server does not answer.
@@ -55,14 +55,11 @@ class Attachment:
     Attributes:
         session: Its id.
         labels: Taxonomy of the semantic images.
-        server: The server.
-        malformed: Images that were left out because they were not what was asked for.
-        incomplete: Ticks of which an image did not come in time.
-        dropped: Images that were pushed out by newer ones before anybody took them.
+        malformed: As in :class:`~plugins.carla.run.source.CarlaSource`, with incomplete and dropped.
     """
 
-    def __init__(self, options: CarlaOptions, go_on: Callable[[], bool], traces: Traces) -> None:
-        self._options, self._go_on, self._traces = options, go_on, traces
+    def __init__(self, options: CarlaOptions, go_on: Callable[[], bool], leftovers: Leftovers) -> None:
+        self._options, self._go_on, self._leftovers = options, go_on, leftovers
         self.session = f"carla-{uuid.uuid4().hex[:16]}"
         self.malformed = self.incomplete = self.dropped = 0
         self._once = OncePerCause(_log)
@@ -71,7 +68,7 @@ class Attachment:
         self._highest = -1
         self._counted = -math.inf
         self.server = Server(options.where)
-        traces.hand_over(self.server)
+        leftovers.hand_over(self.server)
         try:
             self.server.destroy_made()
             self._open()
@@ -93,7 +90,7 @@ class Attachment:
         vehicle = self._vehicle()
         if vehicle is None:
             return
-        sweep(server, options.tag, vehicle.id, options.made_role)
+        sweep(server, options.tag, vehicle.id, options.owner.role)
         self._maker = FrameMaker(self.session, self.labels, options.rig)
         self._sensors = SensorSet(server, vehicle, options.rig, options.all_kinds, options.tag)
         if options.tick:
@@ -106,7 +103,7 @@ class Attachment:
         return self._spawned
 
     def _warm_up(self, sensors: SensorSet) -> None:
-        """Ticks until every sensor sends: the client does not say when a stream stands."""
+        """Ticks until every sensor sends: the client does not say when a stream is open."""
         deadline = time.monotonic() + self.server.where.timeout
         while self._go_on():
             number = self.server.tick()
@@ -131,7 +128,7 @@ class Attachment:
     def release(self) -> None:
         """Destroys what we made in the world and puts its settings back; does not raise, a second call does nothing.
 
-        What cannot be undone, as the server is lost or another world was loaded, is kept in the traces.
+        What cannot be undone, as the server is lost or another world was loaded, is kept in the leftovers.
         """
         sensors, spawned = self._sensors, self._spawned
         self._sensors = self._spawned = None
@@ -144,7 +141,7 @@ class Attachment:
             self.server.restore()
         except CarlaError as error:
             _log.warning("%s", error)
-        self._traces.keep(self.server)
+        self._leftovers.keep(self.server)
 
     def follow(self) -> Iterator[Frame]:
         """The frames as they come in, while somebody else moves the world.
@@ -189,7 +186,7 @@ class Attachment:
             frames: list[Frame] = []
             while (arrival := sensors.queue.get(0)) is not None:
                 frames += self._frames(sensors, arrival)
-            if frames or self._go_on():  # who ends it does not wait for a tick's images
+            if frames or self._go_on():  # at the end nobody waits for a tick's images
                 yield tuple(frames)
 
     def _count_incomplete(self, number: int, missing: Sequence[SensorKey], seconds: float) -> None:

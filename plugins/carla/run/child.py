@@ -1,7 +1,7 @@
 """The process that holds the CARLA client.
 
-The client's calls hold Python's lock and a dead server freezes them: so it lives apart from the bridge and speaks the
-wire to it. What it is told by stdin is what :mod:`sim_bridge.process.child` has; on stdout it tells of every session.
+The client's calls hold Python's lock and a dead server freezes them, so it lives apart from the bridge and speaks the
+wire to it. Orders on stdin are those of :mod:`sim_bridge.process.child`; each session is a line on stdout.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,10 +20,9 @@ from plugins.carla.run.attachment import Attachment
 from plugins.carla.run.recorder import Recorder
 from plugins.carla.run.source import CarlaSource
 from plugins.carla.world.versions import Versions
-from sim_bridge.client import Publisher
 from sim_bridge.errors import LockstepTimeoutError, SimBridgeError
-from sim_bridge.lockstep import LockstepClient, keep_in_step
 from sim_bridge.process.child import READY, ignore_interrupts, obey_in_thread, say, say_failed
+from sim_bridge.process.drive import Drive, Link
 from sim_bridge.process.logs import configure_logging
 
 SESSION: Final = "session"
@@ -32,8 +32,8 @@ VERSIONS: Final = "versions"
 RECORDED: Final = "recorded"
 """First word of the line that tells how many ticks were written, and how many left out."""
 PATIENCE_SECONDS: Final = 1.0
-"""How long one wait for the bridge's answer is, after which the tick is sent again: while sockets connect a message can
-get lost. A bridge that is paused, or loads its network, takes longer."""
+"""After which a tick without an answer is sent again: while sockets connect a message can get lost. A bridge that is
+paused, or loads its network, takes longer."""
 COMPLAIN_SECONDS: Final = 30.0
 TELL_TICKS: Final = 100
 """After how many a recording tells how far it is."""
@@ -48,15 +48,6 @@ def tell_session(_number: int, attachment: Attachment) -> None:
 def tell_versions(versions: Versions) -> None:
     """Tells the parent with which versions a session will begin."""
     say(f"{VERSIONS} {versions.client} {versions.server}")
-
-
-def follow(source: CarlaSource, asked: Mapping[str, Any]) -> None:
-    """Publishes what comes in; the bridge takes what it has time for."""
-    source.open(asked["options"])
-    with Publisher(asked["address"], curve_keys=_path(asked["curve_keys"]), insecure=asked["insecure"]) as publisher:
-        say(READY)
-        for frame in source:
-            publisher.publish(frame, copy=False)
 
 
 class Complaint:
@@ -78,20 +69,11 @@ class Complaint:
         return self._source.goes_on
 
 
-def lockstep(source: CarlaSource, asked: Mapping[str, Any]) -> None:
-    """Makes a tick when the photoreal frames of the one before are there."""
+def publish(source: CarlaSource, asked: Mapping[str, Any]) -> None:
+    """Publishes what comes in; in lockstep it makes a tick when the photoreal frames of the one before are there."""
     source.open(asked["options"])
-    with LockstepClient(
-        asked["address"],
-        asked["photoreal"],
-        cameras=source.cameras,
-        resend_after=PATIENCE_SECONDS,
-        curve_keys=_path(asked["curve_keys"]),
-        insecure=asked["insecure"],
-    ) as bridge:
-        say(READY)
-        complaint = Complaint(source)
-        keep_in_step(source.ticks(), bridge, PATIENCE_SECONDS, complaint.wait_again)
+    link, never = Link.from_json(asked["link"]), threading.Event()  # the source ends the iteration by itself
+    Drive(source, link, never, wait_again=Complaint(source).wait_again, copy=False).run(lambda address: say(READY))
 
 
 def record(source: CarlaSource, asked: Mapping[str, Any]) -> None:
@@ -103,18 +85,14 @@ def record(source: CarlaSource, asked: Mapping[str, Any]) -> None:
     say(f"{RECORDED} {recorder.written} {recorder.left_out}")
 
 
-WORK: Final = {work.__name__: work for work in (follow, lockstep, record)}
-"""What can be asked for."""
-
-
 def run(asked: Mapping[str, Any]) -> int:
-    """Runs until the parent ends, or until an error that connecting again cannot mend; the exit code."""
+    """Runs until the parent ends, or until an error that no new connection can help; the exit code."""
     source = CarlaSource(tell_session, tell_versions, after=asked.get("episode"))
     for number in (signal.SIGTERM, signal.SIGHUP):  # a terminal that closes reaches the whole group, too
         signal.signal(number, lambda number, frame: source.stop())
     obey_in_thread(source, source.stop)
     try:
-        WORK[asked["work"]](source, asked)
+        (record if "folder" in asked else publish)(source, asked)
     except SimBridgeError as error:
         return say_failed(error)
     finally:
@@ -125,10 +103,6 @@ def run(asked: Mapping[str, Any]) -> int:
                 f"{source.incomplete} ticks lacked an image\n"
             )
     return 0
-
-
-def _path(text: str | None) -> Path | None:
-    return None if text is None else Path(text)
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ from plugins.carla.world.tags import taxonomy_for
 from plugins.carla.world.vehicles import DEFAULT_ROLE
 from sim_bridge.errors import SimBridgeError, UsageError
 from sim_bridge.frames import Kind
+from sim_bridge.load_settings import load_settings
 from sim_bridge.options import (
     BundleOption,
     ConfigOption,
@@ -40,7 +41,7 @@ from sim_bridge.options import (
 )
 from sim_bridge.process.logs import configure_logging
 from sim_bridge.process.signals import on_signals
-from sim_bridge.settings import BridgeSettings, load_settings, parse_size
+from sim_bridge.settings import BridgeSettings, parse_size
 
 app = typer.Typer(
     pretty_exceptions_enable=False,
@@ -181,15 +182,11 @@ def _options(given: Mapping[str, Any]) -> tuple[dict[str, object], Rig]:
 
 
 def _check_mode(settings: BridgeSettings, tick: bool) -> None:
-    """In lockstep somebody must wait for the photoreal frames before the next tick.
-
-    Raises:
-        UsageError: Nobody does.
-    """
+    """In lockstep somebody must wait for the photoreal frames before the next tick. Raises UsageError: nobody does."""
     if settings.mode == "lockstep" and not tick:
         raise UsageError(
-            "--mode lockstep needs who waits for each photoreal frame before the next tick: give --tick, or have the "
-            "script that ticks wait by PhotorealCamera.get(frame) and run 'sim-bridge --mode lockstep' beside it"
+            "--mode lockstep needs a wait for each photoreal frame before the next tick: give --tick, or have "
+            "the script that ticks wait by PhotorealCamera.get(frame) and run 'sim-bridge --mode lockstep' beside it"
         )
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Final
 from pydantic import Field, field_validator
 
 from plugins.carla.rig.rig import DEFAULT_FOV, DEFAULT_PLACE, DEFAULT_SIZE, Rig, read_rig, single_camera
+from plugins.carla.world.cleanup import Owner
 from plugins.carla.world.server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_TIMEOUT, Where
 from plugins.carla.world.vehicles import DEFAULT_ROLE, Target
 from sim_bridge.frames import Kind
@@ -20,29 +21,25 @@ EXTRA_KINDS: Final = (Kind.INSTANCE, Kind.DEPTH)
 
 
 def unique_tag() -> str:
-    """Another one at every call: two runs beside each other must not take each other's sensors for left behind."""
+    """A new tag: two runs beside each other must not sweep up each other's sensors."""
     return f"sim-bridge-{uuid.uuid4().hex[:8]}"
 
 
 class CarlaOptions(CheckedOptions):
-    """What the source can be told; unknown names are errors.
+    """The source's options; unknown names are errors.
 
     Attributes:
-        host: Machine of the server.
-        port: Its RPC port.
         timeout: Seconds that an answer of the server, or the vehicle's appearance, may take.
-        role_name: Role name of the vehicle, also of one that is made.
-        actor: Its actor id, in place of the role name.
+        role_name: Of the vehicle, also of one that is made.
+        actor: Id of the vehicle, in place of the role name.
         spawn: Make a vehicle.
-        rig: The cameras, as :class:`~plugins.carla.rig.rig.Rig` or the path of a YAML file.
+        rig: The cameras, or the path of a YAML file.
         labels: Taxonomy of the semantic images; None goes by the server's version.
-        kinds: Further kinds of images.
         tick: Drive the world in synchronous mode.
         step: With ``tick``: simulator seconds of a tick; None leaves what is set, or takes 0.05.
         paced: With ``tick``: no faster than real time.
-        reconnect: After a loss connect again by itself; without, the loss is an error.
-        tag: Role name of the sensors; what a killed process of the same tag left is destroyed. Every run has another
-            one unless it is told its own.
+        reconnect: Connect again after a loss; otherwise a loss is an error.
+        tag: Role name of the sensors, a new one each run; what a killed process of the same tag left is destroyed.
     """
 
     host: Annotated[str, Field(min_length=1)] = DEFAULT_HOST
@@ -67,11 +64,7 @@ class CarlaOptions(CheckedOptions):
 
     @classmethod
     def checked(cls, options: Mapping[str, object]) -> CarlaOptions:
-        """The options by name.
-
-        Raises:
-            UsageError: One is unknown or out of bounds.
-        """
+        """The options by name. Raises UsageError: one is unknown or out of bounds."""
         made = cls.checked_for("carla", options)
         check_kinds("carla", made.kinds, EXTRA_KINDS)
         return made
@@ -87,9 +80,9 @@ class CarlaOptions(CheckedOptions):
         return Target(self.role_name, self.actor, self.spawn)
 
     @property
-    def made_role(self) -> str | None:
-        """The role name of the vehicle that is made; None when none is."""
-        return self.role_name if self.spawn else None
+    def owner(self) -> Owner:
+        """The name of all that is made."""
+        return Owner(self.where, self.tag, self.role_name if self.spawn else None)
 
     @property
     def all_kinds(self) -> tuple[Kind, ...]:

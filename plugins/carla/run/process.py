@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from plugins.carla.run.child import RECORDED, SESSION, VERSIONS
+from plugins.carla.run.child import PATIENCE_SECONDS, RECORDED, SESSION, VERSIONS
+from plugins.carla.run.options import unique_tag
 from plugins.carla.world.versions import Versions, crash_sentence
 from sim_bridge.errors import SimBridgeError
+from sim_bridge.process.drive import Link
 from sim_bridge.process.parent import END_SECONDS, ChildRun
-from sim_bridge.process.supervisor import Supervisor, reported_failure
+from sim_bridge.process.source_process import SourceProcess
+from sim_bridge.process.supervisor import reported_failure
 from sim_bridge.settings import BridgeSettings
 
 
-class CarlaProcess(Supervisor):
-    """The CARLA client in a process of its own.
+class CarlaProcess(SourceProcess):
+    """The CARLA client in a process of its own; the other arguments are :class:`SourceProcess`'s.
 
     Args:
         settings: Of the bridge that it feeds.
         photoreal: Where that bridge publishes, the port resolved.
         options: Of :class:`~plugins.carla.run.options.CarlaOptions`, as JSON has them.
-        wanted: See :class:`~sim_bridge.process.supervisor.Supervisor`, as the others.
-        on_failure: As there.
-        on_change: As there.
-        on_session: Called, from a thread, with a sentence whenever a session began.
-        timeout: Seconds that an answer of the server may take; so long its end may take, too.
+        on_session: Called, from a thread, with a sentence when a session begins.
+        timeout: Seconds that an answer of the server may take, and its end beyond the usual.
 
     Attributes:
         sessions: How many sessions there were.
@@ -48,23 +47,24 @@ class CarlaProcess(Supervisor):
     ) -> None:
         self.sessions = 0
         self._on_session = on_session
-        asked = {
-            "address": settings.input,
-            "photoreal": photoreal,
-            "work": "lockstep" if settings.mode == "lockstep" else "follow",
-            # All that is made in the world has this name: a process that is started again destroys what the one before
-            # could not.
-            "options": {**options, "tag": f"sim-bridge-{uuid.uuid4().hex[:8]}"},
-            "curve_keys": None if settings.curve_keys is None else str(settings.curve_keys),
-            "insecure": settings.insecure,
-            "log_level": settings.log_level,
-        }
+        lockstep = settings.mode == "lockstep"
         super().__init__(
-            "plugins.carla.run.child",
-            asked,
+            "carla",
+            # All that is made in the world has this name: a restarted process destroys what the one before left.
+            {**options, "tag": unique_tag()},
+            Link(
+                settings.input,
+                photoreal if lockstep else None,
+                timeout=PATIENCE_SECONDS,
+                curve_keys=settings.curve_keys,
+                insecure=settings.insecure,
+                resend_after=PATIENCE_SECONDS,
+            ),
             wanted=wanted,
             on_failure=on_failure,
             on_change=on_change,
+            log_level=settings.log_level,
+            module="plugins.carla.run.child",
             on_line=self._hear,
             end_seconds=END_SECONDS + timeout,
         )
@@ -88,14 +88,7 @@ class CarlaProcess(Supervisor):
 
 
 class RecordingProcess(ChildRun):
-    """The CARLA client in a process of its own, which writes a recording and ends; :meth:`stop` ends it before.
-
-    Args:
-        folder: The recording's.
-        options: Of :class:`~plugins.carla.run.options.CarlaOptions`, as JSON has them.
-        frames: How many ticks to write.
-        every: Which of those that are whole: all, every second ...
-        timeout: Seconds that an answer of the server may take; so long its end may take, too.
+    """The CARLA client in a process of its own, which writes a recording and ends; :meth:`stop` ends it earlier.
 
     Attributes:
         written: Ticks on disk.
@@ -104,15 +97,11 @@ class RecordingProcess(ChildRun):
 
     def __init__(self, folder: Path, options: Mapping[str, object], frames: int, every: int, timeout: float) -> None:
         self.written = self.left_out = 0
-        asked = {"work": "record", "folder": str(folder), "frames": frames, "every": every, "log_level": "info"}
+        asked = {"folder": str(folder), "frames": frames, "every": every, "log_level": "info"}
         super().__init__("plugins.carla.run.child", {**asked, "options": options}, END_SECONDS + timeout)
 
     def progress(self) -> Iterator[int]:
-        """Yields how many ticks are on disk, now and then, until it ends.
-
-        Raises:
-            SimBridgeError: It could not go on.
-        """
+        """Yields how many ticks are on disk, now and then, until it ends. Raises SimBridgeError: it could not go on."""
         versions: Versions | None = None
         for line in self:
             match line.split():

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 from plugins.carla.run.attachment import Attachment
 from plugins.carla.run.options import CarlaOptions
-from plugins.carla.world.cleanup import LAST_SECONDS, Traces
+from plugins.carla.world.cleanup import LAST_SECONDS, Leftovers
 from plugins.carla.world.server import CarlaError, ServerLostError, VehicleLostError, import_carla
 from plugins.carla.world.versions import MISFIT_ADVICE, Versions, ask_versions
 from sim_bridge.frames import Frame
@@ -34,17 +34,16 @@ class CarlaSource(Gate):
     changed it puts back, when the iteration ends and whenever it connects again.
 
     Args:
-        on_session: Called with the number of each session that began, and what it hangs on.
-        on_versions: Called with the versions of client and server before a session begins: with some the client
-            crashes then.
-        after: Episode of the last session of a process whose place this one takes: then :meth:`open` waits for server
+        on_session: Called with the number and the attachment of each new session.
+        on_versions: Called before a session with the versions of client and server, some of which crash the client.
+        after: Episode of the last session of the process that this one replaces: :meth:`open` then waits for server
             and vehicle, too, and an actor id is good for that episode only.
 
     Attributes:
-        sessions: How many sessions were begun.
-        malformed: Images that were left out because they were not what was asked for.
+        sessions: How many sessions began.
+        malformed: Images left out because they were not what was asked for.
         incomplete: With ``tick``: ticks of which an image did not come in time.
-        dropped: Images that were pushed out by newer ones before anybody took them.
+        dropped: Images pushed out by newer ones before anybody took them.
     """
 
     def __init__(
@@ -59,16 +58,13 @@ class CarlaSource(Gate):
         self._closed = False
         self._busy = threading.Lock()
         """Held by the iteration between two frames."""
-        self._traces = Traces()
+        self._leftovers = Leftovers()
         self._stopped_at: float | None = None
         self._attachment: Attachment | None = None
         self._once = OncePerCause(_log)
 
     def open(self, options: Mapping[str, object]) -> None:
         """Connects to the server and puts the cameras on the vehicle.
-
-        Args:
-            options: The fields of :class:`~plugins.carla.run.options.CarlaOptions`.
 
         Raises:
             UsageError: An option is unknown or out of bounds, or the server's version is of no known taxonomy.
@@ -98,8 +94,7 @@ class CarlaSource(Gate):
     def __iter__(self) -> Iterator[Frame]:
         """Yields the frames as they come in; with the option ``tick`` it moves the world for them.
 
-        Raises:
-            CarlaError: The actor that was named by its id is gone, or the server refuses something.
+        Raises CarlaError: the actor named by its id is gone, or the server refuses something.
         """
         if self._options.tick:
             for frames in self.ticks():
@@ -108,11 +103,7 @@ class CarlaSource(Gate):
             yield from self._through_losses(Attachment.follow)
 
     def ticks(self) -> Iterator[tuple[Frame, ...]]:
-        """With the option ``tick``: moves the world tick by tick and yields the frames that came in with each.
-
-        Raises:
-            CarlaError: See :meth:`__iter__`.
-        """
+        """With the option ``tick``: moves the world and yields each tick's frames; raises as :meth:`__iter__`."""
         return self._through_losses(self._driven)
 
     def stop(self) -> None:
@@ -180,7 +171,7 @@ class CarlaSource(Gate):
 
     def _begin(self) -> None:
         self._ask_versions()
-        attachment = Attachment(self._options, self._goes_on, self._traces)
+        attachment = Attachment(self._options, self._goes_on, self._leftovers)
         self._attachment = attachment
         if self._options.actor is not None and self._after not in (None, attachment.server.episode):
             raise VehicleLostError(f"the CARLA server at {self._options.where} has another world, or is another one")
@@ -226,6 +217,6 @@ class CarlaSource(Gate):
     def _end(self) -> None:
         """Cleans up for good."""
         self._release()
-        if self._traces:
+        if self._leftovers:
             began = self._stopped_at or time.monotonic()
-            self._traces.clean(self._options, began + self._options.timeout + LAST_SECONDS)
+            self._leftovers.clean(self._options.owner, began + self._options.timeout + LAST_SECONDS)

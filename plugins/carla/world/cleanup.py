@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
-from plugins.carla.run.options import CarlaOptions
-from plugins.carla.world.server import CarlaError, ChangedPace, NoServerError, Pace, Server
+from plugins.carla.world.server import CarlaError, ChangedPace, NoServerError, Pace, Server, Where
 from plugins.carla.world.vehicles import sweep
 
 LAST_SECONDS: Final = 3.0
-"""How long the end may take beyond the time-out of the one answer that may be under way, for one last attempt to clean
-up; less than the parent of the client's process grants (:data:`sim_bridge.process.supervisor.END_SECONDS`)."""
+"""How long the last attempt to clean up may take beyond the time-out of the answer that may be under way; less than
+:data:`sim_bridge.process.parent.END_SECONDS`."""
 _LEAST_SECONDS: Final = 0.2
 
 _log = logging.getLogger(__name__)
 
 
-class Traces:
-    """What we left in a world, as its server did not answer any more; false when there is nothing.
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose leftovers to clean up."""
+
+    where: Where
+    tag: str  # role name of the sensors
+    role: str | None  # that of the vehicle, if one was made
+
+
+class Leftovers:
+    """What we left in a world whose server stopped answering; false when there is nothing.
 
     A server that hangs for longer than the time-out and then goes on still has all of it.
     """
@@ -61,17 +69,12 @@ class Traces:
             server.made |= self._actors
         self._forget()
 
-    def clean(self, options: CarlaOptions, until: float) -> None:
-        """One last attempt to undo all, by a client of its own; a warning says what is left. Does not raise.
-
-        Args:
-            options: Which server, and the tag of what is ours.
-            until: When to give up, seconds of the monotonic clock.
-        """
+    def clean(self, owner: Owner, until: float) -> None:
+        """Tries once more, by a new client until that monotonic time; a warning says what is left. Does not raise."""
         reason = "the server refused"
         try:
             if self:
-                self._clean(options, until)
+                self._clean(owner, until)
         except NoServerError:
             self._forget()  # gone with its server
         except CarlaError as error:
@@ -79,16 +82,16 @@ class Traces:
         if self:
             _log.warning(
                 "%s stay in the world of %s, as the last attempt to clean up failed (%s): destroy such actors by id "
-                "and set synchronous_mode to False, or load the map anew",
-                *(str(self), options.where, reason),
+                "and set synchronous_mode to False, or load the map again",
+                *(str(self), owner.where, reason),
             )
             self._forget()
 
     def _forget(self) -> None:
         self._episode, self._actors, self._changed = 0, frozenset(), None
 
-    def _clean(self, options: CarlaOptions, until: float) -> None:
-        server = Server(replace(options.where, timeout=_seconds_left(until)))
+    def _clean(self, owner: Owner, until: float) -> None:
+        server = Server(replace(owner.where, timeout=_seconds_left(until)))
         try:
             self.hand_over(server)
             server.client.set_timeout(_seconds_left(until))
@@ -96,7 +99,7 @@ class Traces:
             server.client.set_timeout(_seconds_left(until))
             server.put_back()
             server.client.set_timeout(_seconds_left(until))
-            sweep(server, options.tag, role=options.made_role)  # what was asked for, but whose id never came
+            sweep(server, owner.tag, role=owner.role)  # what was asked for, but whose id never came
         finally:
             self.keep(server)
 

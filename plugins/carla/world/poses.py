@@ -52,7 +52,7 @@ class Placement(NamedTuple):
 
     @classmethod
     def of(cls, transform: carla.Transform) -> Placement:
-        """The values of a ``carla.Transform``."""
+        """Reads a ``carla.Transform``."""
         at, turned = transform.location, transform.rotation
         return cls(at.x, at.y, at.z, turned.pitch, turned.yaw, turned.roll)
 
@@ -93,17 +93,10 @@ class Placement(NamedTuple):
 
 
 def pose_of(camera: Placement) -> Matrix:
-    """The wire's pose of a CARLA camera.
-
-    Args:
-        camera: Where it is in CARLA's world.
-
-    Returns:
-        ``(4, 4)`` camera to world, OpenCV camera axes, right-handed z-up world, metres.
-    """
+    """The wire's pose of a CARLA camera: ``(4, 4)`` camera to world, OpenCV axes, right-handed z-up world, metres."""
     return np.asarray(FLIP_WORLD @ camera.matrix() @ CARLA_FROM_OPENCV)
 
 
 def placement_of(pose: Matrix) -> Placement:
-    """Where a CARLA camera with that pose of the wire is in CARLA's world; the inverse of :func:`pose_of`."""
+    """The inverse of :func:`pose_of`."""
     return Placement.from_matrix(np.asarray(FLIP_WORLD @ pose @ CARLA_FROM_OPENCV.T))

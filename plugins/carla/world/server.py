@@ -56,12 +56,7 @@ class VehicleLostError(CarlaError):
 
 
 def require_carla() -> None:
-    """Looks whether the client package is there, without importing it.
-
-    Raises:
-        MissingExtraError: It is not installed.
-        UsageError: There is only a folder of its name.
-    """
+    """Checks, without importing it, that the client package is there (MissingExtraError, or UsageError if not)."""
     spec = importlib.util.find_spec("carla")
     if spec is None:
         raise MissingExtraError("carla", "carla", "talking to a CARLA server")
@@ -71,27 +66,14 @@ def require_carla() -> None:
 
 
 def import_carla() -> Any:
-    """The client package.
-
-    Raises:
-        MissingExtraError: It is not installed.
-    """
+    """The client package. Raises MissingExtraError: it is not installed."""
     require_carla()
     return importlib.import_module("carla")
 
 
 @contextmanager
 def asking(what: str, server: str) -> Iterator[None]:
-    """Makes sentences of the client's errors.
-
-    Args:
-        what: What the server is asked for.
-        server: How it is called.
-
-    Raises:
-        ServerLostError: It did not answer in time.
-        CarlaError: It refused.
-    """
+    """Makes sentences of the client's errors: ServerLostError for a time-out, CarlaError for a refusal."""
     try:
         yield
     except RuntimeError as error:
@@ -106,28 +88,18 @@ def asking(what: str, server: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """A server's address.
-
-    Attributes:
-        host: Name or address of its machine.
-        port: Its RPC port; the streams' port is told by the server.
-        timeout: Seconds that an answer may take.
-    """
+    """A server's address."""
 
     host: str = DEFAULT_HOST
-    port: int = DEFAULT_PORT
-    timeout: float = DEFAULT_TIMEOUT
+    port: int = DEFAULT_PORT  # of RPC; the server names the streams' port
+    timeout: float = DEFAULT_TIMEOUT  # seconds that an answer may take
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
 
     @classmethod
     def parse(cls, text: str, timeout: float = DEFAULT_TIMEOUT) -> Where:
-        """Reads ``HOST:PORT``, ``HOST`` or ``:PORT``.
-
-        Raises:
-            UsageError: The port is no port.
-        """
+        """Reads ``HOST:PORT``, ``HOST`` or ``:PORT``. Raises UsageError: the port is no port."""
         host, _, port = text.partition(":")
         if port and not (port.isdecimal() and 1 <= int(port) <= 65535):
             raise UsageError(f"the CARLA server {text!r} is not HOST:PORT: write it like {DEFAULT_HOST}:{DEFAULT_PORT}")
@@ -135,18 +107,15 @@ class Where:
 
 
 class WorldAccess:
-    """A world that is asked for things, and said how by its server.
-
-    Args:
-        world: The ``carla.World``.
-        name: How its server is called in messages.
+    """A world and what its server says of it.
 
     Attributes:
-        world: The same.
-        episode: Its number; a map that is loaded, or another server, has another one.
-        lost: Whether an answer did not come in time; then no other will.
-        longest: Seconds after which an answer that was no good is taken for none.
-        made: Ids of the actors that we made there and that are not known to be gone.
+        world: The ``carla.World``.
+        name: The server's name in messages.
+        episode: Changes when a map is loaded or the server is another one.
+        lost: An answer did not come in time; then no other will.
+        longest: Seconds after which a bad answer counts as a time-out.
+        made: Ids of our actors that may still be there.
     """
 
     def __init__(self, world: carla.World, name: str) -> None:
@@ -167,11 +136,7 @@ class WorldAccess:
             raise
 
     def destroy(self, actor: carla.Actor) -> bool:
-        """Destroys an actor if it is still there, for cleaning up: does not raise, and asks no server that is lost.
-
-        Returns:
-            Whether it is gone.
-        """
+        """Destroys an actor that may be gone; returns whether it is. Does not raise, and asks no lost server."""
         if self.lost:
             return False
         began = time.monotonic()
@@ -193,10 +158,7 @@ class WorldAccess:
         return not actor.is_alive or bool(actor.destroy()) or not self.world.get_snapshot().has_actor(actor.id)
 
     def _destroy_unmet(self, actor: carla.Actor) -> bool:
-        """Destroys an actor that no state of the world had yet.
-
-        Its ``is_alive`` comes from memory that nobody set, so that the client's ``destroy`` may do nothing.
-        """
+        """For an actor in no state yet: its ``is_alive`` is unset, so the client's ``destroy`` may do nothing."""
         return bool(actor.destroy())
 
     def is_same_world(self) -> bool:
@@ -204,39 +166,25 @@ class WorldAccess:
         return int(self.world.get_snapshot().id) == self.episode
 
     def settings(self) -> carla.WorldSettings:
-        """The world's settings.
-
-        Raises:
-            ServerLostError: No answer came in time.
-        """
+        """The world's settings. Raises ServerLostError: no answer came in time."""
         with self.asking("its settings"):
             return self.world.get_settings()
 
 
 class Pace(NamedTuple):
-    """Those of a world's settings that we change.
-
-    Attributes:
-        synchronous: Whether the world waits for ticks.
-        delta: Simulator seconds of a tick; None is as long as it took.
-    """
+    """Those of a world's settings that we change."""
 
     synchronous: bool
-    delta: float | None
+    delta: float | None  # simulator seconds of a tick; None is as long as it took
 
     @classmethod
     def of(cls, settings: carla.WorldSettings) -> Pace:
-        """That of a world."""
+        """The pace in a world's settings."""
         return cls(bool(settings.synchronous_mode), settings.fixed_delta_seconds)
 
 
 class ChangedPace(NamedTuple):
-    """A pace that we changed and have not put back yet.
-
-    Attributes:
-        former: As it was.
-        ours: As we set it.
-    """
+    """A pace that we changed and have not put back yet."""
 
     former: Pace
     ours: Pace
@@ -245,16 +193,9 @@ class ChangedPace(NamedTuple):
 class Server(WorldAccess):
     """One client's connection to a server, and the world that it had when the connection was made.
 
-    Args:
-        where: The server.
-
     Raises:
         MissingExtraError: The client package is not installed.
         ServerLostError: Nobody listens there, or no answer came in time.
-
-    Attributes:
-        client_version: Of the client package.
-        version: Of the server.
     """
 
     def __init__(self, where: Where) -> None:
@@ -275,12 +216,7 @@ class Server(WorldAccess):
         """What :meth:`restore` puts back."""
 
     def check(self) -> None:
-        """Asks for a sign of life.
-
-        Raises:
-            ServerLostError: None came in time.
-            VehicleLostError: Another world was loaded.
-        """
+        """Asks for a sign of life. Raises ServerLostError (none came), VehicleLostError (another world was loaded)."""
         with self.asking("a sign of life"):
             self.client.get_server_version()
         if not self.is_same_world():
@@ -292,7 +228,7 @@ class Server(WorldAccess):
         return bool(self._destroy_by_id([actor.id]))
 
     def _destroy_by_id(self, numbers: Sequence[int]) -> set[int]:
-        """Those of the actors that are gone after that; needs no state of the world."""
+        """Returns those of the actors that are gone now; needs no state of the world."""
         destroy = import_carla().command.DestroyActor
         answers = self.client.apply_batch_sync([destroy(number) for number in numbers])
         return {
@@ -302,11 +238,7 @@ class Server(WorldAccess):
         }
 
     def destroy_made(self) -> None:
-        """Destroys all that is known to be ours by id, in one question, sensors before what carries them.
-
-        Raises:
-            CarlaError: The server does not answer.
-        """
+        """Destroys all of :attr:`made` in one call, sensors before their carrier; CarlaError without an answer."""
         if not self.made:
             return
         numbers = sorted(self.made, reverse=True)
@@ -314,13 +246,10 @@ class Server(WorldAccess):
             self.made -= self._destroy_by_id(numbers)
 
     def drive(self, seconds: float | None) -> float:
-        """Makes the world synchronous, so that it waits for :meth:`tick`; :meth:`restore` undoes it.
+        """Makes the world wait for :meth:`tick`; returns the simulator seconds of a tick. :meth:`restore` undoes it.
 
         Args:
-            seconds: Simulator time of a tick; None leaves what is set, or takes 0.05.
-
-        Returns:
-            Simulator seconds of a tick.
+            seconds: Of a tick; None leaves what is set, or takes 0.05.
 
         Raises:
             CarlaError: The server does not answer, or refuses.
@@ -331,7 +260,7 @@ class Server(WorldAccess):
         if before != ours:
             self.changed = ChangedPace(before if self.changed is None else self.changed.former, ours)
             self._set_pace(ours, "synchronous mode")
-        elif self.changed is None:  # it was not we who did that
+        elif self.changed is None:  # somebody else did that
             _log.warning("the world of %s is synchronous already: if a script ticks it, leave out --tick", self.where)
         return step
 
@@ -342,41 +271,25 @@ class Server(WorldAccess):
             self.world.apply_settings(settings)
 
     def restore(self) -> None:
-        """Puts back the settings that :meth:`drive` changed in this world; does nothing when it changed none.
-
-        Raises:
-            CarlaError: The server does not answer, or refuses.
-        """
+        """Undoes :meth:`drive` in this world, if it changed anything; raises as that."""
         if not self.lost and self.is_same_world():
             self.put_back()
 
     def put_back(self) -> None:
-        """The same without a look at what is known of the world: for one that a new client has just asked for.
-
-        Raises:
-            CarlaError: The server does not answer, or refuses.
-        """
+        """The same without a check of the world, for a client that has just asked for it; raises as that."""
         if self.changed is None:
             return
         self._set_pace(self.changed.former, "its former settings")
         self.changed = None
 
     def tick(self) -> int:
-        """Makes the world do one step; its frame number.
-
-        Raises:
-            ServerLostError: It did not within the time-out.
-        """
+        """Makes the world do one step; its frame number. Raises ServerLostError: it did not within the time-out."""
         with self.asking("a tick"):
             return int(self.world.tick(self.where.timeout))
 
 
 def probe(where: Where) -> None:
-    """Looks whether anybody listens: the client notices by its time-out only, the operating system knows at once.
-
-    Raises:
-        ServerLostError: Nobody does.
-    """
+    """Raises ServerLostError when nobody listens: the operating system knows at once, the client by time-out only."""
     try:
         socket.create_connection((where.host, where.port), min(_PROBE_SECONDS, where.timeout)).close()
     except OSError as error:

@@ -23,13 +23,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Which vehicle the cameras go on.
-
-    Attributes:
-        role: Its role name, unless one of the others is given.
-        actor: Its actor id.
-        spawn: Make one.
-    """
+    """Which vehicle the cameras go on: a new one (``spawn``), else that of the actor id, else that of the role."""
 
     role: str = DEFAULT_ROLE
     actor: int | None = None
@@ -44,15 +38,8 @@ class Target:
 def find_vehicle(server: Server, target: Target, go_on: Callable[[], bool]) -> carla.Actor | None:
     """Looks for a vehicle until it is there, for as long as the server's time-out.
 
-    A client that has just come into a synchronous world knows no actor before the next tick.
-
-    Args:
-        server: Where.
-        target: Which one.
-        go_on: False ends the search.
-
-    Returns:
-        The vehicle; None when the search was ended.
+    A client that has just come into a synchronous world knows no actor before the next tick. None when ``go_on``
+    ended the search.
 
     Raises:
         VehicleLostError: It did not appear in time.
@@ -96,12 +83,12 @@ def _not_found(server: Server, target: Target) -> str:
 
 
 def spawn_vehicle(server: Server, role: str, tag: str = "") -> carla.Actor:
-    """Makes a vehicle at the first free spawn point; it stands still.
+    """Makes a vehicle, which does not move, at the first free spawn point.
 
     Args:
         server: Where.
         role: Its role name; large maps are streamed around the vehicle called ``hero``.
-        tag: What :func:`sweep` knows it by.
+        tag: :func:`sweep` finds it by this.
 
     Raises:
         CarlaError: The world has no place or no blueprint for one.
@@ -131,26 +118,22 @@ def spawn_vehicle(server: Server, role: str, tag: str = "") -> carla.Actor:
 
 
 def _colour(tag: str) -> str:
-    """A car's colour, nearly black, that is another one for another tag (of 32,768); empty for none.
+    """A nearly black colour for each tag (of 32,768); empty for none.
 
-    A role name says what a vehicle is for, and no other attribute of a vehicle is free: so a car that was made just
-    before its process was killed, and carries no sensor yet, can still be told from everybody else's.
+    It marks a car whose process was killed before the car had a sensor: no other attribute of a vehicle is free.
     """
     bits = int.from_bytes(hashlib.sha256(tag.encode()).digest()[:2], "big")
     return ",".join(str(bits >> shift & 31) for shift in (10, 5, 0)) if tag else ""
 
 
 def sweep(server: Server, tag: str, but: int = 0, role: str | None = None) -> None:
-    """Destroys what a process that was killed left in the world.
+    """Destroys what a killed process left in the world. Raises ServerLostError without an answer.
 
     Args:
         server: Where.
-        tag: The role name of its sensors.
-        but: Id of an actor that is to stay.
-        role: The role name of the vehicle that it made; None when it made none.
-
-    Raises:
-        ServerLostError: The server does not answer.
+        tag: Role name of its sensors.
+        but: Id of an actor to keep.
+        role: Role name of the vehicle that it made, if any.
     """
     with server.asking("its actors"):
         actors = [actor for actor in server.world.get_actors() if actor.id != but]

@@ -20,12 +20,7 @@ MISFIT_ADVICE: Final = f"cameras may work all the same; where the client crashes
 
 
 class Versions(NamedTuple):
-    """Of a client and a server.
-
-    Attributes:
-        client: Of the client package.
-        server: Of the server.
-    """
+    """Of a client package and a server."""
 
     client: str
     server: str
@@ -40,13 +35,7 @@ class Versions(NamedTuple):
 
 
 def ask_versions(where: Where) -> Versions:
-    """Asks a server for its version; touches no world.
-
-    Raises:
-        MissingExtraError: The client package is not installed.
-        ServerLostError: Nobody listens there, or no answer came in time.
-        CarlaError: What listens there refuses to say.
-    """
+    """Asks a server for its version and touches no world; errors as :class:`~plugins.carla.world.server.Server`."""
     package = import_carla()
     probe(where)
     client = package.Client(where.host, where.port)
@@ -56,12 +45,7 @@ def ask_versions(where: Where) -> Versions:
 
 
 def crash_sentence(code: int, versions: Versions | None) -> str:
-    """What is said of a client's process that a signal ended.
-
-    Args:
-        code: Its exit code, which is the signal's number below 0.
-        versions: Which it had to do with, if it got to know them.
-    """
+    """What to say of a client's process that a signal ended; its exit code is minus the signal's number."""
     try:
         name = signal.Signals(-code).name
     except ValueError:

@@ -23,22 +23,17 @@ EXTRA_KINDS: Final = (Kind.INSTANCE, Kind.DEPTH, Kind.FLOW)
 
 
 class ToytownOptions(CheckedOptions):
-    """What the source can be told; unknown names are errors.
+    """The source's options; unknown names are errors.
 
     Attributes:
-        seed: Of the town.
-        preset: Name of the weather.
-        traffic: How much moves.
         size: Width and height, pixels.
         cameras: As :func:`~plugins.toytown.view.cameras.parse_mount` reads them.
         rate: Ticks per second; 0 goes as fast as it can.
         step: Simulator seconds from tick to tick; None is one over the rate.
-        frames: Stop after that many ticks; None never stops.
+        frames: Stop after this many ticks; None never stops.
         first: Number of the first tick.
-        ahead: Makes at most so many ticks more than were answered, see
-            :meth:`~plugins.toytown.run.source.ToytownSource.answered`; 0 waits for nobody.
+        ahead: How many ticks it may be ahead of the answers (``answered``); 0 waits for none.
         kinds: Further kinds to publish.
-        backend: What casts the rays.
     """
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
@@ -61,21 +56,13 @@ class ToytownOptions(CheckedOptions):
 
     @classmethod
     def checked(cls, options: Mapping[str, object]) -> ToytownOptions:
-        """The options by name.
-
-        Raises:
-            UsageError: One is unknown or out of bounds.
-        """
+        """The options by name. Raises UsageError: one is unknown or out of bounds."""
         made = cls.checked_for("toytown", options)
         check_kinds("toytown", made.kinds, EXTRA_KINDS)
         return made
 
     def setup(self) -> Setup:
-        """What the simulator is made of.
-
-        Raises:
-            UsageError: The preset or a camera is unknown, or the size is out of bounds.
-        """
+        """The simulator's setup. Raises UsageError: preset or camera is unknown, or the size out of bounds."""
         step = self.step or 1 / (self.rate or DEFAULT_RATE)
         preset, mounts = preset_named(self.preset), parse_mounts(self.cameras)
         size = check_size(self.size)
@@ -83,11 +70,7 @@ class ToytownOptions(CheckedOptions):
 
 
 def parse_mounts(cameras: Sequence[str]) -> tuple[Mount, ...]:
-    """The cameras of those names or places.
-
-    Raises:
-        UsageError: One is not known, there is none, or two have one name.
-    """
+    """The cameras of these names or places. Raises UsageError: one is unknown, there is none, or two share a name."""
     mounts = tuple(parse_mount(text) for text in cameras)
     names = [mount.name for mount in mounts]
     if len(set(names)) != len(names) or not names:
@@ -96,11 +79,7 @@ def parse_mounts(cameras: Sequence[str]) -> tuple[Mount, ...]:
 
 
 def check_size(size: tuple[int, int]) -> tuple[int, int]:
-    """The same size.
-
-    Raises:
-        UsageError: It is out of bounds.
-    """
+    """The same size. Raises UsageError: it is out of bounds."""
     if not all(MIN_SIDE <= side <= MOST_SIDE for side in size):
         raise UsageError(
             f"the size {size[0]}x{size[1]} is out of bounds: give a width and a height of {MIN_SIDE} to {MOST_SIDE}"

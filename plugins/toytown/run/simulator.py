@@ -26,19 +26,13 @@ _SCATTER_STREAM: Final = 4
 
 
 class Simulator:
-    """An embedded street simulator: any tick can be asked for, in any order.
+    """An embedded street simulator: ask for any tick, in any order. MissingExtraError without the ray caster.
 
     Example:
         >>> simulator = Simulator(Setup(seed=3, preset=DUSK))  # doctest: +SKIP
         >>> shot, = simulator.tick(100)  # doctest: +SKIP
         >>> shot.cg().shape, shot.semantic().dtype  # doctest: +SKIP
         ((256, 512, 3), dtype('uint8'))
-
-    Args:
-        setup: What it is made of.
-
-    Raises:
-        MissingExtraError: The ray caster is not installed.
     """
 
     def __init__(self, setup: Setup | None = None) -> None:
@@ -69,14 +63,7 @@ class Simulator:
         return tuple(self._shot(mount, number, time) for mount in self.setup.mounts)
 
     def shoot(self, pose: Pose, time: float, *, fov: float = MOUNTS["camera"].fov, name: str = "free") -> Shot:
-        """What a camera sees from any pose, at any time in seconds.
-
-        Args:
-            pose: Camera to world, ``(4, 4)``.
-            time: Seconds.
-            fov: Horizontal field of view, degrees.
-            name: The camera's name.
-        """
+        """What a camera sees from any pose (``(4, 4)`` camera to world), at any time in seconds; fov in degrees."""
         lens = self._lenses.setdefault(fov, Lens(*self.setup.size, fov))
         moving = Moving.near(self.scene, time, pose, lens)
         return Shot(self, None, name, 0, View.trace(self.scene, moving, lens, pose))
@@ -99,12 +86,7 @@ class Simulator:
 class Shot:
     """One camera's image of one tick, not yet drawn: ask for the looks and the ground truth that are wanted.
 
-    Attributes:
-        simulator: Where it was taken.
-        mount: The camera; None for one that was placed freely.
-        camera: Its name.
-        number: The tick.
-        view: The geometry seen.
+    The camera's ``mount`` is None where a pose was given.
     """
 
     simulator: Simulator
@@ -149,13 +131,9 @@ class Shot:
         return truth.depth(self.view)
 
     def flow(self, seconds: float | None = None) -> FloatArray:
-        """Optical flow to a later moment.
+        """Optical flow to ``seconds`` later (None: one step), float32 ``(H, W, 2)``, pixels to the right and down.
 
-        Args:
-            seconds: How much later; None is one step of the simulation. A camera that was placed freely stands still.
-
-        Returns:
-            float32 ``(H, W, 2)``, pixels to the right and down; NaN where it will be outside the image or hidden.
+        NaN where the point will be outside the image or hidden. A camera without a mount does not move.
         """
         time = self.time + (self.simulator.setup.step if seconds is None else seconds)
         pose = self.pose if self.mount is None else self.simulator.pose_of(self.mount, time)

@@ -94,7 +94,7 @@ class ToytownSource(Gate):
             self.published += 1
 
     def answered(self, number: int) -> None:
-        """Notes that who is fed is done with that tick and all before; with the option ``ahead`` the next may come."""
+        """Notes that the bridge is done with this tick and all before; with ``ahead`` the next may come."""
         self._answered = max(self._answered, number)
         self.nudge()
 

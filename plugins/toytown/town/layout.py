@@ -50,11 +50,7 @@ class Counter:
         self.last = 0
 
     def next(self) -> int:
-        """The next number.
-
-        Raises:
-            OverflowError: Instance images have no room for it.
-        """
+        """The next number. Raises OverflowError: Instance images have no room for it."""
         self.last += 1
         if self.last > MAX_INSTANCES:
             raise OverflowError(f"the town has {self.last} things, instance images hold {MAX_INSTANCES}: make fewer")

@@ -37,7 +37,7 @@ class Material(IntEnum):
     FOLIAGE = 5
     BARK = 6
     PAINT = 7
-    """Coloured anew at each place a part is put."""
+    """Gets a new colour at each place a part is put."""
     GLASS = 8
     RUBBER = 9
     METAL = 10

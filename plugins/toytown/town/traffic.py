@@ -39,7 +39,7 @@ class Traffic(StrEnum):
 
 
 class Volume(NamedTuple):
-    """How many of each kind; ``ahead`` are the gaps in seconds of those who drive the ego vehicle's way."""
+    """How many of each kind; ``ahead`` are the gaps in seconds of those that drive the ego vehicle's way."""
 
     ahead: tuple[float, ...]
     oncoming: int

@@ -33,7 +33,7 @@ class Mount:
         yaw: Degrees to the left, from the vehicle's heading or from the world's x axis.
         pitch: Degrees upwards.
         fov: Horizontal field of view, degrees.
-        in_world: Whether it stands still in the world instead of on the vehicle.
+        in_world: Whether it is fixed in the world instead of on the vehicle.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Mount:
     in_world: bool = False
 
     def pose(self, vehicle: Stand) -> Pose:
-        """Camera to world while the ego vehicle stands there."""
+        """Camera to world while the ego vehicle is there."""
         at = Stand(0.0, 0.0, 0.0) if self.in_world else vehicle
         c, s = np.cos(at.yaw), np.sin(at.yaw)
         position = (at.x + self.x * c - self.y * s, at.y + self.x * s + self.y * c, self.z)
@@ -104,19 +104,14 @@ def parse_mount(text: str) -> Mount:
 class Lens:
     """A pinhole with square pixels. Pixel (0, 0) covers image coordinates 0 to 1; its middle is (0.5, 0.5).
 
-    Attributes:
-        width: Pixels.
-        height: Pixels.
-        fov: Horizontal field of view, degrees.
-        focal: Focal length, pixels.
-        rays: float32 ``(H, W, 3)``, directions through the pixels' middles in camera axes with z = 1, so that distances
-            along them are planar depths.
+    ``rays``: float32 ``(H, W, 3)``, directions through the pixels' middles in camera axes with z = 1, so that distances
+    along them are planar depths.
     """
 
     width: int
     height: int
-    fov: float
-    focal: float = field(init=False)
+    fov: float  # horizontal, degrees
+    focal: float = field(init=False)  # pixels
     rays: FloatArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

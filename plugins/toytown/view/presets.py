@@ -199,11 +199,7 @@ PRESETS: Final = {preset.name: preset for preset in (NOON, OVERCAST, LOW_SUN, DU
 
 
 def preset_named(name: str) -> Preset:
-    """The preset of that name.
-
-    Raises:
-        UsageError: There is none.
-    """
+    """The preset of that name. Raises UsageError: there is none."""
     if name not in PRESETS:
         raise UsageError(f"the preset {name!r} is unknown: use one of {', '.join(PRESETS)}")
     return PRESETS[name]

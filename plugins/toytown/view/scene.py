@@ -23,17 +23,10 @@ _ROWS_AT_ONCE: Final = 128
 class Scene:
     """Everything of a town that stays the same from frame to frame; read-only once made.
 
-    Args:
-        town: The town.
-        preset: Its weather.
-        backend: What casts the rays.
-
     Attributes:
-        town: The town.
-        preset: Its weather.
         make_caster: Makes a caster of further triangles.
         caster: Of the static triangles.
-        tables: Their attributes; the last row, :attr:`sky_row`, stands for the sky.
+        tables: Their attributes; the last row, :attr:`sky_row`, is the sky's.
         marks: What lies on one period of the road, see :func:`~plugins.toytown.town.plan.road_marks`.
         facades: float32 ``(houses + 1, 8)``, fields of :class:`~plugins.toytown.town.buildings.Facade` by house number.
         shadows: Which ground lies in the sun's shadow; None where the preset has no shadows.

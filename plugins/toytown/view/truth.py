@@ -44,7 +44,7 @@ def depth(view: View) -> FloatArray:
 def flow(view: View, later: Moving, pose: Pose) -> FloatArray:
     """Forward optical flow: where what each pixel sees will be in the camera's image at a later moment.
 
-    Exact for what stands, drives and walks, and for the sky.
+    Exact for what is fixed, drives and walks, and for the sky.
 
     Args:
         view: What is seen now.
@@ -91,7 +91,7 @@ def _toward_later(view: View, time: float, origin: FloatArray) -> FloatArray:
 
 
 def _hidden(view: View, later: Moving, origin: FloatArray, toward: FloatArray) -> BoolArray:
-    """Whether something stands before each point as seen from the later camera."""
+    """Whether something hides each point as seen from the later camera."""
     distance = np.linalg.norm(toward, axis=1, keepdims=True)
     short = (toward * (1 - SLACK_SHARE - SLACK / np.maximum(distance, 2 * SLACK))).astype(np.float32)
     hidden = view.scene.caster.blocked(origin, short, 1.0)

@@ -16,7 +16,7 @@ from sim_bridge.errors import SimBridgeError
 from sim_bridge.frames import Frame
 from sim_bridge.live.bridge import Bridge
 from sim_bridge.live.ledger import Outcome, TopicCount
-from sim_bridge.settings import load_settings
+from sim_bridge.load_settings import load_settings
 from sim_bridge.translators import Shot, Translation, Translator
 from sim_bridge.translators.null import NullTranslator
 from tests.carla_server.handle import CarlaServer

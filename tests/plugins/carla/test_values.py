@@ -347,7 +347,7 @@ def test_its_transform_and_colours_are_carlas() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--mode", "lockstep"], "--mode lockstep needs who waits"),
+        (["--mode", "lockstep"], "--mode lockstep needs a wait for each photoreal frame"),
         (["--actor", "3", "--spawn"], "--actor and --spawn each name the vehicle"),
         (["--step", "0.1"], "add --tick"),
         (["--rig", "none.yaml"], "cannot be read"),

@@ -1,12 +1,12 @@
 """A simulator's process that is kept running: what ends it for good, and what it imports."""
 
 import queue
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+import plugins
 from sim_bridge.process.parent import ChildRun
 from sim_bridge.process.supervisor import RESTARTS, Supervisor
 
@@ -99,7 +99,7 @@ def test_a_child_imports_what_its_parent_does(tmp_path: Path, keep: Keep, monkey
     (project / "plugins" / "__init__.py").touch()
     monkeypatch.chdir(project)
     _, events = keep("ready;stay")
-    ours = sys.modules["plugins"].__file__
+    ours = plugins.__file__
     assert events.get(timeout=SECONDS) == ours
     asked = {"log": str(tmp_path / "other"), "runs": ["word"]}
     with ChildRun("kept_child", asked) as child:

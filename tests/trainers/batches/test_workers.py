@@ -255,6 +255,14 @@ class DeadlySample(NamedTuple):
 
     labels: ByteArray
 
+    @property
+    def rgb(self) -> ByteArray:
+        return np.zeros((*self.labels.shape, 3), np.uint8)
+
+    @property
+    def frames(self) -> "tuple[DeadlySample]":
+        return (self,)
+
     def crop(self, top: int, left: int, height: int, width: int, *, flip: bool) -> Sample:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError

@@ -32,27 +32,13 @@ _SPECTRUM: Final = {Noise.BROAD: 1.0, Noise.MEDIUM: 1.0, Noise.GRAIN: 0.6, Noise
 
 
 class Textures:
-    """Tileable noise, mean 0 and standard deviation 1.
-
-    Args:
-        seed: The same seed gives the same textures.
-    """
+    """Tileable noise, mean 0 and standard deviation 1; the same seed gives the same textures."""
 
     def __init__(self, seed: int) -> None:
         self._tiles = {noise: _fractal(beta, [seed, int(noise)]) for noise, beta in _SPECTRUM.items()}
 
     def at(self, noise: Noise, u: FloatArray, v: FloatArray, metres: float) -> FloatArray:
-        """The noise at places of a plane.
-
-        Args:
-            noise: Which.
-            u: ``(n,)``, metres.
-            v: ``(n,)``, metres.
-            metres: How far it goes before it repeats.
-
-        Returns:
-            float32 ``(n,)``.
-        """
+        """The noise at places ``(n,)`` of a plane, float32 ``(n,)``; all in metres, it repeats after ``metres``."""
         scale = np.float32(SIDE / metres)
         x, y = ((w * scale % SIDE).astype(np.float32) for w in (u, v))
         out = np.empty(len(x), np.float32)
