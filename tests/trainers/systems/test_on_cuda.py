@@ -51,7 +51,8 @@ def step_copies(system: System[Any], planes: int) -> list[str]:
         picture, plane = torch.zeros(2, 3, SIDE, SIDE), torch.zeros(2, 1, SIDE, SIDE)
         x = picture.cuda().contiguous(memory_format=torch.channels_last)
         labels, edges = plane[:, 0].to(torch.uint8).cuda(), plane.expand(-1, planes, -1, -1).cuda()
-        batch = Batch(x, labels, edges, edges, x, plane.cuda())
+        labelled, flow = torch.ones(2, 1, dtype=torch.bool).cuda(), torch.zeros(2, 0, 2, SIDE, SIDE).cuda()
+        batch = Batch(x, labels, edges, edges, x, plane.cuda(), labelled, flow)
 
         def step(stage: Any) -> None:
             micro = MicroBatch(batch, (slice(0, 32), slice(16, 48)), system.draw(2))
