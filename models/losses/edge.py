@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -24,12 +24,14 @@ class EdgeLoss:
         self.a = tuple(a)
 
     def __call__(self, sides: Sequence[Tensor], target: Tensor) -> Tensor:
-        """The loss of the side logits d_0..d_5 against E(x), both ``(N, P, H, W)`` with E in 0..1, by pixel."""
-        total = torch.zeros_like(target)
-        for i, (a, d) in enumerate(zip(self.a, sides, strict=True)):
-            side = enlarge_side(d.float(), i)
-            total = total + a * F.binary_cross_entropy_with_logits(side, target, reduction="none")
-        return total
+        """The mean over the pixels, of the side logits d_0..d_5 against E(x) ``(N, P, H, W)`` in 0..1."""
+        terms = [a * by_pixel.mean() for a, by_pixel in zip(self.a, self.by_pixel(sides, target), strict=True)]
+        return torch.stack(terms).sum()
+
+    def by_pixel(self, sides: Sequence[Tensor], target: Tensor) -> Iterator[Tensor]:
+        """BCE(d_i(x), E(x)), ``(N, P, H, W)``, side by side: all six at once are the largest maps of a step."""
+        for i, side in enumerate(sides):
+            yield F.binary_cross_entropy_with_logits(enlarge_side(side.float(), i), target, reduction="none")
 
 
 class FusedEdgeLoss:

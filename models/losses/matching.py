@@ -22,5 +22,7 @@ class FeatureMatching:
             real: D_k^i(s, x), ``(N, ...)`` each.
             fake: D_k^i(s, G(s, e)), the same shapes.
         """
-        terms = [(r.detach().float() - f.float()).abs().flatten(1).mean(1) for r, f in zip(real, fake, strict=True)]
+        pairs = zip(real, fake, strict=True)
+        # Not ``flatten(1)``, which copies what is channels-last.
+        terms = [(r.detach().float() - f.float()).abs().mean(tuple(range(1, f.ndim))) for r, f in pairs]
         return torch.stack(terms).sum(0)

@@ -6,23 +6,24 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.nets.features import FeatureNetwork
 
 
-class Perceptual:
+class Perceptual(nn.Module):
     """L_percep, eq. 6: L1 between the features of a frozen network, mean over its P slices.
 
-    Three options go beyond the paper: blur both pictures by [1 2 1] x [1 2 1], because a frozen strided network takes a
-    checkerboard for texture; divide each slice by the mean size of its real features; give slices factors of their own.
+    Three options go beyond the paper.
 
     Args:
         network: A trained network. Its parameters are frozen here.
-        blur: Blur first.
-        normalise: Divide each slice.
+        blur: Blur both pictures by [1 2 1] x [1 2 1] first: a frozen strided network takes a checkerboard for texture.
+        normalise: Divide each slice by the mean size of its real features.
         slice_weights: Factors of the slices; empty for 1/P each.
     """
+
+    kernel: Tensor | None
 
     def __init__(
         self,
@@ -32,19 +33,20 @@ class Perceptual:
         normalise: bool = True,
         slice_weights: Sequence[float] = (),
     ) -> None:
+        super().__init__()
         self.network = network.eval().requires_grad_(False)
         self._normalise = normalise
         self._slice_weights = tuple(slice_weights)
         line = torch.tensor([1.0, 2.0, 1.0]) / 4
-        self._kernel = (line[:, None] * line).expand(3, 1, 3, 3).contiguous() if blur else None
+        kernel = (line[:, None] * line).expand(3, 1, 3, 3).contiguous() if blur else None
+        self.register_buffer("kernel", kernel, persistent=False)
 
     def _prepare(self, image: Tensor) -> Tensor:
-        if self._kernel is None:
+        if self.kernel is None:
             return image
-        self._kernel = self._kernel.to(image)  # copied to the device once
-        return F.conv2d(image, self._kernel, padding=1, groups=3)
+        return F.conv2d(image, self.kernel.to(image.dtype), padding=1, groups=3)
 
-    def __call__(self, x: Tensor, fake: Tensor) -> Tensor:
+    def forward(self, x: Tensor, fake: Tensor) -> Tensor:
         """The loss of ``fake`` against the photograph ``x``, both RGB ``(N, 3, H, W)`` in -1..1, by sample ``(N,)``.
 
         Raises:
@@ -60,5 +62,5 @@ class Perceptual:
         return torch.stack(slices).sum(0)
 
     def _slice(self, wanted: Tensor, got: Tensor) -> Tensor:
-        difference = (wanted - got).abs().flatten(1).mean(1)
+        difference = (wanted - got).abs().mean((1, 2, 3))
         return difference / (wanted.abs().mean() + 1e-3) if self._normalise else difference

@@ -242,8 +242,9 @@ def test_segmenters_train_and_predict_without_waiting(arch: str) -> None:
     assert host_copies(step, pinned=True) == []
 
 
-def test_the_perceptual_loss_compares_on_the_device() -> None:
-    loss = Perceptual(on_cuda(SEGMENTERS["unet-segmenter"](CLASSES, 8)), blur=False)
+@pytest.mark.parametrize("blur", [False, True])
+def test_the_perceptual_loss_compares_on_the_device(blur: bool) -> None:
+    loss = on_cuda(Perceptual(SEGMENTERS["unet-segmenter"](CLASSES, 8), blur=blur))
     x, _, _ = batch()
     with autocast():
         assert host_copies(lambda: loss(x, x), pinned=True) == []

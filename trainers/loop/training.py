@@ -154,9 +154,10 @@ class Training:
         share = group.share(recipe.step_batch)
         drawn = {name: values[share] for name, values in self.system.draw(recipe.step_batch).items()}
         size = recipe.batch // group.size
+        parts = [slice(i, i + size) for i in range(0, size * recipe.accumulate, size)]
         return [
-            MicroBatch(own.part(k).to(self.device), window, {name: values[k] for name, values in drawn.items()})
-            for k in (slice(i, i + size) for i in range(0, size * recipe.accumulate, size))
+            MicroBatch(own.part(k).to(self.device), window, {n: own.per_frame(v[k]) for n, v in drawn.items()})
+            for k in parts
         ]
 
     def note(self, terms: Iterable[Term]) -> None:
@@ -188,7 +189,10 @@ class Training:
         losses = self.collector.latest(len(micro_batches))
         loss = first_bad_value(losses)
         what = "all losses are finite but a gradient is not" if loss is None else f"the loss {loss!r} is {losses[loss]}"
-        samples = {f"{name} {i}": t for i, m in enumerate(micro_batches) for name, t in m.batch._asdict().items()}
+        # A flow is NaN where nothing is seen again.
+        samples = {
+            f"{n} {i}": t for i, m in enumerate(micro_batches) for n, t in m.batch._asdict().items() if n != "flow"
+        }
         where = find_cause(system.networks, samples, forward)
         sentence = f"{what} at step {self.step + 1}; {where}: {ADVICE}"
         by_loss = self.group.first_sentence(sentence if loss is not None else None, "loss")

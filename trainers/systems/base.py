@@ -31,9 +31,9 @@ class MicroBatch(NamedTuple):
     """What one forward and backward pass works on.
 
     Attributes:
-        batch: The samples.
+        batch: The clips, as frames.
         window: Rows and columns that losses may look at, shifted at random; see ``loss_window`` of the recipe.
-        drawn: The samples' share of what :meth:`System.draw` returned.
+        drawn: What :meth:`System.draw` returned for them, by frame.
     """
 
     batch: Batch
@@ -105,7 +105,10 @@ class System(ABC, Generic[RecipeT]):
         return photographs
 
     def draw(self, count: int) -> dict[str, Tensor]:
-        """Random numbers of a step besides its crops, ``(count, ...)`` each; every process draws the same."""
+        """Random numbers of ``count`` clips, ``(count, ...)`` each; every process draws the same.
+
+        ``forward`` gets them by frame: those of a clip repeated for its frames.
+        """
         return {}
 
     @abstractmethod

@@ -38,9 +38,10 @@ def load_perceptual(recipe: SFlowRecipe, device: torch.device) -> Perceptual | N
                 f"perceptual_slices is 'pix2pixhd', which is for {len(slice_weights)} slices, and the network has"
                 f" {slices}: take 'equal'"
             )
-    return Perceptual(
+    loss = Perceptual(
         network, blur=options.perceptual_blur, normalise=options.perceptual_normalise, slice_weights=slice_weights
     )
+    return loss.to(device)
 
 
 def _network(recipe: SFlowRecipe) -> FeatureNetwork:

@@ -1,35 +1,37 @@
 """Ties style seeds to light: an extension that makes the versions of a scene visibly different.
 
-By eq. 7 alone every version of an edge map has the same photograph as its target, and the generator learns to ignore
-which version it sees. Here the photograph is re-lit by a fixed function of the ensemble weights its edge map was made
-with. At run time a style seed draws weights, and with them exposure, warmth and saturation; the learned weights (seed
-0) mean the photograph's own light.
+By eq. 7 alone all versions of an edge map share one target, and the generator learns to ignore the version. Here the
+ensemble weights re-light the target; the learned weights (seed 0) mean the photograph's own light.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from models.style import AXES
 
-# Largest changes down and up, as logarithms of the gain: inside what a segmenter of photographs reads as well as the
-# photograph's own light. It reads bright and warm pictures better than dark and cold ones, so the range is uneven.
+# Largest changes down and up, as logarithms of the gain. A segmenter of photographs reads all of it as well as their
+# own light, and bright and warm pictures better than dark and cold ones.
 EXPOSURE, WARMTH, SATURATION = (0.14, 0.34), (0.05, 0.12), (0.3, 0.3)
 
 
-def relight(x: Tensor, offsets: Tensor, spread: float) -> Tensor:
-    """Photographs in the light of their ensemble weights.
+LIGHT_AXES: Final = AXES[:3]
+"""Of exposure, warmth and saturation, ``(3, 6)``."""
+
+
+def relight(x: Tensor, offsets: Tensor, spread: float, axes: Tensor = LIGHT_AXES) -> Tensor:
+    """Photographs in the light of their ensemble weights; both RGB ``(N, 3, H, W)`` in -1..1.
 
     Args:
-        x: RGB ``(N, 3, H, W)`` in -1..1.
-        offsets: Of the weights from the learned ones, ``(N, 6)``, see :func:`models.style.style_offsets`.
+        x: The photographs.
+        offsets: See :func:`models.style.style_offsets`, ``(N, 6)``.
         spread: Standard deviation with which log weights are drawn.
-
-    Returns:
-        RGB ``(N, 3, H, W)`` in -1..1.
+        axes: :data:`LIGHT_AXES` on the device of ``offsets``.
     """
-    exposure, warmth, saturation = torch.tanh(offsets @ AXES[:3].to(offsets).T / spread).T
+    exposure, warmth, saturation = torch.tanh(offsets @ axes.T / spread).T
     gain, warm = _gain(exposure, *EXPOSURE), _gain(warmth, *WARMTH)
     light = (x + 1) / 2 * torch.stack([gain * warm, gain, gain / warm], 1)[:, :, None, None]
     grey = light.mean(1, keepdim=True)

@@ -33,7 +33,7 @@ from trainers.recipes.sflow import SFlowRecipe, SFlowStage
 from trainers.recipes.sflow_parts import parts
 from trainers.systems.base import MicroBatch, Paint, Player, System, Term
 from trainers.systems.perceptual import load_perceptual
-from trainers.systems.relight import relight
+from trainers.systems.relight import LIGHT_AXES, relight
 
 _log = logging.getLogger(__name__)
 
@@ -97,6 +97,7 @@ class SFlow(System[SFlowRecipe]):
         self.L_DNED, self.L_fused = EdgeLoss(recipe.dned_side_weights), FusedEdgeLoss()
         self.L_pixel, self.L_chroma, self.L_tone = Pixel(), Chroma(), Tone()
         self.L_percep = load_perceptual(recipe, device)
+        self.light_axes = LIGHT_AXES.to(device)
 
     def begin(self, samples: Sequence[SampleSource]) -> None:
         """Limits hints to the photographs' chroma; measured once, the checkpoint and the bundle keep it."""
@@ -126,7 +127,8 @@ class SFlow(System[SFlowRecipe]):
             fused = fuse_sides([d.detach() for d in sides], dned.learned_weights().expand(len(batch.s), -1))
             style = self.network.style_vector(weights)
             if recipe.extensions.style_relight:
-                target = relight(target, style_offsets(weights, dned.ensemble_logits), recipe.style_spread)
+                offsets = style_offsets(weights, dned.ensemble_logits)
+                target = relight(target, offsets, recipe.style_spread, self.light_axes)
             sees = stage.generator_sees
             edge_map = batch.e if sees == "laplacian" else torch.sigmoid(fuse_sides(sides, weights))
             if sees == "dned_detached":
@@ -156,7 +158,7 @@ class SFlow(System[SFlowRecipe]):
         """lambda_3 L_DNED, eq. 4 and 7, and the loss of the ensemble's weights."""
         e, w = micro.batch.e, stage.weights
         return [
-            Term("dned", self.L_DNED(made.sides, e).mean(), w.dned),
+            Term("dned", self.L_DNED(made.sides, e), w.dned),
             Term("fused", self.L_fused(made.fused, e).mean(), w.dned_fused),
         ]
 

@@ -1,6 +1,7 @@
 """What a researcher adds is one file: a GAN, a metric. Nothing of the packages is edited."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from models.bundles.files import read_card
 from sim_bridge.errors import UsageError
 from tests.trainers.command_line import CommandLine
+from tests.trainers.trees import draw_flowing
 from trainers.recipes.read import load_recipe
 from trainers.recipes.schema import Recipe
 
@@ -79,3 +81,14 @@ def test_a_metric_is_one_function(camvid: Path, command_line: CommandLine, monke
     scores = json.loads(scored.out)["seed_0"]
     assert 0 < scores["redness"] < 255 and 0 < scores["photograph_redness"] < 255
     assert "there is no such function" in command_line(*common, "redness:blueness").sentence
+
+
+def test_an_objective_on_pairs_of_frames_is_one_file(tmp_path: Path, command_line: CommandLine) -> None:
+    root = draw_flowing(tmp_path / "data", frames=4)
+    shutil.copytree(root / "train" / "first", root / "val")
+    run = tmp_path / "run"
+    common = ["--recipe", HERE / "steady.yaml", "--root", root, "--run", run]
+    trained = command_line("train", *common, "--set", "extensions.style_input=true")
+    assert trained.code == 0, trained.err
+    rows = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
+    assert len(rows) == 2 and all(row["steady"] > 0 and row["d"] > 0 for row in rows)

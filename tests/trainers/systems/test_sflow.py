@@ -495,7 +495,7 @@ def test_spectral_norm_survives_a_checkpoint(recipe: Path, camvid: Path, tmp_pat
     stop_at_step(run, 4)
     assert not train(run)
     again = trainer(tmp_path / "changed.yaml", camvid, tmp_path / "run", resume=True)
-    expected, found = run.system.discriminator.state_dict(), again.discriminator.state_dict()
+    expected, found = run.system.discriminator.state_dict(), again.system.discriminator.state_dict()
     assert expected.keys() == found.keys() and any(k.endswith("_u") for k in found)
     assert all(torch.equal(expected[k], found[k]) for k in expected)
     assert train(again)
