@@ -184,7 +184,7 @@ class System(ABC, Generic[RecipeT]):
     @classmethod
     def score(cls, network: Any, photographs: Sequence[Photograph], classes: Sequence[str]) -> dict[str, Any]:
         """Scores by name of a system that makes no pictures."""
-        raise NotImplementedError
+        raise TypeError(f"system {cls.__name__} makes no pictures, so it must define score")
 
     @classmethod
     def load(cls, bundle: Path, recipe: Any, classes: Sequence[str]) -> Any:

@@ -15,6 +15,7 @@ from trainers.batches.sample import load_all, prepare
 from trainers.batches.sampler import Sampler
 from trainers.data.camvid import CamVid
 from trainers.data.problems import MissingCounterpartError
+from trainers.recipes.enhance import EnhanceRecipe
 from trainers.recipes.read import RECIPES, load_recipe
 from trainers.recipes.segmenter import SegmenterRecipe
 from trainers.recipes.sflow import SFlowRecipe
@@ -117,14 +118,16 @@ def test_recipes_that_cannot_train_are_refused(recipe: Path, changes: dict[str, 
 
 def test_bundles_of_shipped_recipes_are_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for path in RECIPES.glob("*_lite.yaml"):
+    for path in (RECIPES / f"{name}_lite.yaml" for name in ("camvid", "toytown")):
         name = load_recipe(SFlowRecipe, path.stem).perceptual_bundle
         assert name is not None and find_bundle(name).is_dir()
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in RECIPES.glob("*.yaml")))
 def test_shipped_recipes_are_valid(name: str) -> None:
-    kind = SegmenterRecipe if name.endswith(("_features", "_judge")) else SFlowRecipe
+    kind = EnhanceRecipe if name.startswith("enhance") else SFlowRecipe
+    if name.endswith(("_features", "_judge")):
+        kind = SegmenterRecipe
     assert load_recipe(kind, name).name.replace("-", "_") == name
 
 

@@ -37,6 +37,9 @@ SFLOW: dict[str, dict[str, Any]] = {
 }
 SEGMENTER_RECIPES = ("camvid_features", "camvid_judge", "toytown_features", "toytown_judge")
 
+WAITING = {"enhance": "chooses each photograph's render by its labels, on the CPU, once a step"}
+"""Systems that wait for the GPU, and why."""
+
 
 def step_copies(system: System[Any], planes: int) -> list[str]:
     """Lines that make the host wait in one step of every stage: draw, forward and losses of all players."""
@@ -81,4 +84,4 @@ def test_no_segmenter_waits(name: str) -> None:
 
 
 def test_every_shipped_system_is_tested_here() -> None:
-    assert system_names() == {"segmenter", "sflow"}
+    assert system_names() == {"segmenter", "sflow"} | WAITING.keys()
