@@ -1,4 +1,1 @@
-"""Losses: small callables that return maps or one value a sample; whoever calls them reduces.
-
-What weighs and sums them lives in trainers/systems.
-"""
+"""Losses: small callables that return maps or one value a sample; trainers/systems reduces, weighs and sums them."""

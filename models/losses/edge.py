@@ -12,11 +12,7 @@ from models.nets.dned import SIDES, enlarge_side
 
 
 class EdgeLoss:
-    """L_DNED, eq. 4: sum of a_i * BCE(d_i(x), E(x)) over the six side outputs, each at full size.
-
-    Args:
-        a: The constants a_0..a_5.
-    """
+    """L_DNED, eq. 4: sum of a_i * mean BCE of six full-size side logits d_i(x), E(x) ``(N, P, H, W)`` in 0..1."""
 
     def __init__(self, a: Sequence[float] = (1.0,) * SIDES) -> None:
         if len(a) != SIDES:
@@ -24,7 +20,6 @@ class EdgeLoss:
         self.a = tuple(a)
 
     def __call__(self, sides: Sequence[Tensor], target: Tensor) -> Tensor:
-        """The mean over the pixels, of the side logits d_0..d_5 against E(x) ``(N, P, H, W)`` in 0..1."""
         terms = [a * by_pixel.mean() for a, by_pixel in zip(self.a, self.by_pixel(sides, target), strict=True)]
         return torch.stack(terms).sum()
 
@@ -35,8 +30,7 @@ class EdgeLoss:
 
 
 class FusedEdgeLoss:
-    """BCE of the ensemble itself, which trains the ensemble's weights; eq. 4 alone gives them no gradient."""
+    """BCE by pixel of fused logits ``(N, P, H, W)`` and E(x): trains the ensemble's weights, which eq. 4 does not."""
 
     def __call__(self, fused: Tensor, target: Tensor) -> Tensor:
-        """The loss of the fused logits ``(N, P, H, W)`` against E(x), by pixel."""
         return F.binary_cross_entropy_with_logits(fused.float(), target, reduction="none")

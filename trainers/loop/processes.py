@@ -34,13 +34,7 @@ class LostProcessError(SimBridgeError):
 
 
 class Group:
-    """The processes that train one network; without ``torchrun``, one alone.
-
-    Args:
-        rank: Number of this process.
-        size: How many there are.
-        store: Holds their messages; needed for several.
-    """
+    """The processes that train one network; without ``torchrun``, one alone. Several need a store for messages."""
 
     def __init__(self, rank: int = 0, size: int = 1, store: Store | None = None) -> None:
         self.rank, self.size = rank, size
@@ -81,9 +75,7 @@ class Group:
     def average(self, tensors: Sequence[Tensor], parts: int = 1) -> None:
         """Replaces tensors, the same on every process but for their values, by their means.
 
-        Args:
-            tensors: Float tensors of one type and device, sums over ``parts`` micro-batches.
-            parts: How many, on each process.
+        They are floats of one type and device, sums over ``parts`` micro-batches on each process.
         """
         if self.size == 1:
             if parts > 1:
@@ -98,12 +90,7 @@ class Group:
             tensor.copy_(mean.view(tensor.shape))
 
     def first_sentence(self, sentence: str | None, key: str) -> str | None:
-        """Collective: the sentence of the lowest process that has one.
-
-        Args:
-            sentence: This process's.
-            key: Never used before in this training.
-        """
+        """Collective: the sentence of the lowest process that has one; ``key`` must be new in this training."""
         if self._store is None:
             return sentence
         if sentence is not None:
@@ -135,11 +122,7 @@ class Group:
 
 
 def rank_slice(total: int, rank: int, world_size: int) -> slice:
-    """The slice of a step's samples that one process of several trains on.
-
-    Raises:
-        UsageError: They cannot be shared out evenly.
-    """
+    """One process's slice of a step's samples; UsageError where they cannot be shared out evenly."""
     if total % world_size:
         raise UsageError(f"batch {total} cannot be shared out evenly among {world_size} processes: change the recipe's")
     each = total // world_size
@@ -147,11 +130,7 @@ def rank_slice(total: int, rank: int, world_size: int) -> slice:
 
 
 def launched() -> int:
-    """Number of processes that ``torchrun`` started; 1 without it.
-
-    Raises:
-        UsageError: ``WORLD_SIZE`` is no number.
-    """
+    """Number of processes that ``torchrun`` started; 1 without it. UsageError where ``WORLD_SIZE`` is no number."""
     text = os.environ.get("WORLD_SIZE", "1")
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"WORLD_SIZE is {text!r} in the environment: start with torchrun, which sets it")
@@ -162,14 +141,8 @@ def launched() -> int:
 def joined(patience: timedelta = PATIENCE) -> Iterator[Group]:
     """The group of the processes that ``torchrun`` started; this one alone without it.
 
-    A failure on one ends all: the first leaves its sentence, the others raise it.
-
-    Args:
-        patience: How long to wait for another process.
-
-    Raises:
-        UsageError: There are more processes than GPUs.
-        LostProcessError: Another process failed.
+    A failure on one ends all: the first leaves its sentence, the others raise it as LostProcessError after at most
+    ``patience``. UsageError where there are more processes than GPUs.
     """
     size = launched()
     if size == 1:

@@ -79,16 +79,10 @@ class Resumable(Protocol):
 
 
 class RunFolder:
-    """One training's files.
+    """One training's files; ``resume`` goes on with the run in the folder, which otherwise must be new or empty.
 
-    Args:
-        path: The folder.
-        resume: Go on with the run in it; otherwise the folder must be new or empty.
-        writes: Whether this process saves: of several that train together, the first alone. The others' calls do
-            nothing.
-
-    Raises:
-        UsageError: It holds a run and ``resume`` was not asked for, or the other way round, or it cannot be made.
+    Only the first of several processes ``writes``; the others' calls do nothing. UsageError where the folder holds
+    a run and ``resume`` is False, or the other way round, or it cannot be made.
     """
 
     def __init__(self, path: Path, *, resume: bool, writes: bool = True) -> None:
@@ -125,8 +119,7 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Keeps other trainings out of the folder; the operating system unlocks it when this process ends.
 
-        Raises:
-            UsageError: A training is in it, or it cannot be written.
+        UsageError where a training is in it, or it cannot be written.
         """
         if not self.writes:
             yield
@@ -165,19 +158,10 @@ class RunFolder:
         *,
         may_differ: bool = False,
     ) -> bool:
-        """Loads the checkpoint of a run that goes on; nothing is written.
+        """Loads the checkpoint into ``trainer`` and returns whether steps are left; nothing is written.
 
-        Args:
-            trainer: Gets it.
-            recipe: The training's.
-            data: The training's; further checkpoints hold its fingerprint.
-            may_differ: Whether recipe and data may differ from the run's.
-
-        Returns:
-            Whether steps are left.
-
-        Raises:
-            UsageError: Recipe or data are not the run's, the recipe ends before the checkpoint, or that is damaged.
+        UsageError where recipe or data are not the run's (unless they ``may_differ``), the recipe ends before the
+        checkpoint, or that is damaged.
         """
         self._data = None if data is None else data.fingerprint()
         if not self.resume:
@@ -219,11 +203,7 @@ class RunFolder:
         )
 
     def refuse_other_recipe(self, recipe: Recipe, *, may_differ: bool = False) -> None:
-        """Compares with the run's recipe.
-
-        Raises:
-            UsageError: The run has another one, and ``may_differ`` was not given.
-        """
+        """UsageError where the run has another recipe, unless it ``may_differ``."""
         file = self.path / RECIPE
         if self.writes and not may_differ and file.is_file() and not self._holds(recipe):
             raise UsageError(
@@ -241,15 +221,10 @@ class RunFolder:
     # Writing
 
     def save_recipe(self, recipe: Recipe, step: int = 0, *, may_differ: bool = False) -> bool:
-        """Writes the resolved recipe; a replaced one becomes ``recipe-until-STEP.yaml``.
+        """Writes the resolved recipe and returns whether it replaces one, which becomes ``recipe-until-STEP.yaml``.
 
-        After several changes at one step, the first replaced recipe is kept: the others trained nothing.
-
-        Returns:
-            Whether it replaces another one.
-
-        Raises:
-            UsageError: The run has another one, and ``may_differ`` was not given.
+        After several changes at one step, the first replaced recipe is kept: the others trained nothing. UsageError
+        where the run has another one, unless it ``may_differ``.
         """
         if not self.writes:
             return False
@@ -279,11 +254,7 @@ class RunFolder:
         return file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
 
     def save(self, state: dict[str, Any]) -> None:
-        """Writes the checkpoint; a crash meanwhile leaves the last one whole.
-
-        Raises:
-            TrainingError: It cannot be written; the last one is kept.
-        """
+        """Writes the checkpoint; TrainingError where it cannot be. A crash or error leaves the last one whole."""
         if not self.writes:
             return
         data = {} if self._data is None else {"data": self._data._asdict()}
@@ -300,11 +271,7 @@ class RunFolder:
             ) from e
 
     def load(self) -> dict[str, Any]:
-        """Reads the checkpoint; tensors and plain values only, never code.
-
-        Raises:
-            UsageError: It is damaged.
-        """
+        """Reads the checkpoint, tensors and plain values only, never code; UsageError where it is damaged."""
         try:
             state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         except PermissionError as e:

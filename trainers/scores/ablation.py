@@ -46,16 +46,10 @@ _SHEET_ROWS: Final = 4
 
 
 def variants(recipe: Recipe, steps: int) -> dict[str, Recipe]:
-    """The recipe, shortened, and what it becomes without each of its parts; parts that it has not are left out.
+    """The recipe, shortened to ``steps`` by its stages' shares, and what it becomes without each part that it has.
 
     First the paper's parts, then what goes beyond it; and edges of a second, coarser scale, and another seed.
-
-    Args:
-        recipe: The whole.
-        steps: Steps of each variant; the stages keep their shares.
-
-    Raises:
-        UsageError: Fewer steps than the recipe has stages.
+    UsageError where there are fewer steps than stages.
     """
     if steps < len(recipe.stages):
         raise UsageError(f"--steps is {steps}, and recipe {recipe.name!r} has {len(recipe.stages)} stages: give more")
@@ -66,11 +60,7 @@ def variants(recipe: Recipe, steps: int) -> dict[str, Recipe]:
 
 
 def choose(known: Mapping[str, Recipe], only: str) -> dict[str, Recipe]:
-    """The variants named in a list with commas; all where it is empty.
-
-    Raises:
-        UsageError: There is no such variant of this recipe.
-    """
+    """The variants named in a list with commas, all where it is empty; UsageError where one is unknown."""
     names = [name.strip() for name in only.split(",")] if only else list(known)
     if unknown := [name for name in names if name not in known]:
         raise UsageError(f"--only names {', '.join(unknown)}: the variants of this recipe are {', '.join(known)}")
@@ -87,23 +77,11 @@ def run_ablation(
     threads: int = 0,
     every: int = 1,
 ) -> dict[str, dict[str, Any]]:
-    """Trains and scores variants; what is done already is kept, what was stopped goes on.
+    """Trains and scores variants by name; what is done already is kept, what was stopped goes on.
 
-    Args:
-        chosen: Recipes by name.
-        root: The data set's folder.
-        folder: One run's folder a variant, and the results.
-        judge: Bundle of the segmenter that judges.
-        together: Trainings at a time.
-        threads: CPU threads of each; 0 leaves it to torch.
-        every: Score every n-th validation photograph.
-
-    Returns:
-        The scores by variant, and those of the photographs themselves as :data:`PHOTOGRAPHS`.
-
-    Raises:
-        SimBridgeError: A training failed; the message names its log.
-        UsageError: The folder holds other recipes' variants.
+    Runs ``together`` trainings at a time of ``threads`` CPU threads each (0 leaves it to torch), and scores every n-th
+    validation photograph. Returns the scores by variant, and the photographs' own as :data:`PHOTOGRAPHS`.
+    SimBridgeError names the log of a failed training; UsageError where the folder holds other recipes' variants.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, recipe in chosen.items():

@@ -45,19 +45,12 @@ class Scene(NamedTuple):
 
 @dataclass(frozen=True)
 class EdgeStatistics:
-    """Edge maps of a set of pictures; an edge pixel is one where any plane is at least one half.
+    """Edge maps of a set of pictures; an edge pixel is one where any plane is at least one half."""
 
-    Attributes:
-        density: Share of edge pixels.
-        thickness: Mean over edge pixels of the shorter of the horizontal and the vertical run through it, pixels.
-        specks: Share of edge pixels in connected pieces of fewer than :data:`SPECK_PIXELS`.
-        by_class: Density within each class that has at least :data:`LEAST_SHARE` of the pixels.
-    """
-
-    density: float
-    thickness: float
-    specks: float
-    by_class: dict[str, float]
+    density: float  # share of edge pixels
+    thickness: float  # pixels: mean over edge pixels of the shorter of the horizontal and the vertical run
+    specks: float  # share of edge pixels in connected pieces of fewer than SPECK_PIXELS
+    by_class: dict[str, float]  # density within each class that has at least LEAST_SHARE of the pixels
 
     def gap(self, other: EdgeStatistics) -> float:
         """Mean over the classes of both of |log2 of the ratio of their densities|; 0 is equal, 1 a factor of 2."""
@@ -89,13 +82,7 @@ MapsOf = Callable[[Scene], Maps]
 
 
 def statistics(maps: Iterable[ByteArray], labels: Iterable[ByteArray], classes: Sequence[str]) -> EdgeStatistics:
-    """Measures edge maps together.
-
-    Args:
-        maps: uint8 ``(H, W)`` each, an edge from 128 on.
-        labels: uint8 ``(H, W)`` each.
-        classes: Names of the ids.
-    """
+    """Measures edge maps (an edge from 128 on) and labels, uint8 ``(H, W)`` each, together."""
     pixels, edges = np.zeros(len(classes), np.int64), np.zeros(len(classes), np.int64)
     runs, specks = 0.0, 0
     for picture, ids in zip(maps, labels, strict=True):
@@ -135,9 +122,8 @@ def render_scenes(
 ) -> Iterator[Scene]:
     """A simulator's frames as the bridge gives them to a network: ``size`` (width, height), the network's classes.
 
-    Raises:
-        ImageError: A file is missing or cannot be decoded.
-        LabelError: Ids are outside the taxonomy, or the network lacks a class for one.
+    ImageError where a file is missing or cannot be decoded; LabelError where ids are outside the taxonomy, or the
+    network lacks a class for one.
     """
     table = LabelMap.build(source, classes)
     for frame in frames:
@@ -149,20 +135,12 @@ def render_scenes(
 
 @dataclass(frozen=True)
 class EdgeGap:
-    """Edge maps of one set of renders beside those of the photographs.
+    """Edge maps of one set of renders beside those of the photographs."""
 
-    Attributes:
-        before: Of the operator's maps.
-        after: Of DNED's.
-        photographs: Of the operator's maps of photographs.
-        photographs_after: Of DNED's maps of photographs: what the generator was trained on from phase 2 on, so what
-            DNED's maps of renders are compared with.
-    """
-
-    before: EdgeStatistics
-    after: EdgeStatistics
-    photographs: EdgeStatistics
-    photographs_after: EdgeStatistics
+    before: EdgeStatistics  # of the operator's maps
+    after: EdgeStatistics  # of DNED's
+    photographs: EdgeStatistics  # of the operator's maps of photographs
+    photographs_after: EdgeStatistics  # of DNED's maps of photographs, which train the generator from phase 2 on
 
     def rounded(self) -> dict[str, Any]:
         """As plain values with three digits."""
@@ -175,13 +153,7 @@ class EdgeGap:
 
 
 class EdgeStudy:
-    """Compares renders with photographs through one network.
-
-    Args:
-        maps_of: Its operator's maps and DNED's.
-        classes: Its class names by id.
-        photographs: What it was trained on, or is validated on.
-    """
+    """Compares renders with ``photographs`` through one network, by its operator's maps and DNED's."""
 
     def __init__(self, maps_of: MapsOf, classes: Sequence[str], photographs: Sequence[Scene]) -> None:
         self._maps_of, self._classes = maps_of, classes
@@ -207,11 +179,7 @@ class EdgeStudy:
 
 
 def maps_of(bundle: OpenedBundle) -> MapsOf:
-    """The edge maps that a bundle's network sees and makes.
-
-    Raises:
-        UsageError: It has none.
-    """
+    """The edge maps that a bundle's network sees and makes; UsageError where it has none."""
 
     def maps(scene: Scene) -> Maps:
         found = bundle.system.maps(bundle.network, scene.rgb, scene.labels)
@@ -233,17 +201,8 @@ def study_folders(
 ) -> dict[str, Any]:
     """Compares folders of renders with the validation photographs of the data that a bundle was trained with.
 
-    Args:
-        bundle_name: The bundle.
-        root: The folder of its data set.
-        every: Take every n-th photograph.
-        sources: The folders and what their ids mean.
-        count: Frames of each folder, spread evenly.
-        size: Width and height at which the bridge runs.
-        sheet: Where to draw some pictures and their maps; None draws nothing.
-
-    Returns:
-        Statistics by set, plain values.
+    Takes every n-th photograph and ``count`` frames of each folder, spread evenly, at the bridge's ``size`` (width,
+    height). Draws some pictures and their maps to ``sheet``, if any. Returns statistics by set, plain values.
     """
     bundle = OpenedBundle.load(bundle_name)
     trained = bundle.data.model_copy(update={"edges_from": "photograph"})

@@ -21,22 +21,13 @@ from trainers.data.dataset import DataSet
 
 @dataclass(frozen=True)
 class Calibration:
-    """Thresholds and what they give.
+    """Thresholds and what they give."""
 
-    Attributes:
-        photographs: How many were measured.
-        threshold: The recipe's.
-        density: Share of the pixels that are edges by it.
-        calibrated_threshold: The one to take, three digits.
-        calibrated_density: What it gives; with a plain operator, whose responses are whole grey levels, only near what
-            was wanted.
-    """
-
-    photographs: int
-    threshold: float
-    density: float
-    calibrated_threshold: float
-    calibrated_density: float
+    photographs: int  # how many were measured
+    threshold: float  # the recipe's
+    density: float  # share of the pixels that are edges by it
+    calibrated_threshold: float  # the one to take, three digits
+    calibrated_density: float  # what it gives; a plain operator's whole grey levels only come near what was wanted
 
     def rounded(self) -> dict[str, float]:
         """As plain values, what is no whole number with four digits."""
@@ -44,13 +35,9 @@ class Calibration:
 
 
 def calibrate(data: DataSet, settings: EdgeSettings, wanted: float, most: int) -> Calibration:
-    """The threshold by which a share of the pixels are edges, whatever the operator's other settings.
+    """The threshold by which the share ``wanted``, in 0..1, of the pixels are edges; other settings stay.
 
-    Args:
-        data: Its photographs are measured as they are without ``data.scale``.
-        settings: The operator; its threshold is measured beside.
-        wanted: Share of the pixels, in 0..1.
-        most: Take so many photographs, spread evenly.
+    Measures at most ``most`` photographs, spread evenly, as they are without ``data.scale``.
     """
     pictures = [data[i].rgb for i in spread_evenly(range(len(data)), most)]
     unit = LaplacianEdges(replace(settings, threshold=1.0))

@@ -34,21 +34,13 @@ GROUP: Final = "sim_bridge.metrics"
 
 @dataclass(frozen=True)
 class Pictures:
-    """A set of pictures to score.
+    """A set of pictures to score."""
 
-    Attributes:
-        made: uint8 ``(H, W, 3)`` RGB each. The photographs themselves are scored by the same metrics.
-        photographs: What they were made from, and should look like; in the same order.
-        classes: The data set's class names by id.
-        judge: Reads them; None without a judge.
-        real: Features of the photographs, computed once for all sets; see :class:`RealFeatures`.
-    """
-
-    made: Sequence[ByteArray]
-    photographs: Sequence[Photograph]
-    classes: Sequence[str]
-    judge: Judge | None
-    real: RealFeatures
+    made: Sequence[ByteArray]  # uint8 (H, W, 3) RGB each; may be the photographs themselves
+    photographs: Sequence[Photograph]  # what they were made from and should look like, same order
+    classes: Sequence[str]  # the data set's class names by id
+    judge: Judge | None  # reads them; None without a judge
+    real: RealFeatures  # of the photographs, computed once for all sets
 
     @property
     def wanted(self) -> list[ByteArray]:
@@ -137,11 +129,7 @@ METRICS: Final[Mapping[str, Metric]] = {"likeness": _likeness, "grid": _grid, "j
 
 
 def find_metrics(names: Sequence[str]) -> dict[str, Metric]:
-    """Metrics of one's own: ``MODULE:FUNCTION``, or an entry point of ``sim_bridge.metrics``.
-
-    Raises:
-        UsageError: There is none of that name.
-    """
+    """Metrics of one's own, ``MODULE:FUNCTION`` or an entry point of ``sim_bridge.metrics``; UsageError if unknown."""
     return {name: _find_metric(name) for name in names}
 
 
@@ -161,14 +149,7 @@ def _find_metric(name: str) -> Metric:
 
 
 class Scorer:
-    """Scores sets of pictures against the same photographs; what is the photographs' own is computed once.
-
-    Args:
-        photographs: What the pictures were made from.
-        classes: The data set's class names by id.
-        judge: Reads them; None leaves its scores out.
-        extra: Further metrics by name.
-    """
+    """Scores sets of pictures against the same photographs; what is the photographs' own is computed once."""
 
     def __init__(
         self,
@@ -191,9 +172,7 @@ class Scorer:
     def score(self, pictures: Sequence[ByteArray], style_seed: int | None = 0) -> dict[str, Any]:
         """Scores by name, those of the photographs as ``photograph_NAME`` beside them.
 
-        Args:
-            pictures: uint8 ``(H, W, 3)`` RGB, or the renders themselves.
-            style_seed: Which version; None for renders.
+        Pictures are uint8 ``(H, W, 3)`` RGB, or the renders themselves, which have no style seed.
         """
         made, own = self._measure(pictures), self.of_photographs
         ours, theirs = made["judge_accuracy"], own["judge_accuracy"]

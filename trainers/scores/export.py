@@ -70,19 +70,11 @@ def score_bundle(
     edges: str | None = None,
     metrics: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Scores of a bundle on the validation split of the kind of data it was trained with.
+    """Scores of a bundle on the validation split of the kind of data it was trained with, every n-th picture.
 
-    Args:
-        name: The bundle.
-        root: The data set's folder.
-        judge: Bundle of the segmenter that judges.
-        seeds: Style seeds.
-        every: Take every n-th picture.
-        edges: ``render`` or ``photograph``: whose edges the network sees; None for those it was trained with.
-        metrics: Further metrics, see :func:`trainers.scores.evaluate.find_metrics`.
-
-    Raises:
-        UsageError: There are no renders in the kind of data it was trained with, or the judge's features trained it.
+    ``judge`` names a segmenter's bundle. ``edges``, ``render`` or ``photograph``, says whose edges the network sees;
+    None takes those it was trained with. ``metrics`` as in :func:`trainers.scores.evaluate.find_metrics`. UsageError
+    where that kind of data has no renders, or the judge's features trained the bundle.
     """
     opened, found = OpenedBundle.load(name), find_metrics(metrics)
     data = opened.data
@@ -98,14 +90,7 @@ def score_bundle(
 
 @dataclass(frozen=True, slots=True)
 class OpenedBundle:
-    """A bundle, seen by the system that trained it.
-
-    Attributes:
-        card: The bundle's.
-        recipe: On the card.
-        system: What trained it.
-        network: In evaluation mode, on the CPU.
-    """
+    """A bundle, seen by the system that trained it; its network is in evaluation mode, on the CPU."""
 
     card: Card
     recipe: Recipe
@@ -114,11 +99,7 @@ class OpenedBundle:
 
     @classmethod
     def load(cls, name: str) -> Self:
-        """Reads card and weights.
-
-        Raises:
-            UsageError: The card names no installed system, or a key is not this version's.
-        """
+        """Reads card and weights; UsageError where no system fits the card or a key is not this version's."""
         folder = find_bundle(name)
         card = read_card(folder)
         data_of_card(card.recipe.get("data", {}), name)  # the section that most often differs, by its own name
@@ -134,13 +115,7 @@ class OpenedBundle:
 
 @dataclass(frozen=True, slots=True)
 class TrainedRun:
-    """A run at its last checkpoint.
-
-    Attributes:
-        folder: Its files.
-        recipe: What was trained.
-        state: The checkpoint.
-    """
+    """A run at its last checkpoint."""
 
     folder: RunFolder
     recipe: Recipe
@@ -148,11 +123,7 @@ class TrainedRun:
 
     @classmethod
     def load(cls, run: Path) -> Self:
-        """Reads recipe and checkpoint.
-
-        Raises:
-            UsageError: It has none, or they are damaged.
-        """
+        """Reads recipe and checkpoint; UsageError where it has none or they are damaged."""
         folder = RunFolder(run, resume=True)
         return cls(folder, load_recipe(Recipe, str(run / RECIPE)), folder.load())
 
@@ -178,17 +149,9 @@ def export_run(
 ) -> Card:
     """Writes the averaged network of a run as a bundle with its scores on the card; see :func:`write_bundle`.
 
-    Args:
-        run: Its folder.
-        root: The data set's folder.
-        target: The folder of the bundle.
-        judge: Bundle of the segmenter that judges.
-        replace: Whether a bundle in ``target`` may be replaced.
-        every: Score every n-th validation photograph.
-
-    Raises:
-        UsageError: The judge's features trained the network, or the folder holds something (and ``replace`` was not
-            given, or it is no bundle) or cannot be written: found before anything is scored.
+    Scores every n-th validation photograph by the segmenter in the bundle ``judge``. UsageError, before anything is
+    scored: the judge's features trained the network, or ``target`` cannot be written or holds something that is no
+    bundle to ``replace``.
     """
     trained = TrainedRun.load(run)
     recipe = trained.recipe
@@ -210,18 +173,10 @@ def write_bundle(
     data: DataSet,
     metrics: dict[str, Any],
 ) -> Card:
-    """Writes a bundle.
+    """Writes a bundle of ``state``, the checkpoint, with ``metrics`` on its card.
 
     ``training.safetensors`` beside the weights holds the networks as they were trained, so that training goes on from
     them, where there is more than one or they are averaged.
-
-    Args:
-        folder: The run's.
-        recipe: The run's.
-        state: The checkpoint.
-        target: The folder of the bundle.
-        data: What was trained on.
-        metrics: For the card.
     """
     network = exported_network(recipe, state, data.classes)
     said = find_system(recipe.system).system.card(network, recipe, data.classes)

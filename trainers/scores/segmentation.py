@@ -26,19 +26,12 @@ IGNORE_RULE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class SegmentationScore:
-    """Agreement with the labels under one rule for what is ignored, :data:`IGNORE_RULE`.
+    """Agreement with the labels under one rule for what is ignored, :data:`IGNORE_RULE`."""
 
-    Attributes:
-        pixel_accuracy: Share of the counted pixels whose class is right.
-        mean_iou: Mean intersection over union of the classes that occur in the labels; NaN where none does.
-        iou: By class; NaN where the class does not occur.
-        ignored: Share of all pixels that is ignored.
-    """
-
-    pixel_accuracy: float
-    mean_iou: float
-    iou: tuple[float, ...]
-    ignored: float
+    pixel_accuracy: float  # share of the counted pixels whose class is right
+    mean_iou: float  # over the classes that occur in the labels; NaN where none does
+    iou: tuple[float, ...]  # by class; NaN where it does not occur
+    ignored: float  # share of all pixels
 
     def by_name(self, classes: Sequence[str]) -> dict[str, float]:
         """IoU of the classes that occur, three digits, by name."""
@@ -46,14 +39,7 @@ class SegmentationScore:
 
 
 def score(predicted: Iterable[ByteArray], labels: Iterable[ByteArray], classes: int, void: int) -> SegmentationScore:
-    """Scores pictures together, one confusion matrix for all.
-
-    Args:
-        predicted: Class ids, uint8 ``(H, W)``.
-        labels: The true ones, uint8 ``(H, W)``.
-        classes: Number of classes.
-        void: The class whose pixels are ignored.
-    """
+    """Scores class ids, uint8 ``(H, W)`` each, by one confusion matrix for all; ignores pixels labelled ``void``."""
     confusion: npt.NDArray[np.int64] = np.zeros((classes, classes), np.int64)
     pixels = 0
     for p, truth in zip(predicted, labels, strict=True):
@@ -118,14 +104,9 @@ class Judge(NamedTuple):
 
     @classmethod
     def load(cls, name: str, trained_by: str | None = None) -> Judge:
-        """The judge of a bundle.
+        """The judge of a bundle; ``trained_by``: the one whose features trained what is judged, if not missing.
 
-        Args:
-            name: The bundle.
-            trained_by: The one whose features trained what is judged; ignored where it is missing.
-
-        Raises:
-            UsageError: The bundle holds another kind of network, or the two are one.
+        UsageError where the bundle holds another kind of network, or the two are one.
         """
         if trained_by is not None and _weights_of(name) == _weights_of(trained_by) is not None:
             raise UsageError(
@@ -148,11 +129,7 @@ class Judge(NamedTuple):
 
 
 def load_segmenter(name: str) -> Segmenter:
-    """The segmenter of a bundle.
-
-    Raises:
-        UsageError: The bundle holds another kind of network.
-    """
+    """The segmenter of a bundle; UsageError where it holds another kind of network."""
     return _segmenter(name)[0]
 
 

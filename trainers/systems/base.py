@@ -28,17 +28,11 @@ Paint = Callable[[Any, Sequence[Photograph]], list[ByteArray]]
 
 
 class MicroBatch(NamedTuple):
-    """What one forward and backward pass works on.
+    """What one forward and backward pass works on."""
 
-    Attributes:
-        batch: The clips, as frames.
-        window: Rows and columns that losses may look at, shifted at random; see ``loss_window`` of the recipe.
-        drawn: What :meth:`System.draw` returned for them, by frame.
-    """
-
-    batch: Batch
-    window: tuple[slice, slice]
-    drawn: Mapping[str, Tensor]
+    batch: Batch  # the clips, as frames
+    window: tuple[slice, slice]  # rows and columns that losses see, shifted at random; ``loss_window`` of the recipe
+    drawn: Mapping[str, Tensor]  # what System.draw returned, by frame
 
 
 class Term(NamedTuple):
@@ -50,33 +44,19 @@ class Term(NamedTuple):
 
 
 class Player(NamedTuple):
-    """Weights with an objective and an optimiser of their own.
+    """Weights with an objective and an optimiser of their own."""
 
-    Attributes:
-        name: Short; reports show ``lr_NAME``.
-        module: What it trains.
-        rate: The key of a stage with its learning rate.
-        clip: Largest norm of its gradient; None does not clip.
-    """
-
-    name: str
+    name: str  # short; reports show ``lr_NAME``
     module: nn.Module
-    rate: str = "lr"
-    clip: float | None = None
+    rate: str = "lr"  # key of a stage with its learning rate
+    clip: float | None = None  # largest norm of its gradient; None does not clip
 
 
 class System(ABC, Generic[RecipeT]):
     """Networks, losses and phases of one kind of training.
 
-    Args:
-        recipe: What to do.
-        classes: Class names by id.
-        device: Where the networks are.
-
-    Attributes:
-        networks: By name, moved to the device; checkpoints hold all of them. ``network`` is averaged, exported and
-            makes the pictures.
-        players: In the order in which they learn from the same forward pass; a discriminator before its generator.
+    ``networks`` by name are on the device, and checkpoints hold all; ``network`` is averaged, exported and makes the
+    pictures. ``players`` learn in their order from one forward pass; a discriminator before its generator.
     """
 
     Recipe: ClassVar[type[Recipe]] = Recipe
@@ -188,11 +168,7 @@ class System(ABC, Generic[RecipeT]):
 
     @classmethod
     def load(cls, bundle: Path, recipe: Any, classes: Sequence[str]) -> Any:
-        """The network of a bundle.
-
-        Raises:
-            BundleError: The weights are damaged.
-        """
+        """The network of a bundle; BundleError where the weights are damaged."""
         weights, card = bundle / WEIGHTS, read_card(bundle)
         if not weights.is_file() or sha256_of(weights) != card.sha256:
             raise BundleError(f"weights {weights} are missing or not those of the card: fetch the bundle again")
