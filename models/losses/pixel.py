@@ -24,7 +24,7 @@ class Chroma:
 
 
 class Tone:
-    """L1 between means of 16x16 blocks, ``(N, 3, H / 16, W / 16)``: holds colour and light in place without blurring."""
+    """L1 between means of 16x16 blocks, ``(N, 3, H / 16, W / 16)``: holds colour and light in place, without blur."""
 
     def __call__(self, x: Tensor, fake: Tensor) -> Tensor:
         return (F.avg_pool2d(x, 16) - F.avg_pool2d(fake, 16)).abs()
