@@ -84,8 +84,7 @@ class LockstepClient:
     def connect(self, photoreal: str) -> None:
         """Connects to the bridge's output, in place of the one before.
 
-        Raises:
-            UsageError: The address cannot be used.
+        Raises UsageError when the address cannot be used.
         """
         if self._receiver is not None:
             self._receiver.close()

@@ -87,8 +87,7 @@ def settings_of(context: typer.Context) -> BridgeSettings:
 def refuse_unused_flags(context: typer.Context, name: str) -> None:
     """Flags before a subcommand count for it where it has them, too; any other would be dropped without a word.
 
-    Raises:
-        UsageError: A flag says nothing to the subcommand.
+    Raises UsageError when a flag says nothing to the subcommand.
     """
     if name == TAKES_ANY_FLAG:
         return

@@ -35,8 +35,7 @@ Size = tuple[int, int]
 def parse_size(text: str) -> Size:
     """Reads ``WIDTHxHEIGHT``, for example ``512x256``.
 
-    Raises:
-        UsageError: It is not two whole numbers, or one is outside 16..16384.
+    Raises UsageError when it is not two whole numbers, or one is outside 16..16384.
     """
     match = _SIZE.fullmatch(text)
     if match is None:

@@ -15,8 +15,7 @@ from sim_bridge.frames import Kind
 def parse_options(words: Iterable[str]) -> dict[str, object]:
     """Reads ``key=value`` words; each value is YAML: ``rate=20``, ``loop=true``, ``cameras=[front, left]``.
 
-    Raises:
-        UsageError: A word has no ``=``, comes twice, or its value is no YAML.
+    Raises UsageError when a word has no ``=``, comes twice, or its value is no YAML.
     """
     options: dict[str, object] = {}
     for word in words:
@@ -41,8 +40,7 @@ class CheckedOptions(BaseModel):
     def checked_for(cls, source: str, options: Mapping[str, object]) -> Self:
         """Checks options given by name; those left out have their defaults.
 
-        Raises:
-            UsageError: One is unknown or out of bounds; the sentence names the ``source``.
+        Raises UsageError when one is unknown or out of bounds; the sentence names the ``source``.
         """
         try:
             return cls.model_validate(dict(options))

@@ -200,11 +200,7 @@ class Bridge:
         self._shared.controls.step()
 
     def style(self, camera: str) -> Style:
-        """The style in use for a camera.
-
-        Raises:
-            KeyError: The bridge has no such camera.
-        """
+        """The style in use for a camera. Raises KeyError when the bridge has no such camera."""
         return self._shared.controls.style(camera)
 
     def follow(self, listener: Callable[[str], None]) -> None:
@@ -224,11 +220,7 @@ class Bridge:
         self._simulator_ended = ended
 
     def set_style(self, camera: str, style: Style) -> None:
-        """Sets a camera's style from the next frame on.
-
-        Raises:
-            KeyError: The bridge has no such camera.
-        """
+        """Sets a camera's style from the next frame on. Raises KeyError when the bridge has no such camera."""
         self._shared.controls.set_style(camera, style)
 
     def close(self) -> None:

@@ -68,11 +68,7 @@ class Controls:
             return self._styles[camera]
 
     def set_style(self, camera: str, style: Style) -> None:
-        """Sets a camera's style from the next frame on.
-
-        Raises:
-            KeyError: The bridge has no such camera.
-        """
+        """Sets a camera's style from the next frame on. Raises KeyError when the bridge has no such camera."""
         with self._lock:
             if camera not in self._styles:
                 raise KeyError(camera)

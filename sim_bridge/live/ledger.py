@@ -111,8 +111,7 @@ class Ledger:
     def settle(self, outcome: Outcome, *topics: str) -> None:
         """Gives one message of each of ``topics`` its outcome. After :meth:`close` it does nothing.
 
-        Raises:
-            ValueError: If a topic has no message in flight: somebody settled one message twice.
+        Raises ValueError if a topic has no message in flight: somebody settled one message twice.
         """
         with self._lock:
             if self._closed_with is not None:

@@ -43,8 +43,7 @@ class NetworkStage:
     def run(self) -> None:
         """Loops until no more ticks can come.
 
-        Raises:
-            SimBridgeError: The translator cannot be loaded, or has no such style as the settings ask for.
+        Raises SimBridgeError when the translator cannot be loaded, or has no such style as the settings ask for.
         """
         shared = self._shared
         translator = self._source if isinstance(self._source, Translator) else self._source()

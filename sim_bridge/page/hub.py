@@ -208,8 +208,7 @@ class Hub:
     async def still(self, tick: Work, panel: Panel) -> bytes | None:
         """A panel of a tick as a PNG with its metadata; None where the tick has no such picture.
 
-        Raises:
-            ImageError: The picture cannot be made.
+        Raises ImageError when the picture cannot be made.
         """
         making = functools.partial(self._make_or_say, still)
         made = await self._loop.run_in_executor(self._worker, making, tick, panel)

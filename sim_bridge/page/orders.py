@@ -72,8 +72,7 @@ _ORDERS: TypeAdapter[Order] = TypeAdapter(Annotated[Order, Field(discriminator="
 def read_order(text: str) -> Order:
     """Reads a client's message.
 
-    Raises:
-        UsageError: It is no order, or holds a value out of bounds; one sentence that the page can show.
+    Raises UsageError when it is no order, or holds a value out of bounds; one sentence that the page can show.
     """
     try:
         return _ORDERS.validate_json(text)

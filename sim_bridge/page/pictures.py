@@ -41,8 +41,7 @@ def encode(tick: Work, panel: Panel) -> bytes | None:
 
     Labels are a grey PNG of class ids, exact; edges a grey PNG or JPEG; pictures JPEG without halved chroma.
 
-    Raises:
-        ImageError: A payload cannot be decoded.
+    Raises ImageError when a payload cannot be decoded.
     """
     pixels = _pixels(tick, panel)
     if pixels is None:
@@ -87,8 +86,7 @@ def still(tick: Work, panel: Panel) -> bytes | None:
 
     The chunk is an ``iTXt`` with the keyword :data:`METADATA_KEY` and JSON as its text; it stands before the pixels.
 
-    Raises:
-        ImageError: A payload cannot be decoded.
+    Raises ImageError when a payload cannot be decoded.
     """
     pixels = _pixels(tick, panel)
     if pixels is None:

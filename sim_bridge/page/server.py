@@ -262,11 +262,7 @@ async def _send(websocket: WebSocket, client: Client, hub: Hub, latest: Callable
 
 
 async def _put(websocket: WebSocket, messages: Iterable[str | bytes]) -> None:
-    """Sends messages.
-
-    Raises:
-        WebSocketDisconnect: The client is gone.
-    """
+    """Sends messages. Raises WebSocketDisconnect when the client is gone."""
     try:
         for message in messages:
             await (websocket.send_text(message) if isinstance(message, str) else websocket.send_bytes(message))

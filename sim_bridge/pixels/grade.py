@@ -57,11 +57,7 @@ class Grade:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Grade:
-        """The inverse of :meth:`to_dict`.
-
-        Raises:
-            ValueError: A value is missing, unknown or of another shape.
-        """
+        """The inverse of :meth:`to_dict`. Raises ValueError when a value is missing, unknown or of another shape."""
         names = ("gain", "offset", "blur", "grain", "vignette")
         if set(values) != set(names):
             raise ValueError(f"a grade has {', '.join(names)}, got {', '.join(sorted(values)) or 'nothing'}")
@@ -89,8 +85,7 @@ class Grade:
 def fit(renders: Sequence[tuple[Pixels, Pixels]], photographs: Sequence[tuple[Pixels, Pixels]], classes: int) -> Grade:
     """The grade that brings renders to photographs, both pictures with their labels in the same classes.
 
-    Raises:
-        ValueError: One of the sets is empty.
+    Raises ValueError when one of the sets is empty.
     """
     if not renders or not photographs:
         raise ValueError(f"got {len(renders)} renders and {len(photographs)} photographs: give one of each at least")

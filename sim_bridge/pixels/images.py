@@ -109,8 +109,7 @@ def read_header(data: Buffer, name: str = "the image payload") -> ImageHeader:
 def write_png(path: Path, array: PixelArray) -> None:
     """Writes uint8 or uint16 ``(H, W)`` or ``(H, W, 3 or 4)`` in OpenCV's order; a reader sees all of it or nothing.
 
-    Raises:
-        ImageError: The array cannot be a PNG, or the file cannot be written.
+    Raises ImageError when the array cannot be a PNG, or the file cannot be written.
     """
     # Level 1: level 6 takes three to five times as long for files a tenth smaller (measured on rendered frames).
     _write(path, ".png", array, [cv2.IMWRITE_PNG_COMPRESSION, 1])
@@ -119,8 +118,7 @@ def write_png(path: Path, array: PixelArray) -> None:
 def write_jpeg(path: Path, array: PixelArray, quality: int = 95) -> None:
     """Writes uint8 ``(H, W)`` or ``(H, W, 3)`` in OpenCV's order; a reader sees all of it or nothing.
 
-    Raises:
-        ImageError: The array cannot be a JPEG, or the file cannot be written.
+    Raises ImageError when the array cannot be a JPEG, or the file cannot be written.
     """
     if array.dtype != np.uint8 or (array.ndim == 3 and array.shape[2] != 3):
         raise ImageError(
@@ -134,8 +132,7 @@ def encode_jpeg(rgb: ByteArray, quality: int) -> ByteArray:
 
     4:4:4, since thin coloured things (lights, signs, road lines) are what halved chroma blurs first.
 
-    Raises:
-        ImageError: It cannot be encoded.
+    Raises ImageError when it cannot be encoded.
     """
     flags = [cv2.IMWRITE_JPEG_QUALITY, quality]
     return _encode(".jpg", rgb, [*flags, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444])
@@ -144,8 +141,7 @@ def encode_jpeg(rgb: ByteArray, quality: int) -> ByteArray:
 def encode_png(rgb: ByteArray) -> ByteArray:
     """A PNG of uint8 ``(H, W, 3)`` RGB or ``(H, W)`` grey, as bytes uint8 ``(n,)``.
 
-    Raises:
-        ImageError: It cannot be encoded.
+    Raises ImageError when it cannot be encoded.
     """
     # Level 1: higher levels cost several times the time for some per cent of the size, and this runs once a frame.
     return _encode(".png", rgb, [cv2.IMWRITE_PNG_COMPRESSION, 1])
@@ -154,8 +150,7 @@ def encode_png(rgb: ByteArray) -> ByteArray:
 def stored_to_rgb(pixels: PixelArray, name: str) -> ByteArray:
     """A decoded picture (grey, BGR or BGRA) as uint8 ``(H, W, 3)`` RGB; an alpha channel is dropped.
 
-    Raises:
-        ImageError: It has more than 8 bits a channel; ``name`` is what the message calls it.
+    Raises ImageError when it has more than 8 bits a channel; ``name`` is what the message calls it.
     """
     if pixels.dtype != np.uint8:
         raise ImageError(f"{name} has {pixels.dtype} pixels, but an RGB image has 8 bits a channel: convert it")
@@ -167,8 +162,7 @@ def stored_to_rgb(pixels: PixelArray, name: str) -> ByteArray:
 def to_rgb(frame: Frame) -> ByteArray:
     """A frame's picture as contiguous uint8 ``(H, W, 3)``, RGB; of an ``rgb8`` frame the view itself, read-only.
 
-    Raises:
-        ImageError: The payload cannot be decoded, or the encoding is not a colour picture's.
+    Raises ImageError when the payload cannot be decoded, or the encoding is not a colour picture's.
     """
     pixels: Any = frame.pixels
     match frame.encoding:
@@ -189,8 +183,7 @@ def to_rgb(frame: Frame) -> ByteArray:
 def to_ids(frame: Frame) -> ByteArray:
     """A frame's class ids as uint8 ``(H, W)``; of a ``mono8`` frame the view itself, read-only.
 
-    Raises:
-        ImageError: The payload cannot be decoded, or is not one channel of 8 bits.
+    Raises ImageError when the payload cannot be decoded, or is not one channel of 8 bits.
     """
     if frame.encoding is Encoding.MONO8:
         return np.asarray(frame.pixels, dtype=np.uint8)

@@ -80,11 +80,7 @@ def fit_ids(ids: npt.NDArray[Integer], size: tuple[int, int] | None) -> npt.NDAr
 
 
 def fit_pair(rgb: ByteArray, ids: ByteArray, size: tuple[int, int] | None) -> tuple[ByteArray, ByteArray]:
-    """:func:`fit_rgb` and :func:`fit_labels`.
-
-    Raises:
-        SizeMismatchError: The two differ in size.
-    """
+    """:func:`fit_rgb` and :func:`fit_labels`. Raises SizeMismatchError when the two differ in size."""
     if rgb.shape[:2] != ids.shape:
         raise SizeMismatchError(_mismatch(rgb.shape[1], rgb.shape[0], ids.shape[1], ids.shape[0]))
     return fit_rgb(rgb, size), fit_labels(ids, size)
@@ -128,8 +124,7 @@ class Preprocessor:
     def label_map(self, name: str) -> LabelMap:
         """The look-up table from a taxonomy to the translator's classes; built once per taxonomy.
 
-        Raises:
-            LabelError: No taxonomy has this name.
+        Raises LabelError when no taxonomy has this name.
         """
         table = self._maps.get(name)
         if table is None:

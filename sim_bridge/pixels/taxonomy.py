@@ -91,11 +91,7 @@ class Taxonomies:
 
     @classmethod
     def read(cls, files: Iterable[Path]) -> Taxonomies:
-        """Reads the user's files.
-
-        Raises:
-            UsageError: One cannot be used, or two have one name.
-        """
+        """Reads the user's files. Raises UsageError when one cannot be used, or two have one name."""
         return cls(read_taxonomy(file) for file in files)
 
     def names(self) -> tuple[str, ...]:
@@ -105,8 +101,7 @@ class Taxonomies:
     def named(self, name: str) -> Taxonomy:
         """Returns the taxonomy of that name; never opens ``name`` as a path.
 
-        Raises:
-            LabelError: There is none; the message lists those there are.
+        Raises LabelError when there is none; the message lists those there are.
         """
         own = self._own.get(name)
         if own is None and name not in taxonomy_names():
@@ -133,8 +128,7 @@ def shipped_names() -> tuple[str, ...]:
 def taxonomy(name: str) -> Taxonomy:
     """Returns the taxonomy of that name: a shipped one, or one that an installed package brings.
 
-    Raises:
-        LabelError: There is none (the message lists those there are), or the package's file cannot be used.
+    Raises LabelError when there is none (the message lists those there are), or the package's file cannot be used.
     """
     if name in shipped_names():
         return _read(_FOLDER / f"{name}.yaml", f"the taxonomy {name}", shipped=True)
@@ -184,8 +178,7 @@ def find_taxonomy(name: str, folder: Path | None = None) -> Taxonomy:
 def read_taxonomy(file: Path) -> Taxonomy:
     """Reads a taxonomy of the user's.
 
-    Raises:
-        UsageError: It cannot be read, or something in it is wrong; one sentence that says what.
+    Raises UsageError when it cannot be read, or something in it is wrong; one sentence that says what.
     """
     return _read(file, f"the taxonomy file {file}", shipped=False)
 
@@ -282,11 +275,7 @@ class _Checker:
         self._what = what
 
     def taxonomy(self, text: str) -> Taxonomy:
-        """The checked taxonomy; ``text`` is empty for a shipped one.
-
-        Raises:
-            UsageError: Something is wrong.
-        """
+        """The checked taxonomy; ``text`` is empty for a shipped one. Raises UsageError when something is wrong."""
         file = self._file
         if text and (file.name in shipped_names() or is_file_name(file.name)):
             self._refuse(f"the name {file.name!r}", "is that of a shipped one or ends like a file: choose another")

@@ -66,8 +66,7 @@ def recording_taxonomy(recording: Recording, labels: str | None) -> Taxonomy:
 def read_rgb(path: Path) -> ByteArray:
     """Reads a colour or grey image file as uint8 ``(H, W, 3)`` RGB; an alpha channel is dropped.
 
-    Raises:
-        ImageError: It cannot be decoded, or has more than 8 bits a channel.
+    Raises ImageError when it cannot be decoded, or has more than 8 bits a channel.
     """
     return stored_to_rgb(read_image(path, full_range=True), str(path))
 

@@ -23,8 +23,7 @@ _SOURCES = {
 def read_inputs(frame: RecordedFrame, rgb: Frame, kinds: Iterable[Kind]) -> dict[Kind, Frame]:
     """Frames of these kinds beside the RGB frame of a tick.
 
-    Raises:
-        ImageError: A file is missing, cannot be read, or has another size or type than it should.
+    Raises ImageError when a file is missing, cannot be read, or has another size or type than it should.
     """
     return {kind: _read(frame, rgb, kind) for kind in kinds}
 

@@ -128,8 +128,7 @@ class Recording:
     def open(cls, root: Path) -> Recording:
         """Reads a folder in the project's layout; the manifest may be missing.
 
-        Raises:
-            UsageError: There is no such folder, it holds no frames, or its manifest or description is broken.
+        Raises UsageError when there is no such folder, it holds no frames, or its manifest or description is broken.
         """
         _require_folder(root)
         info = _read_description(root / DESCRIPTION)
@@ -170,19 +169,11 @@ class Recording:
 
     @staticmethod
     def describe(root: Path) -> RecordingInfo:
-        """What ``recording.json`` in a folder says; empty when there is none.
-
-        Raises:
-            UsageError: It is broken.
-        """
+        """What ``recording.json`` in a folder says; empty when there is none. Raises UsageError when it is broken."""
         return _read_description(root / DESCRIPTION)
 
     def only(self, camera: str) -> Recording:
-        """The same recording with no camera but this one.
-
-        Raises:
-            UsageError: The recording has no such camera.
-        """
+        """The same recording with no camera but this one. Raises UsageError when the recording has no such camera."""
         return Recording(self.root, self.info, {camera: tuple(self.frames(camera))}, self.notes)
 
     def cameras(self) -> tuple[str, ...]:
@@ -190,11 +181,7 @@ class Recording:
         return tuple(sorted(name for name, frames in self._frames.items() if frames))
 
     def frames(self, camera: str) -> Iterator[RecordedFrame]:
-        """The frames of a camera by rising frame number.
-
-        Raises:
-            UsageError: The recording has no such camera.
-        """
+        """The frames of a camera by rising frame number. Raises UsageError when the recording has no such camera."""
         if camera not in self._frames:
             raise UsageError(f"the recording {self.root} has no camera {camera!r}: it has {', '.join(self.cameras())}")
         return iter(self._frames[camera])
@@ -296,8 +283,7 @@ def read_manifest(root: Path) -> Iterator[RecordedFrame]:
 
     A last line without its newline is one whose writer was stopped in the middle: it is left out.
 
-    Raises:
-        UsageError: A line is broken, or names a file outside the recording.
+    Raises UsageError when a line is broken, or names a file outside the recording.
     """
     path = root / MANIFEST
     with path.open("rb") as lines:

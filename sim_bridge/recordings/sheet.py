@@ -124,8 +124,7 @@ def contact_sheet(
 def write_sheet(path: Path, image: ByteArray) -> None:
     """Writes a sheet (uint8 ``(H, W, 3)`` RGB) as PNG or JPEG by the name's ending; its folder is made when missing.
 
-    Raises:
-        ImageError: It cannot be written.
+    Raises ImageError when it cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -273,8 +273,7 @@ def _description(recording: Recording, translator: Translator, job: Job, taxonom
 def _finished(recording: Recording, destination: Path, info: RecordingInfo) -> set[tuple[str, int]]:
     """Cameras and numbers of the frames that an earlier run of the same job finished.
 
-    Raises:
-        UsageError: The destination holds anything else.
+    Raises UsageError when the destination holds anything else.
     """
     if destination.resolve().is_relative_to(recording.root.resolve()):
         raise UsageError(

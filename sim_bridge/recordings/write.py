@@ -86,8 +86,7 @@ class RecordingWriter:
     def path(self, camera: str, folder: Folder, number: int, suffix: str) -> Path:
         """Where a file of this recording lies; the folder is made when missing.
 
-        Raises:
-            UsageError: A second camera in a recording without camera folders, or a name that cannot be a folder.
+        Raises UsageError when a second camera in a recording without camera folders, or a name that cannot be a folder.
         """
         if not CAMERA_NAME.fullmatch(camera):
             raise UsageError(
@@ -164,8 +163,7 @@ def _keep_taxonomy(path: Path, content: bytes) -> None:
 def check_extra(frame: RecordedFrame) -> None:
     """Checks that a frame's further manifest keys can be written.
 
-    Raises:
-        UsageError: One cannot: NaN and Infinity, which Python's own JSON reader lets in, are no JSON.
+    Raises UsageError when one cannot: NaN and Infinity, which Python's own JSON reader lets in, are no JSON.
     """
     for name, value in frame.extra.items():
         try:
@@ -214,8 +212,7 @@ def _writing(path: Path) -> Iterator[None]:
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file so that at any moment it holds the old content or the new, never a part.
 
-    Raises:
-        SimBridgeError: The folder is missing or cannot be written.
+    Raises SimBridgeError when the folder is missing or cannot be written.
     """
     with _replacing(path) as temporary:
         temporary.write_bytes(content)

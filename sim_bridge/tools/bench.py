@@ -248,8 +248,7 @@ def _running(bridge: Bridge) -> Iterator[Future[int]]:
 def _hear(link: Connection, ended: Future[int] | None) -> Any:
     """What the simulator's side says next.
 
-    Raises:
-        SimBridgeError: It ended, or it reports a failure, or the bridge ended.
+    Raises SimBridgeError when it ended, or it reports a failure, or the bridge ended.
     """
     while not link.poll(_POLL_SECONDS):
         _raise_if_ended(ended)

@@ -126,8 +126,7 @@ class _Camera:
     def connect(self) -> None:
         """Sends frames until one comes back: from then on both connections stand.
 
-        Raises:
-            SimBridgeError: None came back.
+        Raises SimBridgeError when none came back.
         """
         deadline = time.monotonic() + _CONNECT_SECONDS
         while time.monotonic() < deadline:

@@ -161,8 +161,7 @@ def check_extras() -> Check:
 def check_sources() -> Check:
     """Which simulators can be read from, ours and those that other packages bring.
 
-    Raises:
-        UsageError: One of them cannot be loaded.
+    Raises UsageError when one of them cannot be loaded.
     """
     names = source_names()
     for name in names:
@@ -171,11 +170,7 @@ def check_sources() -> Check:
 
 
 def check_device(settings: BridgeSettings) -> Check:
-    """Where the network would run.
-
-    Raises:
-        SimBridgeError: The device is not there, or torch is not installed.
-    """
+    """Where the network would run. Raises SimBridgeError when the device is not there, or torch is not installed."""
     from sim_bridge.translators.device import choose_target, has_bf16
 
     target = choose_target(settings.device, settings.precision)
@@ -209,8 +204,7 @@ def _check_bundle(settings: BridgeSettings) -> Iterator[Check]:
 def check_taxonomy(name: str, taxonomies: Taxonomies, translator: Translator) -> Check:
     """How the classes of a taxonomy reach the bundle's.
 
-    Raises:
-        LabelError: The bundle has no place for what is none of its classes.
+    Raises LabelError when the bundle has no place for what is none of its classes.
     """
     report = LabelMap.build(taxonomies.named(name), translator.classes).report
     by_name = sum(line.via is Via.NAME for line in report)
@@ -225,8 +219,7 @@ def check_taxonomy(name: str, taxonomies: Taxonomies, translator: Translator) ->
 def check_input(settings: BridgeSettings) -> Check:
     """Whether somebody publishes already; if not, the bridge will wait.
 
-    Raises:
-        UsageError: The address may not be used.
+    Raises UsageError when the address may not be used.
     """
     check_address(settings.input, encrypted=settings.curve_keys is not None, insecure=settings.insecure)
     if not settings.input.startswith("tcp://"):
@@ -243,8 +236,7 @@ def check_input(settings: BridgeSettings) -> Check:
 def check_output(settings: BridgeSettings) -> Check:
     """Whether the output can be bound.
 
-    Raises:
-        UsageError: It cannot: another process holds it, it is not of this machine, or it may not be used.
+    Raises UsageError when it cannot: another process holds it, it is not of this machine, or it may not be used.
     """
     keys = None if settings.curve_keys is None else CurveKeys.load(settings.curve_keys)
     with (
@@ -257,8 +249,7 @@ def check_output(settings: BridgeSettings) -> Check:
 def check_keys(settings: BridgeSettings) -> Check:
     """Whether the CURVE keys can be read, and by nobody else.
 
-    Raises:
-        UsageError: The keys are missing or damaged.
+    Raises UsageError when the keys are missing or damaged.
     """
     if settings.curve_keys is None:
         exposed = "allowed to leave this machine unencrypted" if settings.insecure else "not needed on this machine"

@@ -58,8 +58,7 @@ def run_kept(
 ) -> None:
     """Runs a source in a child process that is restarted when it dies; arguments as :func:`run_source`.
 
-    Raises:
-        SimBridgeError: It did not start, or cannot go on.
+    Raises SimBridgeError when it did not start, or cannot go on.
     """
     failures: list[SimBridgeError] = []
     stop, started = threading.Event(), threading.Event()

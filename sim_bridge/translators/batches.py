@@ -14,8 +14,7 @@ from sim_bridge.translators import Shot
 def stack(shots: Sequence[Shot]) -> tuple[ByteArray, ByteArray]:
     """RGB uint8 ``(B, H, W, 3)`` and labels uint8 ``(B, H, W)``; of one shot without a copy.
 
-    Raises:
-        TranslatorError: There is no shot, or their sizes differ.
+    Raises TranslatorError when there is no shot, or their sizes differ.
     """
     if len(shots) == 1:
         return shots[0].rgb[None], shots[0].labels[None]
@@ -28,8 +27,7 @@ def stack(shots: Sequence[Shot]) -> tuple[ByteArray, ByteArray]:
 def stack_ids(shots: Sequence[Shot], classes: int, bundle: str) -> tuple[ByteArray, ByteArray]:
     """As :func:`stack`, for a network of so many classes.
 
-    Raises:
-        TranslatorError: The shapes disagree, or an id is no class.
+    Raises TranslatorError when the shapes disagree, or an id is no class.
     """
     rgb, labels = stack(shots)
     if rgb.ndim != 4 or rgb.shape[3] != 3 or labels.shape != rgb.shape[:3]:

@@ -64,8 +64,7 @@ def choose_target(device: str, precision: str) -> Target:
 def choose_device(name: str) -> torch.device:
     """Resolves ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; a plain ``cuda`` is the current device.
 
-    Raises:
-        UsageError: The device is unknown or not there.
+    Raises UsageError when the device is unknown or not there.
     """
     kind, _, number = name.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (number and (kind != "cuda" or not number.isdecimal())):

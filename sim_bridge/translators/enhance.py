@@ -94,8 +94,7 @@ class EnhanceTranslator(Translator):
     def translate(self, shots: Sequence[Shot]) -> Sequence[Translation]:
         """Translates a batch of any size; at strength 0 every picture is the render itself.
 
-        Raises:
-            TranslatorError: An id is no class, the shapes disagree, or the device fails.
+        Raises TranslatorError when an id is no class, the shapes disagree, or the device fails.
         """
         rgb, labels = stack_ids(shots, self._ids, self._name)
         style = shots[0].style

@@ -61,11 +61,7 @@ class GradeTranslator(Translator):
         return _STYLES
 
     def translate(self, shots: Sequence[Shot]) -> Sequence[Translation]:
-        """Grades the pictures.
-
-        Raises:
-            TranslatorError: An id is no class, or the shapes disagree.
-        """
+        """Grades the pictures. Raises TranslatorError when an id is no class, or the shapes disagree."""
         rgb, labels = stack_ids(shots, len(self._classes), self._name)
         given = shots[0].style.get("strength")
         strength = float(given) if isinstance(given, int | float) else 1.0

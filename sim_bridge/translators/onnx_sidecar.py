@@ -171,8 +171,7 @@ class Sidecar(_Table):
 def read_sidecar(path: Path) -> Sidecar:
     """Reads and checks a sidecar.
 
-    Raises:
-        TranslatorError: The file is missing, not YAML, or says something that is not allowed.
+    Raises TranslatorError when the file is missing, not YAML, or says something that is not allowed.
     """
     try:
         with path.open("rb") as file:

@@ -174,8 +174,7 @@ class SFlowTranslator(Translator):
     def translate(self, shots: Sequence[Shot]) -> Sequence[Translation]:
         """Translates a batch of any size; the network pads and crops.
 
-        Raises:
-            TranslatorError: An id is no class, the shapes disagree, the style is unusable, or the device fails.
+        Raises TranslatorError when an id is no class, the shapes disagree, the style is unusable, or the device fails.
         """
         rgb, labels = stack_ids(shots, self._ids, self._name)
         weights, used = self._weights(shots[0].style)

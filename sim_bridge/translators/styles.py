@@ -41,8 +41,7 @@ class Control:
     def check(self, value: object) -> StyleValue:
         """The value as the translator takes it.
 
-        Raises:
-            UsageError: The value has the wrong type or is out of range.
+        Raises UsageError when the value has the wrong type or is out of range.
         """
         match self.kind:
             case "weights":
@@ -58,8 +57,7 @@ class Control:
     def read(self, text: str) -> StyleValue:
         """A value as the command line has it: ``7``, ``0.5``, ``dusk``, or weights as ``1,0,0.5``.
 
-        Raises:
-            UsageError: As :meth:`check`.
+        Raises UsageError when as :meth:`check`.
         """
         try:
             match self.kind:
@@ -105,8 +103,7 @@ class Control:
 def check_style(controls: Sequence[Control], values: Mapping[str, object]) -> Style:
     """A style of values that the controls allow.
 
-    Raises:
-        UsageError: A name is unknown or a value is out of range.
+    Raises UsageError when a name is unknown or a value is out of range.
     """
     return Style({name: _named(controls, name).check(value) for name, value in values.items()})
 
@@ -114,8 +111,7 @@ def check_style(controls: Sequence[Control], values: Mapping[str, object]) -> St
 def read_style(controls: Sequence[Control], values: Mapping[str, object]) -> Style:
     """As :func:`check_style`, for settings: texts are read as :meth:`Control.read` does.
 
-    Raises:
-        UsageError: A name is unknown or a value is out of range.
+    Raises UsageError when a name is unknown or a value is out of range.
     """
     style: dict[str, StyleValue] = {}
     for name, value in values.items():

@@ -105,8 +105,7 @@ class StatusMessage:
 def topic_of(camera: str, kind: Kind | str) -> bytes:
     """Returns the topic ``<camera>/<kind>`` as bytes, what a subscriber subscribes to.
 
-    Raises:
-        WireError: The camera's name or the kind is not allowed.
+    Raises WireError when the camera's name or the kind is not allowed.
     """
     topic = f"{camera}/{kind}".encode("ascii", errors="replace")
     decode_topic(topic)
@@ -114,11 +113,7 @@ def topic_of(camera: str, kind: Kind | str) -> bytes:
 
 
 def decode_topic(part: Buffer) -> tuple[str, Kind]:
-    """Splits a topic into camera and kind.
-
-    Raises:
-        WireError: It is not ``<camera>/<kind>`` with a known kind.
-    """
+    """Splits a topic into camera and kind. Raises WireError when it is not ``<camera>/<kind>`` with a known kind."""
     raw = bytes(view(part)[:MAX_TEXT])
     camera, _, kind = raw.decode("ascii", errors="replace").partition("/")
     if CAMERA_NAME.fullmatch(camera) is None or kind not in _KINDS:
@@ -136,8 +131,7 @@ def encode(frame: Frame) -> list[bytes | memoryview]:
     The payload is a view of ``frame.pixels`` (a copy only where they are not C-contiguous): the pixels must stay as
     they are until the message has left. What this accepts, :func:`decode` accepts.
 
-    Raises:
-        WireError: The frame breaks the format, by the same rules as in :func:`decode`.
+    Raises WireError when the frame breaks the format, by the same rules as in :func:`decode`.
     """
     topic = topic_of(frame.camera, frame.kind)
     header = _header_of(frame)

@@ -55,8 +55,7 @@ class CurveKeys:
     def load(cls, folder: Path) -> CurveKeys:
         """Reads ``sim-bridge.key_secret`` from ``folder``.
 
-        Raises:
-            UsageError: The file is missing or is no ZeroMQ secret certificate.
+        Raises UsageError when the file is missing or is no ZeroMQ secret certificate.
         """
         path = folder / f"{KEY_NAME}.key_secret"
         create = f"zmq.auth.create_certificates({str(folder)!r}, {KEY_NAME!r})"
@@ -81,8 +80,7 @@ def is_local(address: str) -> bool:
 def check_address(address: str, *, encrypted: bool = False, insecure: bool = False) -> None:
     """Holds the rule that a stream leaves the machine only encrypted, or because somebody said so.
 
-    Raises:
-        UsageError: The address is neither local nor allowed, or is no address.
+    Raises UsageError when the address is neither local nor allowed, or is no address.
     """
     try:
         parse_address(address)
