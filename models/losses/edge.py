@@ -12,7 +12,10 @@ from models.nets.dned import SIDES, enlarge_side
 
 
 class EdgeLoss:
-    """L_DNED, eq. 4: sum of a_i * mean BCE of six full-size side logits d_i(x), E(x) ``(N, P, H, W)`` in 0..1."""
+    """L_DNED, eq. 4: sum over i = 0..5 of a_i * BCE(d_i(x), E(x)), each the mean over the pixels at full size.
+
+    Sides are logits; E(x) is ``(N, P, H, W)`` in 0..1.
+    """
 
     def __init__(self, a: Sequence[float] = (1.0,) * SIDES) -> None:
         if len(a) != SIDES:
@@ -30,7 +33,10 @@ class EdgeLoss:
 
 
 class FusedEdgeLoss:
-    """BCE by pixel of fused logits ``(N, P, H, W)`` and E(x): trains the ensemble's weights, which eq. 4 does not."""
+    """BCE by pixel of fused logits ``(N, P, H, W)`` and E(x).
+
+    The ensemble's weights learn by it: eq. 4 gives them no gradient.
+    """
 
     def __call__(self, fused: Tensor, target: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(fused.float(), target, reduction="none")

@@ -12,7 +12,7 @@ from models.nets.features import FeatureNetwork
 
 
 class Perceptual(nn.Module):
-    """L_percep, eq. 6: L1 between the features of a frozen network, mean over its P slices.
+    """L_percep, eq. 6: L1 between features of ``network``, which it freezes; mean over its P slices.
 
     Beyond the paper: ``blur`` both pictures by [1 2 1] x [1 2 1] first (a frozen strided network takes a checkerboard
     for texture), ``normalise`` each slice by the mean size of its real features, weigh slices other than by 1/P each.
@@ -42,7 +42,10 @@ class Perceptual(nn.Module):
         return F.conv2d(image, self.kernel.to(image.dtype), padding=1, groups=3)
 
     def forward(self, x: Tensor, fake: Tensor) -> Tensor:
-        """The loss of ``fake`` against the photograph ``x``, both RGB ``(N, 3, H, W)`` in -1..1, by sample ``(N,)``."""
+        """The loss of ``fake`` against the photograph ``x``, both RGB ``(N, 3, H, W)`` in -1..1, by sample ``(N,)``.
+
+        Raises ValueError when there are factors, but not one for each slice.
+        """
         with torch.no_grad():
             wanted = self.network.features(self._prepare(x))
         got = self.network.features(self._prepare(fake))

@@ -16,7 +16,10 @@ class Pixel:
 
 
 class Chroma:
-    """Mean L1 of Cb and Cr (BT.601, as in JPEG), ``(N, 1, H, W)``: D lets colour noise pass for texture."""
+    """Mean L1 of Cb and Cr (BT.601, as in JPEG), ``(N, 1, H, W)``.
+
+    Photographs have little fine colour, and D hardly minds it: without this, colour noise takes the place of texture.
+    """
 
     def __call__(self, x: Tensor, fake: Tensor) -> Tensor:
         blue, red = chroma_of((x - fake).float())
@@ -24,7 +27,10 @@ class Chroma:
 
 
 class Tone:
-    """L1 between means of 16x16 blocks, ``(N, 3, H / 16, W / 16)``: holds colour and light in place, without blur."""
+    """L1 between means of 16x16 blocks, ``(N, 3, H / 16, W / 16)``: holds colour and light in place.
+
+    It asks for no single pixel, which would blur.
+    """
 
     def __call__(self, x: Tensor, fake: Tensor) -> Tensor:
         return (F.avg_pool2d(x, 16) - F.avg_pool2d(fake, 16)).abs()

@@ -141,8 +141,8 @@ def launched() -> int:
 def joined(patience: timedelta = PATIENCE) -> Iterator[Group]:
     """The group of the processes that ``torchrun`` started; this one alone without it.
 
-    A failure on one ends all: the first leaves its sentence, the others raise it as LostProcessError after at most
-    ``patience``. UsageError where there are more processes than GPUs.
+    A failure on one ends all: the first leaves its sentence, the others raise it as LostProcessError. ``patience`` is
+    how long to wait for another process. UsageError where there are more processes than GPUs.
     """
     size = launched()
     if size == 1:

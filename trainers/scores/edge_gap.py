@@ -140,7 +140,7 @@ class EdgeGap:
     before: EdgeStatistics  # of the operator's maps
     after: EdgeStatistics  # of DNED's
     photographs: EdgeStatistics  # of the operator's maps of photographs
-    photographs_after: EdgeStatistics  # of DNED's maps of photographs, which train the generator from phase 2 on
+    photographs_after: EdgeStatistics  # of DNED's maps of photographs, which train G; ``after`` is compared to it
 
     def rounded(self) -> dict[str, Any]:
         """As plain values with three digits."""
