@@ -86,7 +86,7 @@ class RecordingWriter:
     def path(self, camera: str, folder: Folder, number: int, suffix: str) -> Path:
         """Where a file of this recording lies; the folder is made when missing.
 
-        Raises UsageError when a second camera in a recording without camera folders, or a name that cannot be a folder.
+        Raises UsageError for a second camera in a recording without camera folders, or a name that cannot be a folder.
         """
         if not CAMERA_NAME.fullmatch(camera):
             raise UsageError(

@@ -57,7 +57,7 @@ class Control:
     def read(self, text: str) -> StyleValue:
         """A value as the command line has it: ``7``, ``0.5``, ``dusk``, or weights as ``1,0,0.5``.
 
-        Raises UsageError when as :meth:`check`.
+        Raises UsageError as :meth:`check` does.
         """
         try:
             match self.kind:

@@ -42,7 +42,7 @@ def is_loopback(host: str) -> bool:
 def parse_address(text: str) -> Address:
     """Reads ``tcp://HOST:PORT``, ``ipc://PATH`` or ``inproc://NAME``.
 
-    Raises ValueError when it is none of them, or the port does not exist. (ZeroMQ would take port 99999 for 34463.).
+    Raises ValueError when it is none of them, or the port does not exist. (ZeroMQ would take port 99999 for 34463.)
     """
     match = _ADDRESS.fullmatch(text)
     if match is None:
