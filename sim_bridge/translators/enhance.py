@@ -122,7 +122,9 @@ class EnhanceTranslator(Translator):
 
     def _run(self, rgb: ByteArray, labels: ByteArray, style: Tensor, strength: float, seed: int) -> ByteArray:
         device, count = self._target.device, len(labels)
-        noise = self._noise(labels.shape[1], labels.shape[2], seed).expand(count, -1, -1, -1)
+        noise = None
+        if self._network.noise:
+            noise = self._noise(labels.shape[1], labels.shape[2], seed).expand(count, -1, -1, -1)
         with full_float32():
             made = self._network.translate(
                 _tensor(rgb).to(device), _tensor(labels).to(device), style.expand(count, -1), strength, noise

@@ -21,12 +21,10 @@ class EnhanceWeights(Section):
     """Deep features of the render, by class (``keep``) and depth (``content_depths``)."""
     identity: Weight = 1.5
     """Photographs pass unchanged."""
-    tone: Weight = 1.0
-    """Light of 32x32 blocks; the whole picture may shift."""
-    light: Weight = 2.0
-    """Mean light beyond 0.15 from the render's."""
-    hue: Weight = 6.0
-    """Colour of 8x8 blocks; the whole picture may shift."""
+    light: Weight = 1.0
+    """Light of 32x32 blocks."""
+    steady: Weight = 1.0
+    """A render that moves by a few pixels takes its texture along."""
     range: Weight = 2.0
     """Values that no pixel can have."""
 
@@ -66,12 +64,16 @@ class EnhanceRecipe(Recipe):
     """Classes that photographs' labels lack, and the class by which the discriminators know them."""
     keep: dict[str, Weight] = Field(default_factory=dict)
     """How much of a class's content is kept; 0.6 for others."""
+    reach: dict[str, Share] = Field(default_factory=dict)
+    """Largest change of a pixel's light, as a share, by class; 0.3 for others."""
+    noise: bool = False
+    """Show the network a plane of noise to make texture of; it stays on the screen when the scene moves."""
     simulators: dict[str, Weight] = Field(default_factory=dict)
     """Factor of ``keep`` by the name of the recording's taxonomy, up to its first hyphen."""
     content_depths: tuple[Weight, Weight, Weight, Weight, Weight] = (0.0, 0.5, 1.0, 1.0, 0.7)
     """Of features at strides 2 to 32; those at 2 and 4 count for classes above 0.6 alone."""
-    tone_share: Share = 0.4
-    """Share of the samples whose light and colour change before the discriminators see them."""
+    tone_share: Share = 0.8
+    """Share of the samples whose contrast and light change before the discriminators see them."""
     patch_width: Count = 32
     betas: tuple[Decay, Decay] = (0.0, 0.99)
     clip: Positive | None = 5.0

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import chroma_of, luma_of
+from models.layers import luma_of
 from models.losses.adversarial import HingeGAN, LeastSquaresGAN
 from models.nets.discriminator import PatchDiscriminator
 from models.nets.efficientnet_lite import EfficientNetLite
-from models.nets.enhance import EnhanceNetwork
+from models.nets.enhance import CAMERA, REACH, STRIDE, EnhanceNetwork
 from models.nets.projected import ProjectedDiscriminator
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import ByteArray
@@ -28,87 +28,67 @@ from trainers.data.open import open_data
 from trainers.data.photograph import Photograph
 from trainers.recipes.enhance import EnhanceRecipe, EnhanceStage
 from trainers.systems.base import MicroBatch, Player, System, Term
+from trainers.systems.grades import FITTED, LabelledPicture, fit_grades, statistics
 
-CAMERA: Final = 4
-"""Numbers of a picture's camera: light, contrast, colourfulness, warmth."""
-LIGHT_SPREAD: Final = 0.3
-"""Standard deviation of a look's light, in those of photographs."""
 MEASURED: Final = 32
-"""Photographs that the scales are measured on."""
+"""Photographs that the scales of features are measured on."""
 SOFT: Final = 1.1
 """Values beyond it are judged as this."""
 LEAK: Final = 0.02
 """Of the difference beyond, so that gradients come back."""
 KEEP: Final = 0.6
 """Of classes that the recipe does not name; above it fine detail is kept, too."""
-LIGHT_FREE: Final = 0.15
+CHANGES: Final = (0.35, 0.2)
+"""Largest change of contrast (a share) and of light that the discriminators must see past."""
+BORDER: Final = 16
+"""Pixels beside the border of a crop of which nothing is asked when it moves."""
 
 
 class Critic(nn.Module):
-    """Both discriminators, and the looks' mean cameras, by which a picture's is told them.
+    """Both discriminators. They see luma alone, because the network changes nothing else.
 
     Args:
         channels: Of the frozen network's maps.
         classes: How many.
-        looks: How many.
+        looks: How many; both are given a picture's.
         width: Channels of the patch discriminator.
     """
 
-    camera_mean: Tensor
-    camera_spread: Tensor
+    measured: Tensor
 
     def __init__(self, channels: Sequence[int], classes: int, looks: int, width: int) -> None:
         super().__init__()
-        self.projected = ProjectedDiscriminator(channels, classes, looks + CAMERA)
-        self.patch = PatchDiscriminator(classes, width)
-        self.register_buffer("camera_mean", torch.zeros(looks, CAMERA))
-        self.register_buffer("camera_spread", torch.zeros(looks, CAMERA))
-
-    @property
-    def measured(self) -> bool:
-        """Whether the scales are those of photographs."""
-        return bool(self.camera_spread.any())
-
-    def camera(self, picture: Tensor, look: Tensor) -> Tensor:
-        """Light, contrast, colourfulness and warmth ``(N, 4)`` in a look's standard deviations, -2.5 to 2.5."""
-        spread = self.camera_spread[look].clamp_min(1e-3)
-        return ((camera_of(picture) - self.camera_mean[look]) / spread).clamp(-2.5, 2.5)
-
-
-def camera_of(picture: Tensor) -> Tensor:
-    """Mean luma, its spread, mean chroma and red above blue, ``(N, 4)``, of RGB ``(N, 3, H, W)``."""
-    luma, (cb, cr) = luma_of(picture), chroma_of(picture)
-    parts = luma.mean((1, 2, 3)), luma.std((1, 2, 3)), (cb**2 + cr**2).sqrt().mean((1, 2, 3)), (cr - cb).mean((1, 2, 3))
-    return torch.stack(parts, 1)
+        self.projected = ProjectedDiscriminator(channels, classes, looks)
+        self.patch = PatchDiscriminator(classes, width, planes=looks)
+        self.register_buffer("measured", torch.zeros((), dtype=torch.bool))
 
 
 @dataclass
 class Forward:
-    """What one forward pass made.
+    """What one forward pass made; pictures are ``(N, 3, H, W)`` in -1..1.
 
     Attributes:
-        x, s: Renders and their labels, merged as they are judged.
-        y, t: Photographs and theirs.
-        fake, judged: The pictures, and as the discriminators may see them.
+        s, t: Labels of renders and photographs, merged as they are judged.
+        graded: Renders in the light and colour of the look.
+        fake: The pictures made of them.
         keep: How much of the content is kept, ``(N, 1, H, W)``.
         same, identity: Photographs and what the network makes of them.
-        fake_style, real_style: What is told the discriminators.
-        toned: ``judged`` with light and colour changed, and the photographs so.
-        features: Of the toned pictures made, of the renders changed alike, and of the toned photographs.
+        moved: Of the first render, cut a few pixels further: the picture made, and the same pixels of ``fake``.
+        looks: One-hot ``(N, looks)``.
+        seen: Luma with contrast and light changed, in three channels: of pictures made and of photographs.
+        features: Of ``seen``'s first, of the graded renders changed alike, and of ``seen``'s second.
     """
 
-    x: Tensor
     s: Tensor
-    y: Tensor
     t: Tensor
+    graded: Tensor
     fake: Tensor
-    judged: Tensor
     keep: Tensor
     same: Tensor
     identity: Tensor
-    fake_style: Tensor
-    real_style: Tensor
-    toned: tuple[Tensor, Tensor]
+    moved: tuple[Tensor, Tensor]
+    looks: Tensor
+    seen: tuple[Tensor, Tensor]
     features: tuple[list[Tensor], list[Tensor], list[Tensor]]
 
 
@@ -149,23 +129,29 @@ class Enhance(System[EnhanceRecipe]):
         self.noise_rng = torch.Generator().manual_seed(recipe.seed)
 
     def begin(self, samples: Sequence[SampleSource]) -> None:
-        """Reads the renders; measures the photographs' features and cameras once, which the checkpoint keeps."""
+        """Reads the renders; fits the looks' grades and measures features once, which the checkpoint keeps."""
         self._read()
-        w, h = self.recipe.data.crop
         if self.critic.measured:
             return
-        own = [s.rgb for s in (samples[i] for i in spread_evenly(range(len(samples)), MEASURED))]
+        own = [samples[i] for i in spread_evenly(range(len(samples)), FITTED)]
         others = [
-            [look.data[i].rgb for i in spread_evenly(range(len(look.data)), MEASURED)] for look in self.unpaired.looks
+            [
+                LabelledPicture(p.rgb, look.table[p.labels])
+                for p in (look.data[i] for i in spread_evenly(range(len(look.data)), FITTED))
+            ]
+            for look in self.unpaired.looks
         ]
-        for number, pictures in enumerate([own, *others]):
-            tiles = torch.cat([_tiles(rgb, h, w) for rgb in pictures]).to(self.device)
-            cameras = camera_of(tiles)
-            self.critic.camera_mean[number] = cameras.mean(0)
-            self.critic.camera_spread[number] = cameras.std(0).clamp_min(1e-2)
-            if number == 0:
-                with self.autocast(), torch.no_grad():
-                    self.critic.projected.measure(self._features(tiles[: 2 * MEASURED]))
+        renders = statistics([spread_evenly(held.renders, FITTED) for held in self.unpaired.renders], len(self.classes))
+        held = [self.recipe.keep.get(name, KEEP) >= 1 for name in self.classes]
+        sets: list[Sequence[Any]] = [own, *others]
+        for number, photographs in enumerate(sets):
+            theirs = statistics([photographs], len(self.classes))
+            self.network.grades[number] = torch.from_numpy(fit_grades(renders, theirs, held))
+        w, h = self.recipe.data.crop
+        tiles = torch.cat([_tiles(sample.rgb, h, w) for sample in own[:MEASURED]])[: 2 * MEASURED].to(self.device)
+        with self.autocast(), torch.no_grad():
+            self.critic.projected.measure(self._features(_grey(tiles)))
+        self.critic.measured.fill_(True)
 
     def _read(self) -> None:
         least = min(1.0, self.recipe.render_scale[0])
@@ -180,15 +166,15 @@ class Enhance(System[EnhanceRecipe]):
         return [_beside(p, renders, self.merged) for p in photographs]
 
     def draw(self, count: int) -> dict[str, Tensor]:
-        """Counterparts, photographs of further looks, noise, and changes of light and colour."""
+        """Counterparts, photographs of further looks, noise, changes of contrast and light, and a move."""
         w, h = self.recipe.data.crop
         drawn = dict(self.unpaired.draw(count)._asdict())
         rng = self.noise_rng
-        drawn["noise"] = torch.randn(count, 1, h, w, generator=rng)
-        drawn["light"] = torch.randn(count, generator=rng).clamp(-2, 2)
-        changed = (torch.rand(2, count, 1, generator=rng) < self.recipe.tone_share).float()
-        change = changed * (torch.rand(2, count, 3, generator=rng) * 2 - 1) * torch.tensor([0.35, 0.4, 0.2])
-        drawn["tone"] = change.permute(1, 0, 2).contiguous()  # (count, render or photograph, contrast, colour, light)
+        if self.network.noise:
+            drawn["noise"] = torch.randn(count, 1, h, w, generator=rng)
+        changed = (torch.rand(count, 2, 1, generator=rng) < self.recipe.tone_share).float()
+        drawn["tone"] = changed * (torch.rand(count, 2, 2, generator=rng) * 2 - 1) * torch.tensor(CHANGES)
+        drawn["move"] = torch.randint(0, STRIDE, (count, 2), generator=rng)
         return drawn
 
     def forward(self, micro: MicroBatch, stage: EnhanceStage) -> Forward:
@@ -197,26 +183,41 @@ class Enhance(System[EnhanceRecipe]):
         y, photo_labels, look = self._photographs(micro, drawn)
         x, labels, keep = self._renders(photo_labels, drawn)
         s, t = (self._merged[ids.long()] for ids in (labels, photo_labels))
-        looks = F.one_hot(look, 1 + len(self.recipe.looks)).float()
-        light, camera = micro.drawn["light"].to(self.device)[:, None], self.critic.camera(y, look)
-        wanted = torch.cat([looks, light, camera[:, 1:]], 1)
-        scene_light = self.critic.camera(x, look)[:, :1] + LIGHT_SPREAD * light
-        told = torch.cat([looks, scene_light, camera[:, 1:]], 1)
-        noise, count = micro.drawn["noise"].to(self.device), max(1, len(y) // 4)
+        looks = F.one_hot(look, self.network.looks).float()
+        style = torch.cat([looks, looks.new_zeros(len(looks), len(CAMERA))], 1)
+        noise, count = micro.drawn.get("noise"), max(1, len(y) // 4)
+        noise = None if noise is None else noise.to(self.device)
+        with torch.no_grad():
+            graded = self.network.graded(x, labels, style)
         with self.autocast():
-            fake = self.network(x, labels, wanted, 1.0, noise).float()
-            own = torch.cat([looks, torch.zeros_like(light), camera[:, 1:]], 1)[:count]
-            identity = self.network(y[:count], photo_labels[:count], own, 1.0, noise[:count]).float()
+            fake = self.network.textured(graded, labels, style, noise)
+            few = None if noise is None else noise[:count]
+            identity = self.network.textured(y[:count], photo_labels[:count], style[:count], few)
+        moved = self._moved(graded, labels, style, noise, fake, micro.drawn["move"][0].tolist())
         judged = fake.clamp(-SOFT, SOFT)
         judged = judged + LEAK * (fake - fake.detach())
         tone = micro.drawn["tone"].to(self.device)
-        toned = changed(judged, tone[:, 0]), changed(y, tone[:, 1])
+        seen = changed(_grey(judged), tone[:, 0]), changed(_grey(y), tone[:, 1])
         with self.autocast():
             with torch.no_grad():
-                of_x, of_y = self._features(changed(x, tone[:, 0])), self._features(toned[1])
-            features = self._features(toned[0]), of_x, of_y
-        return Forward(x, s, y, t, fake, judged, keep, y[:count], identity, told, torch.cat([looks, camera], 1),
-                       toned, features)  # fmt: skip
+                of_render, of_real = self._features(changed(_grey(graded), tone[:, 0])), self._features(seen[1])
+            features = self._features(seen[0]), of_render, of_real
+        return Forward(s, t, graded, fake, keep, y[:count], identity, moved, looks, seen, features)
+
+    def _moved(
+        self, graded: Tensor, labels: Tensor, style: Tensor, noise: Tensor | None, fake: Tensor, move: list[int]
+    ) -> tuple[Tensor, Tensor]:
+        """The same pixels of the first render made twice, seen at other places of the network's strides."""
+        h, w = (side - STRIDE for side in graded.shape[2:])
+        rows, columns = (slice(at, at + side) for at, side in zip(move, (h, w), strict=True))
+        few = None if noise is None else noise[:1, :, rows, columns]
+        with self.autocast():
+            again = self.network.textured(
+                graded[:1, :, rows, columns], labels[:1, rows, columns].contiguous(), style[:1], few
+            )
+        border = min(BORDER, h // 4, w // 4)
+        inner = (slice(None), slice(None), slice(border, h - border), slice(border, w - border))
+        return again[inner], fake[:1, :, rows, columns][inner]
 
     def _photographs(self, micro: MicroBatch, drawn: Drawn) -> tuple[Tensor, Tensor, Tensor]:
         """Photographs, labels and looks, those of further looks in place of the first's."""
@@ -259,52 +260,56 @@ class Enhance(System[EnhanceRecipe]):
         return [*self._adversarial_terms(made, stage), *self._held_terms(made, stage)]
 
     def _critic_terms(self, made: Forward, stage: EnhanceStage) -> list[Term]:
-        (fake, real), (of_fake, _, of_real), w = made.toned, made.features, stage.weights
+        (fake, real), (of_fake, _, of_real), w = made.seen, made.features, stage.weights
         terms, hinge, squares = [], HingeGAN(), LeastSquaresGAN()
         with self.autocast():
             if w.projected:
-                on_real = self.critic.projected(of_real, made.t, made.real_style)
-                on_fake = self.critic.projected([f.detach() for f in of_fake], made.s, made.fake_style)
+                on_real = self.critic.projected(of_real, made.t, made.looks)
+                on_fake = self.critic.projected([f.detach() for f in of_fake], made.s, made.looks)
                 heads = [
                     hinge.discriminator(r.float(), f.float()).mean() for r, f in zip(on_real, on_fake, strict=True)
                 ]
                 terms.append(Term("d", torch.stack(heads).mean()))
             if w.patch:
-                (r,), (f,) = self.critic.patch(made.t, real), self.critic.patch(made.s, fake.detach())
-                terms.append(Term("d_patch", squares.discriminator(r.patches.float(), f.patches.float()).mean()))
+                r, f = self._patches(made.t, real, made.looks), self._patches(made.s, fake.detach(), made.looks)
+                terms.append(Term("d_patch", squares.discriminator(r, f).mean()))
         return terms
+
+    def _patches(self, labels: Tensor, picture: Tensor, looks: Tensor) -> Tensor:
+        """Scores of the patch discriminator, which sees the look as planes."""
+        planes = looks[:, :, None, None].expand(-1, -1, *picture.shape[2:])
+        (judgement,) = self.critic.patch(labels, picture, planes)
+        scores: Tensor = judgement.patches.float()
+        return scores
 
     def _adversarial_terms(self, made: Forward, stage: EnhanceStage) -> list[Term]:
         w, terms, hinge, squares = stage.weights, list[Term](), HingeGAN(), LeastSquaresGAN()
         with self.autocast():
             if w.projected:
-                heads = self.critic.projected(made.features[0], made.s, made.fake_style)
+                heads = self.critic.projected(made.features[0], made.s, made.looks)
                 terms.append(
                     Term("g", torch.stack([hinge.generator(h.float()).mean() for h in heads]).mean(), w.projected)
                 )
             if w.patch:
-                (on_fake,) = self.critic.patch(made.s, made.toned[0])
-                terms.append(Term("g_patch", squares.generator(on_fake.patches.float()).mean(), w.patch))
+                scores = self._patches(made.s, made.seen[0], made.looks)
+                terms.append(Term("g_patch", squares.generator(scores).mean(), w.patch))
         return terms
 
     def _held_terms(self, made: Forward, stage: EnhanceStage) -> list[Term]:
-        w, x, fake = stage.weights, made.x, made.fake
-        tone = _blocks(_centred(fake), 32) - _blocks(_centred(x), 32)
-        light = (fake.mean((1, 2, 3)) - x.mean((1, 2, 3))).abs()
-        colours = (_blocks(torch.cat(chroma_of(picture), 1), 8) for picture in (fake, x))
-        hue = next(colours) - next(colours)
+        w, fake = stage.weights, made.fake
+        light = _blocks(luma_of(fake), 32) - _blocks(luma_of(made.graded), 32)
+        again, before = made.moved
         return [
             Term("content", self._content(made), w.content),
             Term("identity", (made.identity - made.same).abs().mean(), w.identity),
-            Term("tone", tone.abs().mean(), w.tone),
-            Term("light", F.relu(light - LIGHT_FREE).mean(), w.light),
-            Term("hue", (hue - hue.mean((2, 3), True)).abs().mean(), w.hue),
+            Term("light", light.abs().mean(), w.light),
+            Term("steady", (again - before).abs().mean(), w.steady),
             Term("range", (fake - fake.clamp(-SOFT, SOFT)).abs().mean(), w.range),
         ]
 
     def _content(self, made: Forward) -> Tensor:
         """Difference of features, by depth and by class; fine detail is held of classes above :data:`KEEP` alone."""
-        total = made.x.new_zeros(())
+        total = made.fake.new_zeros(())
         of_fake, of_render, _ = made.features
         for i, depth in enumerate(self.recipe.content_depths):
             if not depth:
@@ -330,8 +335,11 @@ class Enhance(System[EnhanceRecipe]):
 
     @classmethod
     def build(cls, recipe: EnhanceRecipe, classes: Sequence[str]) -> EnhanceNetwork:
-        """With the looks' names."""
-        return EnhanceNetwork(recipe.tier, len(classes), [recipe.look, *(look.name for look in recipe.looks)], CAMERA)
+        """With the looks' names and the classes' bounds."""
+        looks = [recipe.look, *(look.name for look in recipe.looks)]
+        network = EnhanceNetwork(recipe.tier, len(classes), looks, recipe.noise)
+        network.reach.copy_(torch.tensor([recipe.reach.get(name, REACH) for name in classes]))
+        return network
 
     @classmethod
     def pictures(cls, network: EnhanceNetwork, photographs: Sequence[Photograph], version: int = 0) -> list[ByteArray]:
@@ -354,18 +362,21 @@ def enhanced(network: EnhanceNetwork, rgb: ByteArray, labels: ByteArray, seed: i
     """A picture of one render, uint8 ``(H, W, 3)``; the seed also draws the noise."""
     picture, ids = (torch.from_numpy(np.ascontiguousarray(a))[None].to(network.device) for a in (rgb, labels))
     style = network.style(look, seed)[None].to(network.device)
-    noise = network.draw_noise(labels.shape[0], labels.shape[1], seed).to(network.device)
+    noise = network.draw_noise(labels.shape[0], labels.shape[1], seed).to(network.device) if network.noise else None
     made: ByteArray = network.translate(picture, ids, style, noise=noise)[0].cpu().numpy()
     return made
 
 
 def changed(picture: Tensor, change: Tensor) -> Tensor:
-    """Contrast, colourfulness and light changed by ``(N, 3)``, 0 for none."""
-    contrast, colour, light = change[:, :, None, None, None].unbind(1)
-    grey = picture.mean(1, keepdim=True)
-    picture = grey + (picture - grey) * (1 + colour)
+    """Contrast and light changed by ``(N, 2)``, 0 for none."""
+    contrast, light = change[:, :, None, None, None].unbind(1)
     mean = picture.mean((1, 2, 3), keepdim=True)
     return (picture - mean) * (1 + contrast) + mean + light
+
+
+def _grey(picture: Tensor) -> Tensor:
+    """Luma in three channels."""
+    return luma_of(picture).expand(-1, 3, -1, -1)
 
 
 def _look_set(recipe: EnhanceRecipe, number: int, classes: Sequence[str]) -> LookSet:
@@ -395,10 +406,6 @@ def _beside(photograph: Photograph, renders: Sequence[Any], same: ByteArray) -> 
     cuts = [cut(render) for render in renders]
     rgb, labels, shown = max(cuts, key=lambda c: float((same[c[1]] == same[c[2].labels]).mean()))
     return shown._replace(render=np.ascontiguousarray(rgb), labels=np.ascontiguousarray(labels))
-
-
-def _centred(picture: Tensor) -> Tensor:
-    return picture - picture.mean((1, 2, 3), keepdim=True)
 
 
 def _blocks(planes: Tensor, side: int) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from models.edges import EdgeSettings
 from models.layers import BilinearDoubling
-from models.nets.enhance import EnhanceNetwork, pad_picture
+from models.nets.enhance import BLACK, CAMERA_SPREAD, EnhanceNetwork, pad_picture
 
 CLASSES = 12
 
@@ -28,8 +28,8 @@ def trained(**settings: object) -> EnhanceNetwork:
     """As after a training: nothing is zero any more."""
     network = fresh(**settings)
     with torch.no_grad():
-        for part in (network.tone, network.residual, network.style2):
-            part.weight.normal_(std=0.02)
+        for part in (network.texture, network.style2):
+            part.weight.normal_(std=0.05)
     return network
 
 
@@ -37,7 +37,8 @@ def trained(**settings: object) -> EnhanceNetwork:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_it_starts_as_the_identity(tier: str, dtype: torch.dtype) -> None:
     rgb, labels = scene(50, 75, 2)
-    assert torch.equal(fresh(tier).to(dtype).translate(rgb, labels, noise=torch.randn(2, 1, 50, 75)), rgb)
+    network = fresh(tier, noise=True).to(dtype)
+    assert torch.equal(network.translate(rgb, labels, noise=torch.randn(2, 1, 50, 75)), rgb)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -93,7 +94,7 @@ def test_bfloat16_stays_close_to_float32() -> None:
 
 def test_render_labels_style_and_noise_all_reach_the_picture() -> None:
     rgb, labels = scene(64, 96)
-    network, noise = trained(looks=2), torch.zeros(1, 1, 64, 96)
+    network, noise = trained(looks=2, noise=True), torch.zeros(1, 1, 64, 96)
     base = network.translate(rgb, labels, noise=noise)
     changed = [
         network.translate(rgb, (labels + 1) % CLASSES),
@@ -104,6 +105,43 @@ def test_render_labels_style_and_noise_all_reach_the_picture() -> None:
     assert torch.equal(network.translate(rgb, labels), base)
     assert all(not torch.equal(out, base) for out in changed)
     assert not torch.equal(network.translate(rgb // 2, labels), base // 2)
+
+
+def test_texture_changes_light_within_the_bound_of_its_class_and_leaves_hues() -> None:
+    rgb, labels = scene(64, 96)
+    network = trained()
+    with torch.no_grad():
+        network.texture.weight.normal_(std=20)
+        network.reach.copy_(torch.linspace(0, 0.55, CLASSES))
+    picture = rgb.permute(0, 3, 1, 2) / 127.5 - 1
+    light, made = (p + 1 + 2 * BLACK for p in (picture, network(picture, labels).detach()))
+    factor = made / light
+    bound = network.reach[labels.long()][:, None]
+    assert ((factor - 1).abs() <= bound + 1e-4).all() and ((factor - 1).abs() > 0.5 * bound - 1e-4).float().mean() > 0.5
+    assert torch.allclose(factor[:, :1].expand(-1, 3, -1, -1), factor, atol=1e-3)  # one factor for red, green, blue
+
+
+def test_a_grade_is_what_its_table_says() -> None:
+    network = fresh(looks=2)
+    network.grades[1] = torch.tensor([0.5, 2, 0.1, 0, -0.1])
+    rgb = torch.tensor([0.5, -0.1, 0.2]).view(1, 3, 1, 1).expand(-1, -1, 32, 32)
+    labels = torch.zeros(1, 32, 32, dtype=torch.uint8)
+    luma = 0.299 * 0.5 - 0.587 * 0.1 + 0.114 * 0.2
+    wanted = [0.5 * luma + 2 * (c - luma) + o for c, o in zip((0.5, -0.1, 0.2), (0.1, 0, -0.1), strict=True)]
+    made = network.graded(rgb, labels, network.style(1)[None])
+    torch.testing.assert_close(made[0, :, 16, 16], torch.tensor(wanted))
+    torch.testing.assert_close(network.graded(rgb, labels, network.style(0)[None]), rgb)
+
+
+def test_a_seed_varies_the_camera_and_not_the_texture() -> None:
+    network, (rgb, labels) = trained(), scene(32, 32)
+    style = torch.tensor([[1.0, 1.0, 0.0, 0.0, 2.0]])  # light, warmth
+    picture = rgb.permute(0, 3, 1, 2) / 127.5 - 1
+    plain = network.graded(picture, labels, network.style()[None])
+    shift = torch.tensor(CAMERA_SPREAD[0]) + torch.tensor([2.0, 0, -2]) * CAMERA_SPREAD[3]
+    torch.testing.assert_close(
+        network.graded(picture, labels, style) - plain, shift.view(1, 3, 1, 1).expand_as(plain), atol=1e-5, rtol=0
+    )
 
 
 def test_edges_come_in_by_option() -> None:
@@ -131,7 +169,7 @@ def test_looks_that_there_are_not_are_refused(look: int | list[float]) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"tier": "huge"}, "known are lite, base"), ({"looks": 0}, "classes, looks and variations are 12, 0, 4")],
+    [({"tier": "huge"}, "known are lite, base"), ({"looks": 0}, "classes and looks are 12 and 0")],
 )
 def test_sizes_that_there_are_not_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -163,7 +201,7 @@ def test_tiers_keep_to_their_size(tier: str, most: float, weights: float) -> Non
 
 
 def test_every_weight_learns_once_nothing_is_zero() -> None:
-    network = trained(looks=2).train()
+    network = trained(looks=2, noise=True).train()
     rgb, labels = scene(32, 32, 2)
     style = torch.stack([network.style(0, 1), network.style(1, 2)])
     picture, noise = rgb.permute(0, 3, 1, 2) / 127.5 - 1, torch.randn(2, 1, 32, 32)
