@@ -35,6 +35,8 @@ STRONG: Final = 0.08
 """Detail beyond it, in -1..1, is an edge: it is hardly scaled, so that edges get no halos."""
 BLACK: Final = 0.04
 """Light, of 1, at which black counts: detail scales a pixel's light, and that of black is 0."""
+GAIN_SCALE: Final = 0.1
+"""Makes an optimiser's first steps small: gains that run into their bound come back slowly."""
 GAIN_DOUBLINGS: Final = 2
 """Of the gains, from stride 4."""
 CAMERA: Final = ("light", "contrast", "colour", "warmth")
@@ -176,41 +178,55 @@ class EnhanceNetwork(nn.Module):
         """
         if style is None:
             style = self.style().to(rgb.device).expand(len(rgb), -1)
-        made = self.detailed(self.graded(rgb, labels, style), labels, style, edges)
+        graded = self.graded(rgb, labels, style)
+        made = self.detailed(graded, labels, self.find_gains(graded, labels, style, edges))
+        if isinstance(strength, float) and strength == 1:
+            return made
         share = strength.view(-1, 1, 1, 1) if isinstance(strength, Tensor) else strength
         return rgb + share * (made - rgb)
 
     def graded(self, rgb: Tensor, labels: Tensor, style: Tensor) -> Tensor:
         """The render with its look's light and colour, float32 ``(N, 3, H, W)``."""
-        tables = torch.einsum("nl,lck->nck", style[:, : self.looks].float(), self.grades)
-        classes = tables.shape[1]
-        places = labels[:, ::2, ::2].int() + classes * torch.arange(
-            len(labels), device=rgb.device, dtype=torch.int32
-        ).view(-1, 1, 1)
-        planes = F.embedding(places, tables.reshape(-1, GRADE)).permute(0, 3, 1, 2)
+        tables = self._tables(style.float())
+        count = tables.shape[1]
+        first = count * torch.arange(len(labels), device=rgb.device, dtype=torch.int32).view(-1, 1, 1)
+        planes = F.embedding(labels[:, ::2, ::2].int() + first, tables.reshape(-1, GRADE)).permute(0, 3, 1, 2)
         planes = F.avg_pool2d(planes, 4)
         for double in self.grade_up:
             planes = double(planes, 0)
-        light, contrast, colour, warmth = (
-            spread * style[:, self.looks + i, None, None, None] for i, spread in enumerate(CAMERA_SPREAD)
-        )
-        gain, vivid, offset = planes[:, 0:1] + contrast, planes[:, 1:2] * (1 + colour), planes[:, 2:] + light
-        warm = torch.cat([warmth, torch.zeros_like(warmth), -warmth], 1)
-        luma = luma_of(rgb)
-        return gain * luma + vivid * (rgb - luma) + offset + warm
+        # gain * luma + vivid * (rgb - luma) + offset, in fewer passes over the picture
+        gain, vivid = planes[:, 0:1], planes[:, 1:2]
+        return torch.addcmul(torch.addcmul(planes[:, 2:], gain - vivid, luma_of(rgb)), rgb, vivid)
 
-    def detailed(self, picture: Tensor, labels: Tensor, style: Tensor, edges: Tensor | None = None) -> Tensor:
-        """A graded render, or a photograph, with its detail scaled; arguments as in :meth:`forward`."""
-        raw = self.changes(self._seen(picture, edges), labels, style[:, : self.looks])
+    def _tables(self, style: Tensor) -> Tensor:
+        """The grade of each picture ``(N, classes, 5)``, varied as its style says."""
+        tables = torch.einsum("nl,lck->nck", style[:, : self.looks], self.grades)
+        light, contrast, colour, warmth = (
+            spread * style[:, self.looks + i, None, None] for i, spread in enumerate(CAMERA_SPREAD)
+        )
+        gain, vivid, red, green, blue = (tables[:, :, i : i + 1] for i in range(GRADE))
+        parts = gain + contrast, vivid * (1 + colour), red + light + warmth, green + light, blue + light - warmth
+        return torch.cat(parts, 2)
+
+    def detailed(self, picture: Tensor, labels: Tensor, gains: Tensor) -> Tensor:
+        """A graded render, or a photograph, with its detail scaled by :meth:`find_gains`' result."""
         most = F.embedding(labels.int(), self.detail[:, None]).permute(0, 3, 1, 2)
         luma = luma_of(picture)
-        added = (torch.expm1(most * torch.tanh(raw.float())) * self.bands(luma)).sum(1, keepdim=True)
+        added = (torch.expm1(most * torch.tanh(gains)) * self.bands(luma)).sum(1, keepdim=True)
         white = 1 + 2 * BLACK
         share: Tensor = added / (luma + white).clamp_min(2 * BLACK)
-        return picture + (picture + white) * share  # alike for red, green and blue, which keeps the hue
+        return torch.addcmul(picture, picture + white, share)  # alike for red, green and blue, which keeps the hue
+
+    def find_gains(self, picture: Tensor, labels: Tensor, style: Tensor, edges: Tensor | None = None) -> Tensor:
+        """Gains before their bound, float32 ``(N, 4, H, W)``: 0 changes nothing, 2 is nearly the bound of the class.
+
+        ``picture`` is graded, or a photograph; the rest as in :meth:`forward`.
+        """
+        seen = self._seen(picture, edges)
+        return GAIN_SCALE * self.changes(seen, labels, style[:, : self.looks]).float()
 
     def changes(self, seen: Tensor, labels: Tensor, looks: Tensor) -> Tensor:
-        """What becomes the gains, ``(N, 4, H, W)``; 0 changes nothing."""
+        """What becomes the gains, ``(N, 4, H, W)``."""
         embedded, style = self.embed(labels).to(seen.dtype), STYLE_GAIN * looks.to(seen.dtype)
         at8 = F.relu(self.labels8(embedded) + self.style8(style)[:, :, None, None])
         x4 = self.down4(self.down2(concatenate([unshuffle(seen), embedded])))

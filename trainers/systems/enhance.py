@@ -70,6 +70,7 @@ class Forward:
     Attributes:
         s, t: Labels of renders and photographs, merged as they are judged.
         graded: Renders in the light and colour of the look.
+        gains: Of their detail, before the bound.
         fake: The pictures made of them.
         keep: How much of the content is kept, ``(N, 1, H, W)``.
         same, identity: Photographs and what the network makes of them.
@@ -82,6 +83,7 @@ class Forward:
     s: Tensor
     t: Tensor
     graded: Tensor
+    gains: Tensor
     fake: Tensor
     keep: Tensor
     same: Tensor
@@ -186,8 +188,10 @@ class Enhance(System[EnhanceRecipe]):
         with torch.no_grad():
             graded = self.network.graded(x, labels, style)
         with self.autocast():
-            fake = self.network.detailed(graded, labels, style)
-            identity = self.network.detailed(y[:count], photo_labels[:count], style[:count])
+            gains = self.network.find_gains(graded, labels, style)
+            same = y[:count], photo_labels[:count]
+            identity = self.network.detailed(*same, self.network.find_gains(*same, style[:count]))
+        fake = self.network.detailed(graded, labels, gains)
         moved = self._moved(graded, labels, style, fake, micro.drawn["move"][0].tolist())
         judged = fake.clamp(-SOFT, SOFT)
         judged = judged + LEAK * (fake - fake.detach())
@@ -197,7 +201,7 @@ class Enhance(System[EnhanceRecipe]):
             with torch.no_grad():
                 of_render, of_real = self._features(changed(_grey(graded), tone[:, 0])), self._features(seen[1])
             features = self._features(seen[0]), of_render, of_real
-        return Forward(s, t, graded, fake, keep, y[:count], identity, moved, looks, seen, features)
+        return Forward(s, t, graded, gains, fake, keep, y[:count], identity, moved, looks, seen, features)
 
     def _moved(
         self, graded: Tensor, labels: Tensor, style: Tensor, fake: Tensor, move: list[int]
@@ -207,7 +211,7 @@ class Enhance(System[EnhanceRecipe]):
         rows, columns = (slice(at, at + side) for at, side in zip(move, (h, w), strict=True))
         with self.autocast():
             cut = graded[:1, :, rows, columns], labels[:1, rows, columns].contiguous()
-            again = self.network.detailed(*cut, style[:1])
+            again = self.network.detailed(*cut, self.network.find_gains(*cut, style[:1]))
         border = min(BORDER, h // 4, w // 4)
         inner = (slice(None), slice(None), slice(border, h - border), slice(border, w - border))
         return again[inner], fake[:1, :, rows, columns][inner]
@@ -296,6 +300,7 @@ class Enhance(System[EnhanceRecipe]):
             Term("content", self._content(made), w.content),
             Term("identity", (made.identity - made.same).abs().mean(), w.identity),
             Term("light", light.abs().mean(), w.light),
+            Term("gains", made.gains.pow(2).mean(), w.gains),
             Term("steady", (again - before).abs().mean(), w.steady),
             Term("range", (fake - fake.clamp(-SOFT, SOFT)).abs().mean(), w.range),
         ]

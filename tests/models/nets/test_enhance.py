@@ -28,7 +28,7 @@ def trained(**settings: object) -> EnhanceNetwork:
     """As after a training: nothing is zero any more, and gains differ from place to place."""
     network = fresh(**settings)
     with torch.no_grad():
-        network.gains.weight.normal_(std=0.3)
+        network.gains.weight.normal_(std=3)
     return network
 
 
@@ -118,7 +118,7 @@ def test_detail_changes_light_within_the_bound_of_its_class_and_leaves_hues() ->
     rgb, labels = scene(64, 96)
     network = fresh()
     with torch.no_grad():
-        network.gains.bias.copy_(torch.tensor([9.0, -9, 9, -9]))
+        network.gains.bias.copy_(torch.tensor([90.0, -90, 90, -90]))
         network.detail.copy_(torch.linspace(0, 1.2, CLASSES))
     picture = rgb.permute(0, 3, 1, 2) / 127.5 - 1
     bands = network.bands(luma_of(picture))

@@ -80,7 +80,7 @@ def test_it_trains_and_its_bundle_says_of_what(
     trained = trains(run)
     assert trained.code == 0, trained.err
     rows = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
-    losses = {"d", "d_patch", "g", "g_patch", "content", "identity", "light", "steady", "range"}
+    losses = {"d", "d_patch", "g", "g_patch", "content", "identity", "light", "gains", "steady", "range"}
     assert [row["step"] for row in rows] == [1, 2, 3, 4] and losses <= rows[0].keys()
     # It begins as the identity: nothing differs from the render yet.
     assert rows[0]["content"] == rows[0]["identity"] == rows[0]["light"] == 0 < rows[-1]["content"]
