@@ -204,7 +204,7 @@ class SFlowTranslator(Translator):
 
         Args:
             sizes: Each ``(width, height)``.
-            batch: Batches of 1 up to so many pictures will come; on CUDA each has a graph of its own.
+            batch: Largest batch that will come; on CUDA each size from 1 has a graph of its own.
         """
         for width, height in sizes:
             self._runner.warm_up(width, height, batch)

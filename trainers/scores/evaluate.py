@@ -1,4 +1,4 @@
-"""Scores pictures beside the photographs that they stand for: a list of metrics, each one function."""
+"""Scores pictures against the photographs with the same labels: a list of metrics, each one function."""
 
 from __future__ import annotations
 
