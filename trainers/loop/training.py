@@ -155,10 +155,12 @@ class Training:
         drawn = {name: values[share] for name, values in self.system.draw(recipe.step_batch).items()}
         size = recipe.batch // group.size
         parts = [slice(i, i + size) for i in range(0, size * recipe.accumulate, size)]
-        return [
-            MicroBatch(own.part(k).to(self.device), window, {n: own.per_frame(v[k]) for n, v in drawn.items()})
-            for k in parts
-        ]
+        made = []
+        for k in parts:
+            batch = own.part(k)
+            prepared = self.system.prepare(batch, {n: batch.per_frame(v[k]) for n, v in drawn.items()})
+            made.append(MicroBatch(batch.to(self.device), window, prepared))
+        return made
 
     def note(self, terms: Iterable[Term]) -> None:
         """Notes losses for the next report."""
