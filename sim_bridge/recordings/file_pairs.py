@@ -70,7 +70,7 @@ def _frame_numbers(paths: Sequence[Path]) -> tuple[list[int], list[str]]:
 
 
 def _numbers(path: Path) -> tuple[int, ...]:
-    """The separate numbers in a file's name (not the 8 of ``leftImg8bit``); all of them where none is separate."""
+    """The numbers that stand alone in a file's name (not the 8 of ``leftImg8bit``); all of them where none does."""
     groups = re.findall(r"(?<![A-Za-z0-9])\d+(?![A-Za-z0-9])", path.stem) or re.findall(r"\d+", path.stem)
     return tuple(int(group) for group in groups if len(group) <= 19)  # 19 digits fit the wire's unsigned 64 bits
 
