@@ -23,7 +23,7 @@ class EnhanceWeights(Section):
     """Photographs pass unchanged."""
     light: Weight = 1.0
     """Light of 32x32 blocks."""
-    steady: Weight = 1.0
+    steady: Weight = 8.0
     """A render that moves by a few pixels takes its texture along."""
     range: Weight = 2.0
     """Values that no pixel can have."""

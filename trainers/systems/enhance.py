@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -27,7 +28,7 @@ from trainers.batches.unpaired import LookSet, RenderSet, Unpaired, merging
 from trainers.data.open import open_data
 from trainers.data.photograph import Photograph
 from trainers.recipes.enhance import EnhanceRecipe, EnhanceStage
-from trainers.systems.base import MicroBatch, Player, System, Term
+from trainers.systems.base import MicroBatch, Paint, Player, System, Term
 from trainers.systems.grades import FITTED, LabelledPicture, fit_grades, statistics
 
 MEASURED: Final = 32
@@ -329,6 +330,15 @@ class Enhance(System[EnhanceRecipe]):
     def pictures(cls, network: EnhanceNetwork, photographs: Sequence[Photograph], version: int = 0) -> list[ByteArray]:
         """Of renders, their translation; of photographs, nearly themselves. A version is a style seed."""
         return [enhanced(network, p.shown_rgb, p.labels, version) for p in photographs]
+
+    @classmethod
+    def variants(cls, network: EnhanceNetwork) -> Mapping[str, Paint]:
+        """Further looks, by name."""
+
+        def paint(look: int, network: EnhanceNetwork, photographs: Sequence[Photograph]) -> list[ByteArray]:
+            return [enhanced(network, p.shown_rgb, p.labels, look=look) for p in photographs]
+
+        return {name: partial(paint, i) for i, name in enumerate(network.look_names) if i}
 
     @classmethod
     def card(cls, network: EnhanceNetwork, recipe: EnhanceRecipe, classes: Sequence[str]) -> dict[str, Any]:
