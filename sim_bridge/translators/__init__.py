@@ -123,7 +123,11 @@ class Translator(Protocol):
         return {}
 
     def translate(self, shots: Sequence[Shot]) -> Sequence[Translation]:
-        """Translates a batch: shots of different cameras, of one size and one style. One answer per shot, in order."""
+        """Translates a batch: shots of different cameras, of one size and one style. One answer per shot, in order.
+
+        When a batch of several fails, its shots come again one by one, with the same ``dropped``. So change what is
+        kept of a camera only after all answers are made.
+        """
 
     def warm_up(self, sizes: Sequence[tuple[int, int]], batch: int = 1) -> None:
         """Does all slow first-call work, so that none falls into the stream.
