@@ -40,11 +40,12 @@ ROOMS: dict[str, dict[str, str]] = {
         "bundles": f"{LOOSE} nets",
     },
     "trainers": {
+        "errors": "",
         "recipes": "",
         "data": "recipes",
-        "batches": "recipes data",
+        "batches": "errors recipes data",
         "systems": "recipes data batches",
-        "loop": "recipes data batches systems",
+        "loop": "errors recipes data batches systems",
         "scores": "recipes data batches systems loop",
         "run": "recipes data batches systems loop scores",
     },
@@ -82,15 +83,11 @@ EXCEPTIONS = {
     ("models.nets", "models.bundles.published"): "reads published weights; knows no network and no bundle",
     ("sim_bridge.lockstep", "sim_bridge.live.ledger"): "names of outcomes; pure",
     ("sim_bridge.lockstep", "sim_bridge.live.pairing"): "simulator and bridge join frames by the same pure code",
-    ("trainers.batches", "trainers.loop.processes"): "which share of a batch is this process's",
-    ("trainers.batches", "trainers.loop.report"): "the error that a worker's death ends a training with",
     ("trainers.data", "trainers.batches.draw"): "a check of photographs says which are too small to be cropped",
     ("trainers.loop", "trainers.scores.evaluate"): "a stage ends with the scores of its pictures",
     ("trainers.loop", "trainers.scores.export"): "a training ends with its bundle",
-    ("trainers.recipes", "trainers.batches.degrade"): "a section of a recipe is the settings of what it degrades",
     ("trainers.recipes", "trainers.data.camvid"): "the default class for road lines",
     ("trainers.recipes", "trainers.systems"): "a recipe's type is the one that its system names",
-    ("trainers.systems", "trainers.scores.segmentation"): "a segmenter is trained by the loss and score that judge it",
 }
 """Imports against the table: (room, module) and why."""
 

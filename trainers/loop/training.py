@@ -18,11 +18,12 @@ from models.bundles.files import TRAINING, load_tensors, read_card
 from sim_bridge.errors import UsageError
 from trainers.batches.held import SampleSource
 from trainers.batches.workers import make_sampler
+from trainers.errors import TrainingError
 from trainers.loop.board import Board
 from trainers.loop.device import peak_memory, pick_device
 from trainers.loop.guard import ADVICE, bad_weight, find_cause, first_bad_value, total_norm
 from trainers.loop.processes import Group
-from trainers.loop.report import Collector, Progress, TrainingError, check_finite
+from trainers.loop.report import Collector, Progress, check_finite
 from trainers.loop.run_folder import RunFolder, first_reason
 from trainers.loop.sheets import SampleSheet
 from trainers.recipes.schema import Recipe, Stage

@@ -28,8 +28,8 @@ from trainers.recipes.read import dump_recipe, load_recipe
 from trainers.recipes.schema import DataRecipe, Recipe, Stage
 from trainers.scores.evaluate import Scorer, rounded, validation_photographs
 from trainers.scores.export import TrainedRun
-from trainers.scores.segmentation import Judge
 from trainers.systems import find_system
+from trainers.systems.segmentation import Judge
 
 _log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from trainers.scores.metrics import (
     relative_sharpness,
     ssim,
 )
-from trainers.scores.segmentation import Judge, deep_features, predict, score
+from trainers.systems.segmentation import Judge, deep_features, predict, score
 
 GROUP: Final = "sim_bridge.metrics"
 """Entry points of installed metrics."""
