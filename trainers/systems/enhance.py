@@ -17,7 +17,7 @@ from models.layers import luma_of, to_device
 from models.losses.adversarial import HingeGAN, LeastSquaresGAN
 from models.nets.discriminator import PatchDiscriminator
 from models.nets.efficientnet_lite import EfficientNetLite
-from models.nets.enhance import CAMERA, REACH, STRIDE, EnhanceNetwork
+from models.nets.enhance import CAMERA, DETAIL, STRIDE, EnhanceNetwork
 from models.nets.projected import ProjectedDiscriminator
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import ByteArray
@@ -131,7 +131,7 @@ class Enhance(System[EnhanceRecipe]):
         self._keep = torch.tensor([recipe.keep.get(name, KEEP) for name in classes], device=device)
         factors = [recipe.simulators.get(held.simulator, 1.0) for held in self.unpaired.renders]
         self._factors = torch.tensor(factors, device=device)
-        self.noise_rng = torch.Generator().manual_seed(recipe.seed)
+        self.changes_rng = torch.Generator().manual_seed(recipe.seed)
 
     def begin(self, samples: Sequence[SampleSource]) -> None:
         """Reads the renders; fits the looks' grades and measures features once, which the checkpoint keeps."""
@@ -171,12 +171,9 @@ class Enhance(System[EnhanceRecipe]):
         return [_beside(p, renders, self.merged) for p in photographs]
 
     def draw(self, count: int) -> dict[str, Tensor]:
-        """Counterparts, photographs of further looks, noise, changes of contrast and light, and a move."""
-        w, h = self.recipe.data.crop
+        """Counterparts, photographs of further looks, changes of contrast and light, and a move."""
         drawn = dict(self.unpaired.draw(count)._asdict())
-        rng = self.noise_rng
-        if self.network.noise:
-            drawn["noise"] = torch.randn(count, 1, h, w, generator=rng)
+        rng = self.changes_rng
         changed = (torch.rand(count, 2, 1, generator=rng) < self.recipe.tone_share).float()
         drawn["tone"] = changed * (torch.rand(count, 2, 2, generator=rng) * 2 - 1) * torch.tensor(CHANGES)
         drawn["move"] = torch.randint(0, STRIDE, (count, 2), generator=rng)
@@ -202,14 +199,13 @@ class Enhance(System[EnhanceRecipe]):
         s, t = (self._merged[ids.long()] for ids in (labels, photo_labels))
         looks = F.one_hot(look, self.network.looks).float()
         style = torch.cat([looks, looks.new_zeros(len(looks), len(CAMERA))], 1)
-        noise, count = drawn.get("noise"), max(1, len(y) // 4)
+        count = max(1, len(y) // 4)
         with torch.no_grad():
             graded = self.network.graded(x, labels, style)
         with self.autocast():
-            fake = self.network.textured(graded, labels, style, noise)
-            few = None if noise is None else noise[:count]
-            identity = self.network.textured(y[:count], photo_labels[:count], style[:count], few)
-        moved = self._moved(graded, labels, style, noise, fake, micro.drawn["by"])
+            fake = self.network.detailed(graded, labels, style)
+            identity = self.network.detailed(y[:count], photo_labels[:count], style[:count])
+        moved = self._moved(graded, labels, style, fake, micro.drawn["by"])
         judged = fake.clamp(-SOFT, SOFT)
         judged = judged + LEAK * (fake - fake.detach())
         tone = drawn["tone"]
@@ -221,16 +217,14 @@ class Enhance(System[EnhanceRecipe]):
         return Forward(s, t, graded, fake, keep, y[:count], identity, moved, looks, seen, features)
 
     def _moved(
-        self, graded: Tensor, labels: Tensor, style: Tensor, noise: Tensor | None, fake: Tensor, move: list[int]
+        self, graded: Tensor, labels: Tensor, style: Tensor, fake: Tensor, move: list[int]
     ) -> tuple[Tensor, Tensor]:
         """The same pixels of the first render made twice, seen at other places of the network's strides."""
         h, w = (side - STRIDE for side in graded.shape[2:])
         rows, columns = (slice(at, at + side) for at, side in zip(move, (h, w), strict=True))
-        few = None if noise is None else noise[:1, :, rows, columns]
         with self.autocast():
-            again = self.network.textured(
-                graded[:1, :, rows, columns], labels[:1, rows, columns].contiguous(), style[:1], few
-            )
+            cut = graded[:1, :, rows, columns], labels[:1, rows, columns].contiguous()
+            again = self.network.detailed(*cut, style[:1])
         border = min(BORDER, h // 4, w // 4)
         inner = (slice(None), slice(None), slice(border, h - border), slice(border, w - border))
         return again[inner], fake[:1, :, rows, columns][inner]
@@ -309,12 +303,12 @@ class Enhance(System[EnhanceRecipe]):
 
     def state(self) -> dict[str, Any]:
         """Of both random generators."""
-        return {"unpaired": dict(self.unpaired.rng.bit_generator.state), "noise": self.noise_rng.get_state()}
+        return {"unpaired": dict(self.unpaired.rng.bit_generator.state), "changes": self.changes_rng.get_state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """See :meth:`state`."""
         self.unpaired.rng.bit_generator.state = state["unpaired"]
-        self.noise_rng.set_state(state["noise"])
+        self.changes_rng.set_state(state["changes"])
 
     # Pictures
 
@@ -322,8 +316,8 @@ class Enhance(System[EnhanceRecipe]):
     def build(cls, recipe: EnhanceRecipe, classes: Sequence[str]) -> EnhanceNetwork:
         """With the looks' names and the classes' bounds."""
         looks = [recipe.look, *(look.name for look in recipe.looks)]
-        network = EnhanceNetwork(recipe.tier, len(classes), looks, recipe.noise)
-        network.reach.copy_(torch.tensor([recipe.reach.get(name, REACH) for name in classes]))
+        network = EnhanceNetwork(recipe.tier, len(classes), looks)
+        network.detail.copy_(torch.tensor([recipe.detail.get(name, DETAIL) for name in classes]).log())
         return network
 
     @classmethod
@@ -353,11 +347,10 @@ SYSTEM = Enhance
 
 
 def enhanced(network: EnhanceNetwork, rgb: ByteArray, labels: ByteArray, seed: int = 0, look: int = 0) -> ByteArray:
-    """A picture of one render, uint8 ``(H, W, 3)``; the seed also draws the noise."""
+    """A picture of one render, uint8 ``(H, W, 3)``."""
     picture, ids = (torch.from_numpy(np.ascontiguousarray(a))[None].to(network.device) for a in (rgb, labels))
     style = network.style(look, seed)[None].to(network.device)
-    noise = network.draw_noise(labels.shape[0], labels.shape[1], seed).to(network.device) if network.noise else None
-    made: ByteArray = network.translate(picture, ids, style, noise=noise)[0].cpu().numpy()
+    made: ByteArray = network.translate(picture, ids, style)[0].cpu().numpy()
     return made
 
 

@@ -51,7 +51,7 @@ def make_bundle(folder: Path, *, trained: bool) -> Path:
     network = EnhanceNetwork("lite", len(CAMVID_CLASSES), ["camvid"]).eval()
     if trained:
         with torch.no_grad():
-            network.texture.weight.normal_(std=0.2)
+            network.gains.weight.normal_(std=0.3)
     recipe = load_recipe(EnhanceRecipe, "enhance_lite")
     plain = recipe.model_copy(update={"data": recipe.data.model_copy(update={"road_lines": False, "exclude": ()})})
     plain = plain.model_copy(update={"judged_as": {}})
