@@ -280,11 +280,12 @@ class LumaBands(nn.Module):
 
     def forward(self, luma: Tensor) -> Tensor:
         """``(N, 1, H, W)``, H and W multiples of 4, to ``(N, 4, H, W)``."""
-        first = _blur(luma, self.fine)
-        second = _blur(first, self.wide)
-        half = _blur(F.avg_pool2d(second, 2), self.wide)
-        quarter = _blur(F.avg_pool2d(half, 2), self.wide)
-        third, fourth = self.enlarge(half, 0), self.enlarge(self.enlarge(quarter, 0), 0)
+        with torch.autocast(luma.device.type, enabled=False):  # bfloat16 would make bands of its own rounding
+            first = _blur(luma, self.fine)
+            second = _blur(first, self.wide)
+            half = _blur(F.avg_pool2d(second, 2), self.wide)
+            quarter = _blur(F.avg_pool2d(half, 2), self.wide)
+            third, fourth = self.enlarge(half, 0), self.enlarge(self.enlarge(quarter, 0), 0)
         bands = torch.cat([luma - first, first - second, second - third, third - fourth], 1)
         limited: Tensor = STRONG * torch.tanh(bands / STRONG)
         return limited

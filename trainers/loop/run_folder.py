@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from sim_bridge.errors import UsageError
 from trainers.data.dataset import DataSet, Fingerprint
-from trainers.loop.report import TrainingError
+from trainers.errors import TrainingError
 from trainers.recipes.read import dump_recipe, load_recipe
 from trainers.recipes.schema import Recipe
 

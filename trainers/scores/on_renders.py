@@ -27,7 +27,7 @@ from trainers.scores.export import OpenedBundle
 from trainers.scores.flicker import Clip, flicker
 from trainers.scores.grain import grain, grain_gap
 from trainers.scores.photo_distance import PhotoJudge, Scene
-from trainers.scores.segmentation import Judge, predict, score
+from trainers.systems.segmentation import Judge, predict, score
 
 STILLS: Final = 4
 """Of each recording, evenly spread."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import luma_of
+from models.layers import luma_of, to_device
 from models.losses.adversarial import HingeGAN, LeastSquaresGAN
 from models.nets.discriminator import PatchDiscriminator
 from models.nets.efficientnet_lite import EfficientNetLite
@@ -23,7 +23,8 @@ from sim_bridge.errors import UsageError
 from sim_bridge.frames import ByteArray
 from sim_bridge.recordings.sheet_rows import spread_evenly
 from trainers.batches.held import SampleSource
-from trainers.batches.unpaired import Drawn, LookSet, RenderSet, Unpaired, merging
+from trainers.batches.make import Batch
+from trainers.batches.unpaired import LookSet, RenderSet, Unpaired, merging
 from trainers.data.open import open_data
 from trainers.data.photograph import Photograph
 from trainers.recipes.enhance import EnhanceRecipe, EnhanceStage
@@ -128,6 +129,10 @@ class Enhance(System[EnhanceRecipe]):
             recipe.seed,
         )
         self.merged = merging(classes, recipe.judged_as)
+        self._merged = torch.from_numpy(self.merged).to(device)
+        self._keep = torch.tensor([recipe.keep.get(name, KEEP) for name in classes], device=device)
+        factors = [recipe.simulators.get(held.simulator, 1.0) for held in self.unpaired.renders]
+        self._factors = torch.tensor(factors, device=device)
         self.changes_rng = torch.Generator().manual_seed(recipe.seed)
 
     def begin(self, samples: Sequence[SampleSource]) -> None:
@@ -176,11 +181,23 @@ class Enhance(System[EnhanceRecipe]):
         drawn["move"] = torch.randint(0, STRIDE, (count, 2), generator=rng)
         return drawn
 
+    def prepare(self, batch: Batch, drawn: Mapping[str, Tensor]) -> Mapping[str, Any]:
+        """Finds the photographs' counterparts by the labels; ``by`` is the move of the first, in pixels."""
+        look, place, move = (drawn[name] for name in ("look", "place", "move"))
+        labels = torch.where(look[:, None, None] > 0, drawn["photo_labels"], batch.s)
+        found = self.unpaired.match(labels.numpy(), place.numpy(), self.merged)
+        made = {"photo_labels": labels, "by": move[0].tolist(), "source": torch.from_numpy(found.source)}
+        renders = {"render": torch.from_numpy(found.rgb), "render_labels": torch.from_numpy(found.labels)}
+        return {name: drawn[name] for name in drawn.keys() - {"place", "move"}} | made | renders
+
     def forward(self, micro: MicroBatch, stage: EnhanceStage) -> Forward:
-        """Finds the photographs' counterparts, translates them, and takes all features."""
-        drawn = Drawn(*(micro.drawn[name] for name in Drawn._fields))
-        y, photo_labels, look = self._photographs(micro, drawn)
-        x, labels, keep = self._renders(photo_labels, drawn)
+        """Translates the photographs' counterparts, and takes all features."""
+        drawn = {n: to_device(v, self.device) for n, v in micro.drawn.items() if isinstance(v, Tensor)}
+        look, labels, photo_labels = drawn["look"], drawn["render_labels"], drawn["photo_labels"]
+        x, further = _picture(drawn["render"]), _picture(drawn["photo"])
+        y = torch.where(look[:, None, None, None] > 0, further, micro.batch.x)
+        y = y.contiguous(memory_format=torch.channels_last)
+        keep = self._keep[labels.long()][:, None] * self._factors[drawn["source"]].view(-1, 1, 1, 1)
         s, t = (self._merged[ids.long()] for ids in (labels, photo_labels))
         looks = F.one_hot(look, self.network.looks).float()
         style = torch.cat([looks, looks.new_zeros(len(looks), len(CAMERA))], 1)
@@ -192,10 +209,10 @@ class Enhance(System[EnhanceRecipe]):
             same = y[:count], photo_labels[:count]
             identity = self.network.detailed(*same, self.network.find_gains(*same, style[:count]))
         fake = self.network.detailed(graded, labels, gains)
-        moved = self._moved(graded, labels, style, fake, micro.drawn["move"][0].tolist())
+        moved = self._moved(graded, labels, style, fake, micro.drawn["by"])
         judged = fake.clamp(-SOFT, SOFT)
         judged = judged + LEAK * (fake - fake.detach())
-        tone = micro.drawn["tone"].to(self.device)
+        tone = drawn["tone"]
         seen = changed(_grey(judged), tone[:, 0]), changed(_grey(y), tone[:, 1])
         with self.autocast():
             with torch.no_grad():
@@ -216,39 +233,8 @@ class Enhance(System[EnhanceRecipe]):
         inner = (slice(None), slice(None), slice(border, h - border), slice(border, w - border))
         return again[inner], fake[:1, :, rows, columns][inner]
 
-    def _photographs(self, micro: MicroBatch, drawn: Drawn) -> tuple[Tensor, Tensor, Tensor]:
-        """Photographs, labels and looks, those of further looks in place of the first's."""
-        look = drawn.look.to(self.device)
-        other = look > 0
-        photo = drawn.photo.to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
-        y = torch.where(other[:, None, None, None], photo, micro.batch.x)
-        labels = torch.where(other[:, None, None], drawn.photo_labels.to(self.device), micro.batch.s)
-        return y.contiguous(memory_format=torch.channels_last), labels, look
-
-    def _renders(self, photo_labels: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor, Tensor]:
-        """Renders, labels, and how much of their content is kept."""
-        found = self.unpaired.match(photo_labels.cpu().numpy(), drawn.place.numpy(), self.merged)
-        x = torch.from_numpy(found.rgb).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
-        labels = torch.from_numpy(found.labels).to(self.device)
-        factor = self._factors[torch.from_numpy(found.source).to(self.device)].view(-1, 1, 1, 1)
-        return x.contiguous(memory_format=torch.channels_last), labels, self._keep[labels.long()][:, None] * factor
-
     def _features(self, picture: Tensor) -> list[Tensor]:
         return self.seen.features(picture.contiguous(memory_format=torch.channels_last))
-
-    @cached_property
-    def _merged(self) -> Tensor:
-        return torch.from_numpy(self.merged).to(self.device)
-
-    @cached_property
-    def _keep(self) -> Tensor:
-        return torch.tensor([self.recipe.keep.get(name, KEEP) for name in self.classes], device=self.device)
-
-    @cached_property
-    def _factors(self) -> Tensor:
-        """Of the recordings."""
-        factors = [self.recipe.simulators.get(held.simulator, 1.0) for held in self.unpaired.renders]
-        return torch.tensor(factors, device=self.device)
 
     def losses(self, player: str, made: Forward, micro: MicroBatch, stage: EnhanceStage) -> list[Term]:
         """Both discriminators' losses; or what the network is held to."""
@@ -378,6 +364,11 @@ def changed(picture: Tensor, change: Tensor) -> Tensor:
     contrast, light = change[:, :, None, None, None].unbind(1)
     mean = picture.mean((1, 2, 3), keepdim=True)
     return (picture - mean) * (1 + contrast) + mean + light
+
+
+def _picture(rgb: Tensor) -> Tensor:
+    """uint8 ``(N, H, W, 3)`` to ``(N, 3, H, W)`` in -1..1, channels-last."""
+    return (rgb.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 
 
 def _grey(picture: Tensor) -> Tensor:

@@ -26,8 +26,8 @@ from sim_bridge.frames import ByteArray
 from trainers.batches.held import SampleSource
 from trainers.data.photograph import VOID, Photograph
 from trainers.recipes.segmenter import SegmenterRecipe
-from trainers.scores.segmentation import IGNORE_RULE, load_segmenter, predict, score
 from trainers.systems.base import MicroBatch, Player, System, Term
+from trainers.systems.segmentation import IGNORE_RULE, load_segmenter, predict, score
 
 
 class SegmenterSystem(System[SegmenterRecipe]):

@@ -153,6 +153,13 @@ def test_detail_moves_with_the_scene() -> None:
         assert (moved - whole).abs().max() < 0.1 * whole.abs().max()
 
 
+def test_bands_are_exact_under_autocast() -> None:
+    picture = torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    expected = fresh().bands(picture)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(fresh().bands(picture), expected)
+
+
 def test_tables_stay_exact_in_bfloat16() -> None:
     network = fresh()
     network.grades[0, 0, 0] = 1.003

@@ -28,9 +28,9 @@ from trainers.batches.held import open_samples
 from trainers.batches.sample import load_all
 from trainers.data.camvid import CamVid
 from trainers.data.open import open_data
+from trainers.errors import TrainingError
 from trainers.loop.board import Board
 from trainers.loop.loop import train
-from trainers.loop.report import TrainingError
 from trainers.loop.run_folder import RunFolder, published_command
 from trainers.loop.sheets import SampleSheet
 from trainers.loop.training import Training

@@ -27,13 +27,13 @@ from trainers.batches.make import Batch
 from trainers.batches.sample import load_all, prepare
 from trainers.batches.workers import make_sampler
 from trainers.data.camvid import CamVid
+from trainers.errors import TrainingError
 from trainers.loop.begin import begin
 from trainers.loop.loop import train
-from trainers.loop.report import TrainingError
 from trainers.loop.run_folder import RunFolder
 from trainers.loop.training import Training
 from trainers.recipes.segmenter import SegmenterRecipe
-from trainers.scores.segmentation import score
+from trainers.systems.segmentation import score
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.usefixtures("one_thread")
