@@ -343,7 +343,10 @@ class Enhance(System[EnhanceRecipe]):
     def card(cls, network: EnhanceNetwork, recipe: EnhanceRecipe, classes: Sequence[str]) -> dict[str, Any]:
         """With the renders' names, and data and licences of further looks."""
         others = [open_data(look.data, look.root, "train") for look in recipe.looks]
-        data = [*(other.description for other in others), f"renders {', '.join(p.name for p in recipe.renders)}"]
+        data = [
+            *(other.description for other in others),
+            f"renders {', '.join(dict.fromkeys(p.name for p in recipe.renders))}",
+        ]
         licences = [other.licence for other in others]
         return {"arch": cls.arch, "args": network.args, "data": "; ".join(data), "licences": licences}
 
