@@ -298,6 +298,11 @@ def test_published_commands_tell_no_folders_and_the_runs_own_history_does(monkey
     typed = "python trainers/run.py image --root=/home/me/camvid --run '/home/me/runs/a b' --recipe=camvid_lite"
     assert run_command() == typed
     assert published_command(typed) == "python trainers/run.py image --root=camvid --run 'a b' --recipe=camvid_lite"
+    inside = (
+        "run.py --set 'looks=[{name: a, root: /home/me/rec/photo, share: 0.4}, {root: \"/srv/b\"}]' --set x=1/2 a/b"
+    )
+    wanted = "run.py --set 'looks=[{name: a, root: photo, share: 0.4}, {root: \"b\"}]' --set x=1/2 a/b"
+    assert published_command(inside) == wanted
 
 
 def test_options_that_would_have_no_effect_are_refused(recipe: Path, camvid: Path, tmp_path: Path) -> None:
