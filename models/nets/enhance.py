@@ -25,8 +25,6 @@ STRIDE: Final = 16
 LABEL_DIM: Final = 4
 GRADE: Final = 5
 """Of a class: gain of luma, gain of colour, offsets of red, green and blue."""
-GRADE_DOUBLINGS: Final = 3
-"""From stride 8, so that classes have no seams."""
 DETAIL: Final = 1.5
 """Largest factor of detail, and the inverse of the smallest, of classes of which nothing else is said."""
 BANDS: Final = 4
@@ -120,7 +118,7 @@ class EnhanceNetwork(nn.Module):
         self.out4 = chain(c4, c4, size.up)
         self.gains = nn.Conv2d(c4, BANDS, 1)
         self.gains_up = nn.ModuleList(BilinearDoubling(BANDS) for _ in range(GAIN_DOUBLINGS))
-        self.grade_up = nn.ModuleList(BilinearDoubling(GRADE) for _ in range(GRADE_DOUBLINGS))
+        self.grade_up = BilinearDoubling(GRADE)
         self.bands = LumaBands()
         self.register_buffer("grades", torch.tensor([1.0, 1, 0, 0, 0]).repeat(self.looks, classes, 1))
         self.register_buffer("detail", torch.full((classes,), math.log(DETAIL)))
@@ -191,9 +189,8 @@ class EnhanceNetwork(nn.Module):
         count = tables.shape[1]
         first = count * torch.arange(len(labels), device=rgb.device, dtype=torch.int32).view(-1, 1, 1)
         planes = F.embedding(labels[:, ::2, ::2].int() + first, tables.reshape(-1, GRADE)).permute(0, 3, 1, 2)
-        planes = F.avg_pool2d(planes, 4)
-        for double in self.grade_up:
-            planes = double(planes, 0)
+        # A border of two pixels: wider ones are seen as halos around trees, narrower ones as a cut.
+        planes = self.grade_up(planes, 0)
         # gain * luma + vivid * (rgb - luma) + offset, in fewer passes over the picture
         gain, vivid = planes[:, 0:1], planes[:, 1:2]
         return torch.addcmul(torch.addcmul(planes[:, 2:], gain - vivid, luma_of(rgb)), rgb, vivid)

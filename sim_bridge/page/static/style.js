@@ -50,7 +50,8 @@ class Weights {
     const id = name === "ensemble" ? "weights" : name;
     this.change = change;
     this.byHand = false;
-    this.from = element("span", { id: `${id}-from`, textContent: "by seed" });
+    this.unset = name === "ensemble" ? "by seed" : "off"; // other weights override a choice
+    this.from = element("span", { id: `${id}-from`, textContent: this.unset });
     this.node = element("fieldset", { className: "weights", id }, element("legend", {}, `${title} `, this.from));
     this.rows = names.map((label, place) => this.addRow(id === "weights" ? "weight" : id, label, place));
   }
@@ -85,7 +86,7 @@ class Weights {
 
   setByHand(byHand) {
     this.byHand = byHand;
-    this.from.textContent = byHand ? "by hand" : "by seed";
+    this.from.textContent = byHand ? "by hand" : this.unset;
   }
 
   show(weights) {
