@@ -29,6 +29,7 @@ from sim_bridge.options import (
     DeviceOption,
     InputOption,
     InsecureOption,
+    LabelsAsOption,
     LabelsOption,
     OutputOption,
     PrecisionOption,
@@ -36,6 +37,7 @@ from sim_bridge.options import (
     SeedOption,
     SemanticOption,
     SizeOption,
+    StrictOption,
     TaxonomyOption,
     TopicOption,
     refuse_unused_flags,
@@ -201,7 +203,9 @@ def translate(
     rgb: RgbOption = None,
     semantic: SemanticOption = None,
     labels: LabelsOption = None,
+    labels_as: LabelsAsOption = None,
     camera: CameraOption = None,
+    strict: StrictOption = False,
     image_format: Annotated[
         Literal["png", "jpg"], typer.Option("--format", help="File type of the photoreal images.")
     ] = "png",
@@ -228,7 +232,7 @@ def translate(
     from sim_bridge.recordings.translate import Job, summary, translate_recording
     from sim_bridge.translators.load import load_translator
 
-    job = Job(settings.bundle, settings.size, settings.style_seed, labels, image_format)
+    job = Job(settings.bundle, settings.size, settings.style_seed, labels, labels_as, image_format)
     translator = load_translator(settings)
     try:
         with _progress("translating") as progress:
@@ -238,7 +242,7 @@ def translate(
         raise typer.Exit(INTERRUPTED) from None
     for line in summary(report):
         typer.echo(f"translate: {line}", err=True)
-    if report.left_out:
+    if report.left_out or (strict and report.suspicions):
         raise typer.Exit(1)
 
 
@@ -273,6 +277,8 @@ def sheet(
     rgb: Annotated[list[str] | None, typer.Option(metavar="GLOB", help=RGB_HELP + " Once, or once per SRC.")] = None,
     semantic: Annotated[list[str] | None, typer.Option(metavar="GLOB", help=SEMANTIC_HELP)] = None,
     labels: Annotated[list[str] | None, typer.Option(metavar="NAME|FILE", help=LABELS_HELP)] = None,
+    labels_as: LabelsAsOption = None,
+    strict: StrictOption = False,
     timeout: Annotated[float, typer.Option(min=0, help="With --live: seconds to wait for a frame.")] = 30.0,
     topic: TopicOption = None,
     taxonomy: TaxonomyOption = None,
@@ -304,12 +310,12 @@ def sheet(
         made = live_rows(settings, count=rows, timeout=timeout)
     else:
         recordings = open_sources(sources or [], rgb or [], semantic or [], labels or [])
-        made = recorded_rows(recordings, settings, count=rows)
+        made = recorded_rows(recordings, settings, count=rows, labels_as=labels_as)
     for problem in made.problems:
         typer.echo(f"sheet: {problem}", err=True)
     write_sheet(out, contact_sheet(made.rows, width=width, title=made.title))
     typer.echo(f"sheet: {len(made.rows)} {'row' if len(made.rows) == 1 else 'rows'} written to {out}", err=True)
-    if made.problems:
+    if made.problems or (strict and made.suspicions):
         raise typer.Exit(1)
 
 
