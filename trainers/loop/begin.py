@@ -9,6 +9,7 @@ from pathlib import Path
 
 from models.bundles.files import CARD, read_card
 from models.edges import LaplacianEdges
+from sim_bridge.pixels.labels import Reading
 from trainers.batches.held import load, open_samples
 from trainers.batches.sampler import refuse_small_pictures
 from trainers.data.dataset import DataSet
@@ -94,11 +95,12 @@ def begin(
 
 
 def _say_readings(data: DataSet) -> None:
-    """Says how the first photograph's labels are read, once for all processes that read data."""
+    """Says how the first photograph's labels are read, if not as plain ids; once for all processes that read data."""
     data.inspect(0)
     for reader in data.readers.values():
         for reading in reader.readings:
-            _log.info("labels of %s are read as %s of %s", reader.name, reading, reader.source.name)
+            if reading is not Reading.IDS:
+                _log.info("labels of %s are read as %s of %s", reader.name, reading, reader.source.name)
 
 
 @contextmanager
