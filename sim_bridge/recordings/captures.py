@@ -125,6 +125,7 @@ def read_capture(frame: RecordedFrame, labels: LabelReader | Taxonomy | None) ->
             f"{picture} is {rgb.shape[1]}x{rgb.shape[0]} and its labels {file} are {ids.shape[1]}x{ids.shape[0]} "
             "pixels, but a pair must agree: record both cameras at the same image size"
         )
+    reader.compare(frame, rgb, ids)
     return Capture(rgb, ids, reader.source.name)
 
 

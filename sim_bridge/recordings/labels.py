@@ -13,15 +13,22 @@ import numpy as np
 
 from sim_bridge.errors import ForeignIdsError, LabelError, SimBridgeError
 from sim_bridge.frames import ByteArray
+from sim_bridge.pixels.alignment import Alignment
 from sim_bridge.pixels.images import read_labels
 from sim_bridge.pixels.one_class import lone_class
 from sim_bridge.pixels.readings import Reading, StoredLabels, fitting, foreign_ids, read_stored
 from sim_bridge.pixels.taxonomy import Taxonomy
+from sim_bridge.recordings.read import RecordedFrame
 
 _log = logging.getLogger(__name__)
 
 _SIBLINGS: Final = 8
 """Files of a source that are looked at where one file alone leaves two readings."""
+_COMPARED: Final = 16
+"""Frames of a camera whose labels are held against their pictures."""
+_NEAR: Final = 0.5
+"""Seconds between two frames of which the later follows the earlier; frame numbers, where times are unknown."""
+_NEAR_NUMBERS: Final = 10
 _LONG: Final = 100
 """Frames of one class in a row after which a source that goes on is suspicious."""
 
@@ -62,6 +69,8 @@ class LabelReader:
         self._siblings: dict[bool, list[frozenset[Reading]]] | None = None
         self._alone: int | None = None
         self._frames = self._alike = 0
+        self._compared: dict[str, tuple[RecordedFrame | None, Alignment]] = {}
+        self._misplaced: set[str] = set()
 
     @property
     def readings(self) -> tuple[Reading, ...]:
@@ -89,9 +98,22 @@ class LabelReader:
         self._note(path, reading, ids)
         return ids
 
-    def finish(self) -> None:
-        """Says so if all that was read is one class; call it when a source was read whole."""
+    def compare(self, frame: RecordedFrame, rgb: ByteArray, ids: ByteArray) -> None:
+        """Holds a frame's labels uint8 ``(H, W)`` against its picture; frames of a camera come in order."""
         with self._lock:
+            before, seen = self._compared.get(frame.camera, (None, Alignment()))
+            if seen.frames >= _COMPARED:
+                return
+            seen.add(rgb, ids, follows=before is not None and _follows(before, frame))
+            self._compared[frame.camera] = (frame, seen)
+            if seen.frames == _COMPARED:
+                self._suspect_place(frame.camera)
+
+    def finish(self) -> None:
+        """Says what all that was read shows, as one class alone; call it when a source was read whole."""
+        with self._lock:
+            for camera in self._compared:
+                self._suspect_place(camera)
             if self._frames and self._alike == self._frames:
                 self._suspect_one_class()
             self._frames = self._alike = 0
@@ -128,6 +150,13 @@ class LabelReader:
             "check that they are labels, and their taxonomy"
         )
 
+    def _suspect_place(self, camera: str) -> None:
+        finding = self._compared[camera][1].finding()
+        if finding is not None and camera not in self._misplaced:
+            self._misplaced.add(camera)
+            where = f"{self.name or 'this source'}, camera {camera!r}"
+            self._suspect(f"{where}: {finding}; record RGB and labels at one tick, with one pose and one lens")
+
     def _suspect(self, sentence: str) -> None:
         if sentence not in self.suspicions:
             self.suspicions.append(sentence)
@@ -154,6 +183,13 @@ class LabelReader:
             if fits and not _is_plain(stored):
                 found[stored.palette is not None].append(fits)
         return found
+
+
+def _follows(before: RecordedFrame, frame: RecordedFrame) -> bool:
+    """Whether a camera can hardly have moved elsewhere in between."""
+    if before.time is None or frame.time is None:
+        return 0 < frame.number - before.number <= _NEAR_NUMBERS
+    return 0 < frame.time - before.time <= _NEAR
 
 
 def _is_plain(stored: StoredLabels) -> bool:

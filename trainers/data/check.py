@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from models.nets.dned import STRIDE
 from sim_bridge.errors import SizeMismatchError, UsageError
+from sim_bridge.pixels.alignment import Alignment
 from sim_bridge.pixels.one_class import LONE_SHARE
 from trainers.batches.draw import too_small_to_train
 from trainers.data.clips import FrameFiles, odd_size, with_flow
@@ -23,6 +24,8 @@ from trainers.data.problems import Problem
 from trainers.recipes.schema import DataRecipe
 
 SPLITS: Final = ("train", "val")
+_COMPARED: Final = 16
+"""Photographs of a split whose labels are held against their pictures."""
 
 
 class _Reading(NamedTuple):
@@ -111,8 +114,18 @@ def _check_split(recipe: DataRecipe, root: Path, split: str, threads: int, insta
         problems,
         len(data.clips) if recipe.frames > 1 else None,
         [f"{reader.name} as {' and '.join(reader.readings)}" for reader in data.readers.values() if reader.readings],
-        [s for reader in data.readers.values() for s in reader.suspicions] + _lone_classes(classes),
+        [s for reader in data.readers.values() for s in reader.suspicions] + _lone_classes(classes) + _misplaced(data),
     )
+
+
+def _misplaced(data: DataSet) -> list[str]:
+    """Whether the labels of the first photographs lie on their pictures."""
+    alignment = Alignment()
+    for index in range(min(_COMPARED, len(data))):
+        if (photograph := data.inspect(index).photograph) is not None:
+            alignment.add(photograph.rgb, photograph.labels, follows=True)
+    finding = alignment.finding()
+    return [] if finding is None else [f"{finding}: pair each picture with its own labels"]
 
 
 def _lone_classes(shares: Mapping[str, float]) -> list[str]:
