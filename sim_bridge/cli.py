@@ -40,6 +40,7 @@ from sim_bridge.options import (
     StrictOption,
     TaxonomyOption,
     TopicOption,
+    is_strict,
     refuse_unused_flags,
     setting_option,
     settings_of,
@@ -110,6 +111,7 @@ def bridge(
     page_token: Annotated[str | None, setting_option("page_token")] = None,
     log_level: Annotated[str | None, setting_option("log_level")] = None,
     config: ConfigOption = None,
+    strict: StrictOption = False,
     show_config: Annotated[bool, typer.Option("--show-config", help="Print the resolved settings as YAML.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; anywhere on the line.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
@@ -134,20 +136,23 @@ def bridge(
         if show_config:
             typer.echo(settings.to_yaml(), nl=False)
             raise typer.Exit
-        raise typer.Exit(_run_bridge(settings))
+        raise typer.Exit(_run_bridge(settings, strict=strict))
 
 
-def _run_bridge(settings: BridgeSettings) -> int:
+def _run_bridge(settings: BridgeSettings, *, strict: bool) -> int:
     from sim_bridge.live.bridge import Bridge, run_until_signalled
     from sim_bridge.translators.load import load_translator
 
     with Bridge(settings, lambda: load_translator(settings)) as running:
         if settings.page is None:
-            return run_until_signalled(running)
-        from sim_bridge.page.server import Page
+            code = run_until_signalled(running)
+        else:
+            from sim_bridge.page.server import Page
 
-        with Page(running):
-            return run_until_signalled(running)
+            with Page(running):
+                code = run_until_signalled(running)
+    suspicious = any(running.outputs.of(camera).suspicions for camera in settings.topics)
+    return code or int(strict and suspicious)
 
 
 @app.command()
@@ -242,7 +247,7 @@ def translate(
         raise typer.Exit(INTERRUPTED) from None
     for line in summary(report):
         typer.echo(f"translate: {line}", err=True)
-    if report.left_out or (strict and report.suspicions):
+    if report.left_out or (report.suspicions and is_strict(context)):
         raise typer.Exit(1)
 
 
@@ -315,7 +320,7 @@ def sheet(
         typer.echo(f"sheet: {problem}", err=True)
     write_sheet(out, contact_sheet(made.rows, width=width, title=made.title))
     typer.echo(f"sheet: {len(made.rows)} {'row' if len(made.rows) == 1 else 'rows'} written to {out}", err=True)
-    if made.problems or (strict and made.suspicions):
+    if made.problems or (made.suspicions and is_strict(context)):
         raise typer.Exit(1)
 
 

@@ -90,6 +90,11 @@ def settings_of(context: typer.Context) -> BridgeSettings:
     return settings
 
 
+def is_strict(context: typer.Context) -> bool:
+    """Whether ``--strict`` was given, before or after the subcommand."""
+    return any(level is not None and level.params.get("strict") for level in (context.parent, context))
+
+
 def refuse_unused_flags(context: typer.Context, name: str) -> None:
     """Flags before a subcommand count for it where it has them, too; any other would be dropped without a word.
 

@@ -17,6 +17,7 @@ from sim_bridge.frames import Encoding, Frame, Kind
 from sim_bridge.pixels.labels import LabelMap
 from sim_bridge.pixels.preprocess import Preprocessor
 from sim_bridge.pixels.taxonomy import class_list, taxonomy
+from sim_bridge.recordings.captures import label_reader
 from sim_bridge.recordings.read import Folder, Recording
 from sim_bridge.recordings.sheet import LABELS, color_labels
 from sim_bridge.recordings.sheet_rows import open_sources, recorded_rows
@@ -36,9 +37,12 @@ from tests.sim_bridge.label_files import (
     with_alpha,
     with_palette,
 )
+from tests.sim_bridge.recording_helpers import run_cli, site
 from trainers.data.check import check_data
 from trainers.data.recordings import Recordings
 from trainers.recipes.schema import DataRecipe
+
+__all__ = ["site"]
 
 SOURCE = taxonomy("cityscapes")
 CLASSES = tuple(SOURCE.ids[number] for number in range(34))
@@ -212,3 +216,58 @@ def test_the_wire_takes_ids_alone(kind: str) -> None:
         SimBridgeError, match=r"^frame 7 of front/semantic is a \w+.*, but class ids are one channel of"
     ):
         preprocessor.prepare(rgb, sent)
+
+
+def write_recording(root: Path, semantic: Sequence[bytes]) -> Path:
+    for number, data in enumerate(semantic):
+        for folder in ("rgb", "semantic"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(root / "rgb" / f"{number}.png"), np.full((*SIZE[::-1], 3), 90, np.uint8))
+        (root / "semantic" / f"{number}.png").write_bytes(data)
+    (root / "recording.json").write_text('{"taxonomy": "cityscapes"}')
+    return root
+
+
+def test_a_suspicion_is_one_warning_and_an_exit_code_where_it_is_asked_for(tmp_path: Path, site: Path) -> None:
+    root = write_recording(tmp_path / "in", [grey(np.full(SIZE[::-1], 7, np.uint8))] * 3)
+    commands = {
+        "translate": (root, tmp_path / "out", "--bundle", "null"),
+        "sheet": (root, tmp_path / "sheet.png", "--bundle", "null"),
+        "replay": (root, "--rate", "0", "--wait", "0", "--address", "tcp://127.0.0.1:*"),
+    }
+    for command, arguments in commands.items():
+        done = run_cli(command, *arguments, site=site)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("3 label images of") == done.stderr.count("hold id 7 (road) alone") == 1
+        assert done.stderr.count("are read as ids of cityscapes") == 1
+        if command != "translate":  # which has nothing left to do
+            assert run_cli(command, *arguments, "--strict", site=site).returncode == 1
+    assert run_cli("translate", root, tmp_path / "strict", "--bundle", "null", "--strict", site=site).returncode == 1
+
+
+def test_the_reading_asked_for_goes_along_with_the_labels(tmp_path: Path, site: Path) -> None:
+    root = write_recording(tmp_path / "in", [optimised(coloured(ids, "cityscapes")) for ids in IDS])
+    made = tmp_path / "out"
+    done = run_cli("translate", root, made, "--bundle", "null", "--labels-as", "palette-indices", site=site)
+    assert done.returncode == 0 and "are read as palette indices of cityscapes" in done.stderr
+    assert Recording.open(made).info.labels_as == "palette-indices"
+    assert [np.unique(ids).tolist() for ids in ids_in(made)] == [[0, 1, 2, 3, 4]] * 2
+    done = run_cli("translate", root, made, "--bundle", "null", site=site)
+    assert done.returncode == 2 and "was made with labels_as 'palette-indices', this run has None" in done.stderr
+    done = run_cli("sheet", root, tmp_path / "sheet.png", "--bundle", "null", "--labels-as", "colors", site=site)
+    assert done.returncode == 2 and "use one of ids, palette-colours" in done.stderr
+
+
+def ids_in(made: Path) -> list[Bytes]:
+    reader = label_reader(Recording.open(made), SOURCE)
+    return [reader.read(frame.files[Folder.SEMANTIC]) for frame in Recording.open(made).frames("camera")]
+
+
+def test_a_split_of_one_class_is_suspicious(tmp_path: Path) -> None:
+    lone = np.full(SIZE[::-1], 7, np.uint8)
+    lone[0, :4] = 8
+    for split in ("train", "val"):
+        write_recording(tmp_path / split, [grey(lone)] * 2 if split == "train" else [grey(ids) for ids in IDS])
+    train, val = check_data(DataRecipe(kind="recordings", crop=(64, 32)), tmp_path, threads=1)
+    assert train.suspicions == ["99.93% of the labelled pixels are 'road': check that the labels are labels"]
+    assert not val.suspicions and not train.problems
