@@ -131,7 +131,7 @@ def _edges(rgb: ByteArray, size: tuple[int, int]) -> Plane:
     across, along = cv2.Scharr(small, cv2.CV_32F, 1, 0), cv2.Scharr(small, cv2.CV_32F, 0, 1)
     strength: Any = cv2.magnitude(across, along)
     edges = np.asarray(strength / (cv2.blur(strength, (_WINDOW, _WINDOW)) + _GRAIN), dtype=np.float32)
-    return edges - edges.mean()
+    return np.asarray(edges - edges.mean(), dtype=np.float32)
 
 
 def _border(ids: ByteArray, size: tuple[int, int]) -> Plane:
@@ -148,7 +148,7 @@ def _border(ids: ByteArray, size: tuple[int, int]) -> Plane:
 
 def _overlap(edges: Plane, border: Plane) -> float:
     """Mean edge on the border."""
-    return float(np.vdot(edges, border)) / max(1, np.count_nonzero(border))
+    return float(np.vdot(edges, border)) / max(1, int(np.count_nonzero(border)))
 
 
 def _surface(edges: Plane, border: Plane) -> Plane:
@@ -156,4 +156,4 @@ def _surface(edges: Plane, border: Plane) -> Plane:
     rows, columns = (min(REACH, side // 4) for side in border.shape)
     middle = border[rows : border.shape[0] - rows, columns : border.shape[1] - columns]
     surface = np.asarray(cv2.matchTemplate(edges, np.ascontiguousarray(middle), cv2.TM_CCORR), dtype=np.float32)
-    return surface / max(1, np.count_nonzero(middle))
+    return np.asarray(surface / max(1, int(np.count_nonzero(middle))), dtype=np.float32)

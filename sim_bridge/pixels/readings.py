@@ -278,9 +278,10 @@ def _misfit(stored: StoredLabels, source: Taxonomy, wanted: Reading | None) -> L
         return LabelError(_palette_sentence(pixels, stored.palette, source, wanted))
     if pixels.ndim == 2 or pixels.dtype == np.uint16 or wanted is Reading.INDICES:
         return LabelError("it holds numbers without a palette" if pixels.ndim == 2 else "it is a PNG without a palette")
-    like_ids = wanted in (None, Reading.IDS) and _is_grey(pixels)
-    like_raw = wanted in (None, Reading.RAW) and _is_raw(pixels)
-    red = np.ascontiguousarray(pixels[..., 2])
+    colours = pixels.astype(np.uint8, copy=False)
+    like_ids = wanted in (None, Reading.IDS) and _is_grey(colours)
+    like_raw = wanted in (None, Reading.RAW) and _is_raw(colours)
+    red = np.ascontiguousarray(colours[..., 2])
     mostly = wanted is not None or 2 * len(_strays(red, source)) <= red.size
     if (like_ids or like_raw) and mostly and (error := foreign_ids(red, source)) is not None:
         return error
@@ -288,7 +289,7 @@ def _misfit(stored: StoredLabels, source: Taxonomy, wanted: Reading | None) -> L
         return LabelError("its channels are not alike")
     if wanted is Reading.RAW:
         return LabelError("green and blue are not zero")
-    return LabelError(_stray_color_sentence(pixels[..., 2::-1], source))
+    return LabelError(_stray_color_sentence(colours[..., 2::-1], source))
 
 
 def _palette_sentence(indices: PixelArray, palette: ByteArray, source: Taxonomy, wanted: Reading | None) -> str:
