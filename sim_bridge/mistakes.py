@@ -39,15 +39,19 @@ class Mistake(NamedTuple):
         return f"{self.place!r}{shown}: {self.inside}"
 
 
-def read_mistake(details: ErrorDetails) -> Mistake:
-    """One entry of ``ValidationError.errors()``."""
-    place = ".".join(str(part) for part in details["loc"])
-    return Mistake(place, details["type"], details["input"], details["msg"].removeprefix("Value error, "))
+def mistakes_in(error: ValidationError) -> list[Mistake]:
+    """Everything that is wrong, in pydantic's order."""
+    return [_read(details) for details in error.errors(include_url=False)]
 
 
 def first_mistake(error: ValidationError) -> Mistake:
     """The first thing that is wrong."""
-    return read_mistake(error.errors(include_url=False)[0])
+    return mistakes_in(error)[0]
+
+
+def _read(details: ErrorDetails) -> Mistake:
+    place = ".".join(str(part) for part in details["loc"])
+    return Mistake(place, details["type"], details["input"], details["msg"].removeprefix("Value error, "))
 
 
 def _lower(text: str) -> str:

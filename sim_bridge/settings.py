@@ -152,8 +152,8 @@ class BridgeSettings(BaseModel):
             ge=0,
             le=1,
             allow_inf_nan=False,
-            description="Gives all cameras' pairs of a tick to the network as one batch, and waits so many seconds at "
-            "most for the cameras that were in the tick before. Unset: each pair by itself, as soon as it is there.",
+            description="Gives all cameras' pairs of a tick to the network as one batch, and waits at most this many "
+            "seconds for the cameras that were in the tick before. Unset: each pair by itself, as soon as it is there.",
             json_schema_extra={"values": "number from 0 to 1", "metavar": "SECONDS"},
         ),
     ] = None

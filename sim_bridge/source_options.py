@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import Kind
+from sim_bridge.mistakes import first_mistake
 
 
 def parse_options(words: Iterable[str]) -> dict[str, object]:
@@ -45,9 +46,9 @@ class CheckedOptions(BaseModel):
         try:
             return cls.model_validate(dict(options))
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            name = ".".join(str(part) for part in first["loc"]) or "options"
-            raise UsageError(f"the {source} option {name!r} is {first['input']!r}: {first['msg'].lower()}") from error
+            mistake = first_mistake(error)
+            what = "option" if mistake.place else "options:"
+            raise UsageError(f"the {source} {what} {mistake}") from error
 
 
 def check_kinds(source: str, kinds: Iterable[Kind], offered: Collection[Kind]) -> None:

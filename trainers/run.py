@@ -75,6 +75,13 @@ Renders = Annotated[
 GradedRenders = Annotated[
     list[Path], typer.Option("--renders", metavar="RECORDING", help="Renders to be graded; repeatable.")
 ]
+ScoredRenders = Annotated[
+    list[Path] | None,
+    typer.Option("--renders", metavar="RECORDING", help="Score what becomes of these renders; repeatable."),
+]
+Look = Annotated[
+    str | None, typer.Option(help="With --renders: one of the bundle's looks, whose photographs --root holds.")
+]
 OutFile = Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write.")]
 Metrics = Annotated[
     list[str] | None, typer.Option("--metric", metavar="MODULE:FUNCTION", help="A metric of your own; repeatable.")
@@ -188,12 +195,18 @@ def evaluate(
     every: Every = 5,
     edges: Edges = None,
     metric: Metrics = None,
+    renders: ScoredRenders = None,
+    look: Look = None,
     threads: Threads = 0,
 ) -> None:
-    """Score a bundle on validation photographs; prints JSON."""
+    """Score a bundle on validation photographs, or on renders beside them; prints JSON."""
     from trainers.scores.export import score_bundle
+    from trainers.scores.on_renders import score_on_renders
 
     _set_threads(threads)
+    if renders:
+        print(json.dumps(score_on_renders(bundle, root, renders, judge, every, look), indent=2))
+        return
     scores = score_bundle(bundle, root, judge, _parse_seeds(seeds), every, edges, metric or [])
     print(json.dumps(scores, indent=2))
 

@@ -1,4 +1,4 @@
-"""Feature matching, eq. 5. Eq. 7 sums it over the discriminators; pix2pixHD also divides by their number."""
+"""Feature matching, eq. 5. Eq. 7 sums it over the discriminators; only pix2pixHD divides by their number."""
 
 from __future__ import annotations
 

@@ -1,22 +1,24 @@
-"""A translator that keeps the render: graded by class, then textured within a bound by class; trained without pairs.
+"""A translator that keeps the render: graded by class, then its own detail scaled; trained without pairs.
 
-Colour is a grade, fitted in closed form. The network gives texture of luma alone, a factor within the bound of its
-class: hues, letters and paint survive by construction, not by a loss.
+Colour is a grade, fitted in closed form. The network gives smooth gains of four bands of the render's luma: it makes
+asphalt coarser and far windows softer, but draws nothing. So hues, letters and paint survive by construction, and
+texture moves with the scene.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.edges import EdgeSettings, LaplacianEdges
-from models.layers import BilinearDoubling, Conv, ConvReLU, LabelEmbedding, chain, concatenate, luma_of, unshuffle
-from models.nets.generator import STYLE_GAIN, LabelModulation, Trunk, Up
+from models.layers import BilinearDoubling, ConvReLU, LabelEmbedding, chain, concatenate, extend, luma_of, unshuffle
+from models.nets.generator import STYLE_GAIN, Trunk, Up
 from models.nets.sflow import to_pixels
 
 STRIDE: Final = 16
@@ -25,10 +27,18 @@ GRADE: Final = 5
 """Of a class: gain of luma, gain of colour, offsets of red, green and blue."""
 GRADE_DOUBLINGS: Final = 3
 """From stride 8, so that classes have no seams."""
-REACH: Final = 0.3
-"""Largest change of a pixel's light, as a share, for classes of which nothing else is said."""
+DETAIL: Final = 1.5
+"""Largest factor of detail, and the inverse of the smallest, of classes of which nothing else is said."""
+BANDS: Final = 4
+"""Of luma, between Gaussians of about 0.8, 1.6, 3.2 and 6.4 pixels, finest first."""
+STRONG: Final = 0.08
+"""Detail beyond it, in -1..1, is an edge: it is hardly scaled, so that edges get no halos."""
 BLACK: Final = 0.04
-"""Light that texture also gets hold of in black, of 1."""
+"""Light, of 1, at which black counts: detail scales a pixel's light, and that of black is 0."""
+GAIN_SCALE: Final = 0.1
+"""Makes an optimiser's first steps small: gains that run into their bound come back slowly."""
+GAIN_DOUBLINGS: Final = 2
+"""Of the gains, from stride 4."""
 CAMERA: Final = ("light", "contrast", "colour", "warmth")
 CAMERA_SPREAD: Final = (0.04, 0.06, 0.08, 0.015)
 """Standard deviation of what a seed varies: offset of light, gain of luma, gain of colour, red above blue."""
@@ -36,19 +46,18 @@ CAMERA_SPREAD: Final = (0.04, 0.06, 0.08, 0.015)
 
 @dataclass(frozen=True, slots=True)
 class EnhanceTier:
-    """Sizes of a generator: channels, and counts of convolutions."""
+    """Sizes of a network: channels, and counts of convolutions."""
 
     widths: tuple[int, int, int, int]  # strides 2, 4, 8, 16
     trunk: tuple[int, int]  # strides 8, 16
     down: int  # stride 4, before the trunk
-    up: tuple[int, int]  # strides 4, 2, behind it
-    tail: int  # full resolution
+    up: int  # stride 4, behind it
     label_width: int  # what modulates the trunk
 
 
 ENHANCE_TIERS: Final = {
-    "lite": EnhanceTier((32, 64, 96, 128), (5, 3), 1, (2, 2), 8, 32),
-    "base": EnhanceTier((64, 112, 176, 224), (6, 4), 2, (3, 3), 16, 48),
+    "lite": EnhanceTier((32, 64, 96, 128), (5, 3), 1, 2, 32),
+    "base": EnhanceTier((64, 112, 176, 224), (6, 5), 2, 3, 48),
 }
 
 
@@ -56,25 +65,24 @@ class EnhanceNetwork(nn.Module):
     """Render and labels in, photograph-like picture out; starts as the identity.
 
     A style is ``(looks + 4,)``: weights of the looks, then :data:`CAMERA` in standard deviations, 0 on average.
-    Looks are a count, or their names. By option the network sees a plane of noise, to make texture of, and an edge map.
+    Looks are a count, or their names. By option the network sees an edge map.
 
     Attributes:
         grades: By look and class, :data:`GRADE`, ``(looks, classes, 5)``.
-        reach: Largest change of light by class ``(classes,)``.
+        detail: Logarithm of the largest factor of detail by class ``(classes,)``.
 
     Raises:
         ValueError: Unknown tier, or a count below its least.
     """
 
     grades: Tensor
-    reach: Tensor
+    detail: Tensor
 
     def __init__(
         self,
         tier: str,
         classes: int,
         looks: int | Sequence[str] = 1,
-        noise: bool = False,
         edge: EdgeSettings | None = None,
     ) -> None:
         super().__init__()
@@ -88,11 +96,10 @@ class EnhanceNetwork(nn.Module):
             "tier": tier,
             "classes": classes,
             "looks": looks if isinstance(looks, int) else list(looks),
-            "noise": noise,
         }
-        self.looks, self.noise = count, noise
+        self.looks = count
         self.operator = None if edge is None else LaplacianEdges(edge)
-        self.planes = 3 + int(noise) + (0 if edge is None else edge.planes)
+        self.planes = 3 + (0 if edge is None else edge.planes)
         self._build(ENHANCE_TIERS[tier], classes)
 
     def _build(self, size: EnhanceTier, classes: int) -> None:
@@ -102,7 +109,6 @@ class EnhanceNetwork(nn.Module):
         self.labels8 = nn.Conv2d(labels, size.label_width, 4, 4)
         self.labels16 = nn.Conv2d(size.label_width, size.label_width, 2, 2)
         self.style8 = nn.Linear(self.looks, size.label_width, bias=False)
-        self.style2 = nn.Linear(self.looks, c2, bias=False)
         self.down2 = ConvReLU(4 * self.planes + labels, c2)
         self.down4 = chain(c2, c4, size.down, stride=2)
         self.down8 = ConvReLU(c4, c8, 2)
@@ -111,30 +117,33 @@ class EnhanceNetwork(nn.Module):
         self.up8 = Up(c16, c8)
         self.trunk8 = Trunk(c8, size.trunk[0], size.label_width)
         self.up4 = Up(c8, c4)
-        self.out4 = chain(c4, c4, size.up[0])
-        self.up2 = Up(c4, c2)
-        self.modulate2 = LabelModulation(c2, labels)
-        self.out2 = chain(c2, c2, size.up[1])
-        self.head = ConvReLU(c2, size.tail)
-        self.enlarge = BilinearDoubling(size.tail)
-        self.blend = ConvReLU(size.tail + self.planes, size.tail)
-        self.texture = Conv(size.tail, 1)
+        self.out4 = chain(c4, c4, size.up)
+        self.gains = nn.Conv2d(c4, BANDS, 1)
+        self.gains_up = nn.ModuleList(BilinearDoubling(BANDS) for _ in range(GAIN_DOUBLINGS))
         self.grade_up = nn.ModuleList(BilinearDoubling(GRADE) for _ in range(GRADE_DOUBLINGS))
+        self.bands = LumaBands()
         self.register_buffer("grades", torch.tensor([1.0, 1, 0, 0, 0]).repeat(self.looks, classes, 1))
-        self.register_buffer("reach", torch.full((classes,), REACH))
+        self.register_buffer("detail", torch.full((classes,), math.log(DETAIL)))
         nn.init.normal_(self.style8.weight, std=0.1 / STYLE_GAIN)
-        for weight in (self.style2.weight, self.texture.weight):  # the identity at the start
-            nn.init.zeros_(weight)
+        nn.init.zeros_(self.gains.weight)  # the identity at the start
+        nn.init.zeros_(self.gains.bias)  # type: ignore[arg-type]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Keeps the tables in float32 whatever the weights become: bfloat16 would shift light by half a level."""
+        tables = self.grades, self.detail
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.grades, self.detail = (table.to(self.grades.device) for table in tables)
+        return self
 
     @property
     def dtype(self) -> torch.dtype:
         """Of weights and arithmetic."""
-        return self.head.weight.dtype
+        return self.gains.weight.dtype
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.head.weight.device
+        return self.gains.weight.device
 
     def style(self, look: int | Sequence[float] = 0, seed: int = 0) -> Tensor:
         """Style of a look by number, or of weights for all looks, on the CPU; seed 0 is the look's average.
@@ -150,17 +159,12 @@ class EnhanceNetwork(nn.Module):
             varied = torch.randn(len(CAMERA), generator=torch.Generator().manual_seed(seed)).clamp(-2, 2)
         return torch.cat([torch.tensor(weights), varied])
 
-    def draw_noise(self, height: int, width: int, seed: int = 0) -> Tensor:
-        """What texture is made of, ``(1, 1, height, width)`` on the CPU; one seed draws the same for every frame."""
-        return torch.randn(1, 1, height, width, generator=torch.Generator().manual_seed(seed))
-
     def forward(
         self,
         rgb: Tensor,
         labels: Tensor,
         style: Tensor | None = None,
         strength: Tensor | float = 1.0,
-        noise: Tensor | None = None,
         edges: Tensor | None = None,
     ) -> Tensor:
         """The picture, float32 ``(N, 3, H, W)``, not clamped.
@@ -170,71 +174,76 @@ class EnhanceNetwork(nn.Module):
             labels: Class ids, uint8 ``(N, H, W)``.
             style: ``(N, looks + 4)``; None for the first look's average.
             strength: 0 (the render, exactly) to 1; one for all or ``(N,)``.
-            noise: Normal, ``(N, 1, H, W)``; None for zeros.
             edges: ``(N, P, H, W)`` in 0..1; None for zeros.
         """
         if style is None:
             style = self.style().to(rgb.device).expand(len(rgb), -1)
-        made = self.textured(self.graded(rgb, labels, style), labels, style, noise, edges)
+        graded = self.graded(rgb, labels, style)
+        made = self.detailed(graded, labels, self.find_gains(graded, labels, style, edges))
+        if isinstance(strength, float) and strength == 1:
+            return made
         share = strength.view(-1, 1, 1, 1) if isinstance(strength, Tensor) else strength
         return rgb + share * (made - rgb)
 
     def graded(self, rgb: Tensor, labels: Tensor, style: Tensor) -> Tensor:
         """The render with its look's light and colour, float32 ``(N, 3, H, W)``."""
-        tables = torch.einsum("nl,lck->nck", style[:, : self.looks].float(), self.grades)
-        classes = tables.shape[1]
-        places = labels[:, ::2, ::2].int() + classes * torch.arange(
-            len(labels), device=rgb.device, dtype=torch.int32
-        ).view(-1, 1, 1)
-        planes = F.embedding(places, tables.reshape(-1, GRADE)).permute(0, 3, 1, 2)
+        tables = self._tables(style.float())
+        count = tables.shape[1]
+        first = count * torch.arange(len(labels), device=rgb.device, dtype=torch.int32).view(-1, 1, 1)
+        planes = F.embedding(labels[:, ::2, ::2].int() + first, tables.reshape(-1, GRADE)).permute(0, 3, 1, 2)
         planes = F.avg_pool2d(planes, 4)
         for double in self.grade_up:
             planes = double(planes, 0)
-        light, contrast, colour, warmth = (
-            spread * style[:, self.looks + i, None, None, None] for i, spread in enumerate(CAMERA_SPREAD)
-        )
-        gain, vivid, offset = planes[:, 0:1] + contrast, planes[:, 1:2] * (1 + colour), planes[:, 2:] + light
-        warm = torch.cat([warmth, torch.zeros_like(warmth), -warmth], 1)
-        luma = luma_of(rgb)
-        return gain * luma + vivid * (rgb - luma) + offset + warm
+        # gain * luma + vivid * (rgb - luma) + offset, in fewer passes over the picture
+        gain, vivid = planes[:, 0:1], planes[:, 1:2]
+        return torch.addcmul(torch.addcmul(planes[:, 2:], gain - vivid, luma_of(rgb)), rgb, vivid)
 
-    def textured(
-        self,
-        picture: Tensor,
-        labels: Tensor,
-        style: Tensor,
-        noise: Tensor | None = None,
-        edges: Tensor | None = None,
-    ) -> Tensor:
-        """A graded render, or a photograph, with the light of each pixel times 1 - reach to 1 + reach."""
-        raw = self.changes(self._seen(picture, noise, edges), labels, style[:, : self.looks])
-        reach = F.embedding(labels.int(), self.reach[:, None]).permute(0, 3, 1, 2)
-        return picture + (picture + (1 + 2 * BLACK)) * (reach * torch.tanh(raw.float()))
+    def _tables(self, style: Tensor) -> Tensor:
+        """The grade of each picture ``(N, classes, 5)``, varied as its style says."""
+        tables = torch.einsum("nl,lck->nck", style[:, : self.looks], self.grades)
+        light, contrast, colour, warmth = (
+            spread * style[:, self.looks + i, None, None] for i, spread in enumerate(CAMERA_SPREAD)
+        )
+        gain, vivid, red, green, blue = (tables[:, :, i : i + 1] for i in range(GRADE))
+        parts = gain + contrast, vivid * (1 + colour), red + light + warmth, green + light, blue + light - warmth
+        return torch.cat(parts, 2)
+
+    def detailed(self, picture: Tensor, labels: Tensor, gains: Tensor) -> Tensor:
+        """A graded render, or a photograph, with its detail scaled by :meth:`find_gains`' result."""
+        most = F.embedding(labels.int(), self.detail[:, None]).permute(0, 3, 1, 2)
+        luma = luma_of(picture)
+        added = (torch.expm1(most * torch.tanh(gains)) * self.bands(luma)).sum(1, keepdim=True)
+        white = 1 + 2 * BLACK
+        share: Tensor = added / (luma + white).clamp_min(2 * BLACK)
+        return torch.addcmul(picture, picture + white, share)  # alike for red, green and blue, which keeps the hue
+
+    def find_gains(self, picture: Tensor, labels: Tensor, style: Tensor, edges: Tensor | None = None) -> Tensor:
+        """Gains before their bound, float32 ``(N, 4, H, W)``: 0 changes nothing, 2 is nearly the bound of the class.
+
+        ``picture`` is graded, or a photograph; the rest as in :meth:`forward`.
+        """
+        seen = self._seen(picture, edges)
+        return GAIN_SCALE * self.changes(seen, labels, style[:, : self.looks]).float()
 
     def changes(self, seen: Tensor, labels: Tensor, looks: Tensor) -> Tensor:
-        """Texture before its bound ``(N, 1, H, W)``."""
+        """What becomes the gains, ``(N, 4, H, W)``."""
         embedded, style = self.embed(labels).to(seen.dtype), STYLE_GAIN * looks.to(seen.dtype)
         at8 = F.relu(self.labels8(embedded) + self.style8(style)[:, :, None, None])
-        x2 = self.down2(concatenate([unshuffle(seen), embedded]))
-        x4 = self.down4(x2)
+        x4 = self.down4(self.down2(concatenate([unshuffle(seen), embedded])))
         x8 = self.down8(x4)
         x = self.trunk16(self.down16(x8), F.relu(self.labels16(at8)))
         x = self.trunk8(self.up8(x, x8), at8)
-        x = self.out4(self.up4(x, x4))
-        x = self.modulate2(self.up2(x, x2), embedded) + self.style2(style)[:, :, None, None]
-        x = self.head(self.out2(x))
-        texture: Tensor = self.texture(self.blend(concatenate([self.enlarge(x, 0), seen])))
-        return texture
+        gains: Tensor = self.gains(self.out4(self.up4(x, x4)))
+        for double in self.gains_up:
+            gains = double(gains, 0)
+        return gains
 
-    def _seen(self, rgb: Tensor, noise: Tensor | None, edges: Tensor | None) -> Tensor:
+    def _seen(self, rgb: Tensor, edges: Tensor | None) -> Tensor:
         """What the network sees at full resolution."""
         n, _, h, w = rgb.shape
         planes = [rgb]
-        if self.noise:
-            planes.append(rgb.new_zeros(n, 1, h, w) if noise is None else noise)
         if self.operator is not None:
-            count = self.planes - 3 - int(self.noise)
-            planes.append(rgb.new_zeros(n, count, h, w) if edges is None else edges)
+            planes.append(rgb.new_zeros(n, self.planes - 3, h, w) if edges is None else edges)
         return torch.cat([plane.to(self.dtype) for plane in planes], 1)
 
     @torch.inference_mode()
@@ -244,15 +253,54 @@ class EnhanceNetwork(nn.Module):
         labels: Tensor,
         style: Tensor | None = None,
         strength: Tensor | float = 1.0,
-        noise: Tensor | None = None,
     ) -> Tensor:
         """The live path: uint8 ``(N, H, W, 3)`` of any size to the same; the rest as in :meth:`forward`."""
         h, w = labels.shape[1:]
         edges = None if self.operator is None else self.operator(rgb).float()
         picture = rgb.permute(0, 3, 1, 2).float() / 127.5 - 1
         picture, labels = pad_picture(picture), pad_picture(labels[:, None])[:, 0]
-        noise, edges = (None if plane is None else pad_picture(plane) for plane in (noise, edges))
-        return to_pixels(self(picture, labels, style, strength, noise, edges)[:, :, :h, :w])
+        edges = None if edges is None else pad_picture(edges)
+        return to_pixels(self(picture, labels, style, strength, edges)[:, :, :h, :w])
+
+
+class LumaBands(nn.Module):
+    """Splits luma into four bands, finest first, each limited to about :data:`STRONG`.
+
+    The two coarse ones come from half and quarter resolution, behind a Gaussian that leaves nothing to alias.
+    """
+
+    fine: Tensor
+    wide: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("fine", _gaussian(0.8, 2), persistent=False)
+        self.register_buffer("wide", _gaussian(1.39, 4), persistent=False)  # 1.39^2 + 0.8^2 = 1.6^2
+        self.enlarge = BilinearDoubling(1)
+
+    def forward(self, luma: Tensor) -> Tensor:
+        """``(N, 1, H, W)``, H and W multiples of 4, to ``(N, 4, H, W)``."""
+        with torch.autocast(luma.device.type, enabled=False):  # bfloat16 would make bands of its own rounding
+            first = _blur(luma, self.fine)
+            second = _blur(first, self.wide)
+            half = _blur(F.avg_pool2d(second, 2), self.wide)
+            quarter = _blur(F.avg_pool2d(half, 2), self.wide)
+            third, fourth = self.enlarge(half, 0), self.enlarge(self.enlarge(quarter, 0), 0)
+        bands = torch.cat([luma - first, first - second, second - third, third - fourth], 1)
+        limited: Tensor = STRONG * torch.tanh(bands / STRONG)
+        return limited
+
+
+def _gaussian(sigma: float, reach: int) -> Tensor:
+    line = torch.exp(-(torch.arange(-reach, reach + 1.0) ** 2) / (2 * sigma**2))
+    return line / line.sum()
+
+
+def _blur(plane: Tensor, line: Tensor) -> Tensor:
+    """A separable blur of ``(N, 1, H, W)``, the border repeated outwards."""
+    line = line.float() / line.float().sum()  # bfloat16's rounding must not make a flat surface anything else
+    x = extend(plane, len(line) // 2)
+    return F.conv2d(F.conv2d(x, line.view(1, 1, 1, -1)), line.view(1, 1, -1, 1))
 
 
 def pad_picture(planes: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.bundles.published import WeightsError, fill_published, hub_file, load_published, torchvision_models
+from models.nets.efficientnet_lite import Backbone as EfficientNetBackbone
+from models.nets.efficientnet_lite import EfficientNetLite
 from models.nets.features import FeatureNetwork, ImageNetNormalisation
 
 
@@ -274,7 +276,54 @@ class PSPNetSegmenter(Segmenter):
         return F.interpolate(x, image.shape[-2:], mode="bilinear", align_corners=False)
 
 
+class LiteSegmenter(Segmenter):
+    """EfficientNet-Lite with a feature pyramid (Lin et al. 2017) and the picture's mean; logits at stride 4.
+
+    Args:
+        classes: Number of classes, the ignored one included.
+        width: Channels of the pyramid.
+        backbone: ``lite0``, ``lite1`` or ``lite2``; random until filled (:meth:`fill_backbone`, or a bundle).
+
+    Raises:
+        ValueError: Unknown backbone.
+    """
+
+    def __init__(self, classes: int, width: int, backbone: str) -> None:
+        super().__init__(classes, width)
+        self.args["backbone"] = backbone
+        self.backbone = EfficientNetBackbone(backbone)
+        channels = self.backbone.channels[1:]
+        self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
+        self.context = PyramidPooling(width, width, (1, 2, 4))
+        self.gather = _block(self.context.channels, width)
+        self.smooth = nn.ModuleList(_block(width, width) for _ in channels[:-1])
+        self.mix = nn.Sequential(_block(len(channels) * width, 2 * width), nn.Dropout2d(0.1))
+        self.classify = nn.Conv2d(2 * width, classes, 1)
+
+    def fill_backbone(self) -> None:
+        """Fills in the published ImageNet weights. Raises WeightsError where their package is not installed."""
+        self.backbone.load_state_dict(EfficientNetLite(self.args["backbone"]).backbone.state_dict())
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """Five maps, strides 2, 4, 8, 16, 32."""
+        out: list[Tensor] = self.backbone(image)
+        return out
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits ``(N, classes, H, W)``."""
+        maps = [lateral(x) for lateral, x in zip(self.lateral, self.features(image)[1:], strict=True)]
+        x = self.gather(self.context(maps[-1]))
+        levels = [x]
+        for smooth, finer in zip(reversed(self.smooth), reversed(maps[:-1]), strict=True):
+            x = smooth(finer + F.interpolate(x, finer.shape[-2:], mode="bilinear", align_corners=False))
+            levels.append(x)
+        same = [F.interpolate(level, x.shape[-2:], mode="bilinear", align_corners=False) for level in levels]
+        logits = self.classify(self.mix(torch.cat(same, 1)))
+        return F.interpolate(logits, image.shape[-2:], mode="bilinear", align_corners=False)
+
+
 SEGMENTERS: dict[str, type[Segmenter]] = {
+    "lite-segmenter": LiteSegmenter,
     "unet-segmenter": UNetSegmenter,
     "pyramid-segmenter": PyramidSegmenter,
     "pspnet-segmenter": PSPNetSegmenter,

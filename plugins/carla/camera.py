@@ -330,7 +330,7 @@ class PhotorealCamera:
         return status is None or status.mode != "lockstep" or self._is_forgotten(number)
 
     def _is_forgotten(self, number: int) -> bool:
-        """Whether so many came after a frame that it would not be kept."""
+        """Whether too many frames came after this one for it to be kept."""
         return len(self._images) == KEPT and number < min(self._images)
 
     def _why_missed(self, number: int) -> str:

@@ -47,7 +47,7 @@ class OncePerCause:
         """Logs ``sentence`` as a warning if ``cause`` is new in ``scope``.
 
         Args:
-            cause: What makes two messages the same complaint. Made by us: there are only so many.
+            cause: What makes two messages the same complaint. Never text from outside: all causes are kept.
             sentence: The thing, its value, the limit and what to do next.
             scope: Within what it is said once, as a session; may come from outside.
             error: An unexpected exception, whose traceback belongs into the log.

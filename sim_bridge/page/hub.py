@@ -182,7 +182,7 @@ class Hub:
             "silent": silence is None or silence > SILENT_SECONDS,
         }
 
-    def listen_anew(self) -> None:
+    def restart_silence(self) -> None:
         """Counts silence from now on: a simulator that waited for a pause to end has not been gone."""
         for camera in self._heard:
             self._heard[camera], self._silence[camera] = time.monotonic(), 0.0

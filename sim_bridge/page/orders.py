@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, TypeAdapter, ValidationError, field_validator
 
 from sim_bridge.errors import UsageError
+from sim_bridge.mistakes import first_mistake
 from sim_bridge.page.pictures import Panel
 
 MAX_STYLE_VALUES = 64
@@ -77,6 +78,4 @@ def read_order(text: str) -> Order:
     try:
         return _ORDERS.validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the message"
-        raise UsageError(f"{where} cannot be used: {first['msg'].removeprefix('Value error, ')}") from error
+        raise UsageError(f"the message cannot be used: {first_mistake(error)}") from error

@@ -8,20 +8,16 @@ import zlib
 from enum import StrEnum
 from typing import Final
 
-import cv2
-import numpy as np
-
 from sim_bridge import __version__
-from sim_bridge.errors import ImageError
 from sim_bridge.frames import ByteArray
 from sim_bridge.live.work import Work
-from sim_bridge.pixels.images import to_ids, to_rgb
+from sim_bridge.pixels.images import encode_jpeg, encode_png, to_ids, to_rgb
 from sim_bridge.translators import ShowsEdges
 
 JPEG_QUALITY: Final = 88
 METADATA_KEY: Final = "sim-bridge"
 """Keyword of the text chunk in a still."""
-_IHDR_END: Final = 33  # signature 8, IHDR 25: a text chunk may stand right behind
+_IHDR_END: Final = 33  # signature 8, IHDR 25: a text chunk may follow
 
 
 class Panel(StrEnum):
@@ -47,13 +43,8 @@ def encode(tick: Work, panel: Panel) -> bytes | None:
     if pixels is None:
         return None
     if panel in (Panel.LABELS, Panel.LAPLACIAN):
-        # Level 1 and run lengths: flat areas, where higher levels cost several times the time for nothing.
-        return _compress(
-            ".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
-        )
-    flags = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    flags += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    return _compress(".jpg", pixels, flags)
+        return encode_png(pixels).tobytes()
+    return encode_jpeg(pixels, JPEG_QUALITY).tobytes()
 
 
 def describe(tick: Work) -> dict[str, object]:
@@ -84,14 +75,14 @@ def describe(tick: Work) -> dict[str, object]:
 def still(tick: Work, panel: Panel) -> bytes | None:
     """A panel as a PNG without loss, the tick's metadata in a text chunk; None where the tick has no such picture.
 
-    The chunk is an ``iTXt`` with the keyword :data:`METADATA_KEY` and JSON as its text; it stands before the pixels.
+    The chunk is an ``iTXt`` with the keyword :data:`METADATA_KEY` and JSON as its text; it comes before the pixels.
 
     Raises ImageError when a payload cannot be decoded.
     """
     pixels = _pixels(tick, panel)
     if pixels is None:
         return None
-    png = _compress(".png", pixels, [])
+    png = encode_png(pixels).tobytes()
     text = json.dumps({**describe(tick), "panel": str(panel), "software": f"sim-bridge {__version__}"})
     return png[:_IHDR_END] + _text_chunk(METADATA_KEY, text) + png[_IHDR_END:]
 
@@ -111,14 +102,6 @@ def _pixels(tick: Work, panel: Panel) -> ByteArray | None:
             if isinstance(tick.translator, ShowsEdges) and tick.cg is not None:
                 return tick.translator.edge_map(tick.cg)
             return None
-
-
-def _compress(extension: str, pixels: ByteArray, flags: list[int]) -> bytes:
-    image = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-    done, data = cv2.imencode(extension, np.ascontiguousarray(image), flags)
-    if not done:
-        raise ImageError(f"a picture of {pixels.shape} could not be encoded as {extension}: report it as a bug")
-    return data.tobytes()
 
 
 def _text_chunk(keyword: str, text: str) -> bytes:

@@ -100,7 +100,7 @@ class Page:
         self.close()
 
     def close(self) -> None:
-        """Ends the server; clients are told that it goes away."""
+        """Ends the server; clients get the close code for it."""
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join()
@@ -113,7 +113,7 @@ class Page:
     async def _serve(self) -> None:
         hub = self._hub = Hub(self._bridge, asyncio.get_running_loop())
         self._bridge.tap.open(hub)
-        self._ready.set()  # the socket listens since the constructor: who comes now waits for some milliseconds
+        self._ready.set()  # the socket listens since the constructor: a client that comes now waits some milliseconds
         try:
             await self._server.serve(sockets=[self._socket])
         finally:
@@ -217,7 +217,7 @@ class Page:
                 was_paused = self._bridge.state == "paused"
                 {"pause": self._bridge.pause, "resume": self._bridge.resume, "step": self._bridge.step}[order.op]()
                 if was_paused and order.op != "pause":
-                    hub.listen_anew()
+                    hub.restart_silence()
                 hub.tell()
             case SetStyle():
                 style = check_style(self._bridge.bundles.state.styles, order.style)
@@ -254,7 +254,7 @@ async def _send(websocket: WebSocket, client: Client, hub: Hub, latest: Callable
                 await _put(websocket, await hub.pictures(client, tick))
                 client.changed.set()  # something newer may have come meanwhile
     except WebSocketDisconnect:
-        pass  # who receives is told as well
+        pass  # the receiving side sees it, too
     except Exception:  # a page that gets nothing more must know, so that it comes back
         logger.exception("a page's connection is closed")
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 FEWEST: Final = 2000
-"""Pixels of a class below which all classes together stand for it."""
+"""Least pixels of a class; below it the statistics of all classes together are taken."""
 SOFTEN: Final = 6.0
 """Blurs gains and offsets, so that classes have no seams: pixels at a height of 256."""
 SIGMAS: Final = (0.0, 0.4, 0.5, 0.6, 0.8, 1.0, 1.3)

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from sim_bridge import __version__
 from sim_bridge.errors import SimBridgeError, UsageError
@@ -24,7 +25,7 @@ from sim_bridge.live.latency import NS_PER_MS, PERCENTILES
 from sim_bridge.live.ledger import TopicCount
 from sim_bridge.settings import BridgeSettings
 from sim_bridge.tools.bench_source import CAMERA, Delivery, Plan, simulate
-from sim_bridge.translators import Translator
+from sim_bridge.translators import GpuTime, TimesGpu, Translator
 from sim_bridge.translators.load import load_translator
 
 DEFAULT_RATE: Final = 25.0
@@ -55,7 +56,7 @@ class BenchResult:
         tier: Its size, where it has one.
         device: Where it ran.
         precision: Its arithmetic.
-        latency_ms: p50, p95 and p99 by stage, milliseconds.
+        latency_ms: p50, p95 and p99 by stage, milliseconds; with rows ``gpu_...`` where the translator has these times.
         outcomes: How the measured RGB messages ended, by outcome.
         load_average: The system's one-minute load average before and after; the benchmark's own load is in the second.
         cpus: Processor cores this process may use.
@@ -189,9 +190,11 @@ def _result(
     outcomes: dict[str, int],
     load_average: tuple[float, float],
 ) -> BenchResult:
+    if isinstance(translator, TimesGpu):
+        times = translator.gpu_times
+        latency |= _gpu_rows(times[len(times) - min(len(times), outcomes.get("published", 0)) :])
     if delivery.delivered:
-        values = np.percentile(delivery.latencies, PERCENTILES) / NS_PER_MS
-        latency[DELIVERED] = {f"p{p}": float(v) for p, v in zip(PERCENTILES, values, strict=True)}
+        latency[DELIVERED] = _percentiles(np.asarray(delivery.latencies) / NS_PER_MS)
     facts = translator.facts
     return BenchResult(
         # One frame less than came back: the clock starts when the first one is here.
@@ -213,6 +216,19 @@ def _result(
         cpus=len(os.sched_getaffinity(0)),
         versions=_versions(),
     )
+
+
+def _gpu_rows(times: Sequence[GpuTime]) -> dict[str, dict[str, float]]:
+    """Copies and kernels of the measured batches; nothing without any."""
+    if not times:
+        return {}
+    columns = np.asarray(times, np.float64).T
+    return {f"gpu_{part}": _percentiles(ms) for part, ms in zip(GpuTime._fields, columns, strict=True)}
+
+
+def _percentiles(milliseconds: npt.NDArray[np.float64]) -> dict[str, float]:
+    values = np.percentile(milliseconds, PERCENTILES)
+    return {f"p{p}": float(v) for p, v in zip(PERCENTILES, values, strict=True)}
 
 
 @contextlib.contextmanager

@@ -124,7 +124,7 @@ class _Camera:
         self._sent: dict[int, int] = {}
 
     def connect(self) -> None:
-        """Sends frames until one comes back: from then on both connections stand.
+        """Sends frames until one comes back: from then on both connections work.
 
         Raises SimBridgeError when none came back.
         """

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from sim_bridge.frames import ByteArray, Kind, PixelArray, Style, StyleValue
 from sim_bridge.translators.styles import Control
@@ -17,11 +17,13 @@ __all__ = [
     "OPTIONAL_INPUTS",
     "ByteArray",
     "Control",
+    "GpuTime",
     "Reason",
     "Shot",
     "ShowsEdges",
     "Style",
     "StyleValue",
+    "TimesGpu",
     "Translation",
     "Translator",
 ]
@@ -121,7 +123,11 @@ class Translator(Protocol):
         return {}
 
     def translate(self, shots: Sequence[Shot]) -> Sequence[Translation]:
-        """Translates a batch: shots of different cameras, of one size and one style. One answer per shot, in order."""
+        """Translates a batch: shots of different cameras, of one size and one style. One answer per shot, in order.
+
+        When a batch of several fails, its shots come again one by one, with the same ``dropped``. So change what is
+        kept of a camera only after all answers are made.
+        """
 
     def warm_up(self, sizes: Sequence[tuple[int, int]], batch: int = 1) -> None:
         """Does all slow first-call work, so that none falls into the stream.
@@ -135,6 +141,23 @@ class Translator(Protocol):
     def reset(self, camera: str, reason: Reason) -> None:
         """Forgets a camera's past: the next shot does not follow the last one."""
         return
+
+
+class GpuTime(NamedTuple):
+    """Time on the GPU of one batch, milliseconds."""
+
+    copy_in: float
+    kernels: float
+    copy_out: float
+
+
+@runtime_checkable
+class TimesGpu(Protocol):
+    """A translator that times its batches on the GPU."""
+
+    @property
+    def gpu_times(self) -> Sequence[GpuTime]:
+        """The latest batches, oldest first; empty on a processor."""
 
 
 @runtime_checkable

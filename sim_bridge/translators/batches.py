@@ -25,7 +25,7 @@ def stack(shots: Sequence[Shot]) -> tuple[ByteArray, ByteArray]:
 
 
 def stack_ids(shots: Sequence[Shot], classes: int, bundle: str) -> tuple[ByteArray, ByteArray]:
-    """As :func:`stack`, for a network of so many classes.
+    """As :func:`stack`; ids must be below ``classes``.
 
     Raises TranslatorError when the shapes disagree, or an id is no class.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,19 +15,12 @@ from torch import Tensor
 from models.nets.dned import SIDES
 from models.nets.sflow import SFlowNetwork
 from sim_bridge.frames import ByteArray
+from sim_bridge.translators import GpuTime
 
 _log = logging.getLogger(__name__)
 
 _WARM_UP_FRAMES: Final = 3
-
-
-@dataclass(frozen=True, slots=True)
-class GpuTime:
-    """Time on the GPU of one batch by CUDA events, milliseconds."""
-
-    copy_in: float
-    kernels: float
-    copy_out: float
+_TIMES_KEPT: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +47,7 @@ class GraphRunner:
 
     Attributes:
         eager_frames: Batches that ran without a graph.
-        gpu_time: Of the last batch that a graph made; None before.
+        gpu_times: Of the latest batches that graphs made, by CUDA events.
     """
 
     def __init__(self, network: SFlowNetwork, device: torch.device) -> None:
@@ -68,7 +62,7 @@ class GraphRunner:
         self._eager_shapes: set[tuple[int, ...]] = set()
         self._marks = [torch.cuda.Event(enable_timing=True) for _ in range(4)]  # type: ignore[no-untyped-call]
         self.eager_frames = 0
-        self.gpu_time: GpuTime | None = None
+        self.gpu_times: deque[GpuTime] = deque(maxlen=_TIMES_KEPT)
 
     def run(self, rgb: ByteArray, labels: ByteArray, weights: Tensor) -> tuple[ByteArray, ByteArray]:
         """uint8 ``(B, H, W, 3)``, uint8 ``(B, H, W)`` and float32 ``(B, 6)`` to picture and edge map."""
@@ -129,7 +123,9 @@ class GraphRunner:
             host.copy_(device, non_blocking=True)
         done.record(self._stream)
         self._stream.synchronize()
-        self.gpu_time = GpuTime(begun.elapsed_time(copied), copied.elapsed_time(computed), computed.elapsed_time(done))
+        self.gpu_times.append(
+            GpuTime(begun.elapsed_time(copied), copied.elapsed_time(computed), computed.elapsed_time(done))
+        )
         # Copied: the sender hands pixels to ZeroMQ without a copy, and the next replay overwrites the pinned ones.
         return captured.image[0].numpy().copy(), captured.edges[0].numpy().copy()
 
@@ -139,7 +135,6 @@ class GraphRunner:
             self._eager_shapes.add(labels.shape)
             batch, height, width = labels.shape
             _log.warning("%d x %dx%d was not warmed up: these frames run without a CUDA graph", batch, width, height)
-        self.gpu_time = None
         with full_float32():
             image, edges = self._network.translate(
                 torch.tensor(rgb, device=self._device),

@@ -28,7 +28,6 @@ except ImportError as error:
     raise MissingExtraError(error.name or "torch", "engine", "running a bundle") from error
 
 _WARM_UP_FRAMES: Final = 3
-_NOISES_KEPT: Final = 8
 
 STRENGTH: Final = Control("strength", "number", "Strength", default=1.0)
 SEED: Final = Control("seed", "seed", "Seed", high=MAX_STYLE_SEED)
@@ -44,7 +43,7 @@ def style_controls(looks: Sequence[str]) -> tuple[Control, ...]:
 
 
 class EnhanceTranslator(Translator):
-    """An enhancer in the bridge's network stage. It keeps nothing between frames: its noise is that of the seed.
+    """An enhancer in the bridge's network stage. It keeps nothing between frames.
 
     Args:
         network: In evaluation mode, float32, on the CPU; it is moved and converted in place.
@@ -63,7 +62,6 @@ class EnhanceTranslator(Translator):
         self._ids = min(len(self._classes), int(network.args["classes"]))
         self._target = target
         self._styles = style_controls(network.look_names)
-        self._noises: dict[tuple[int, int, int], Tensor] = {}
 
     @property
     def name(self) -> str:
@@ -102,7 +100,7 @@ class EnhanceTranslator(Translator):
         if strength == 0:
             return [Translation(shot.rgb) for shot in shots]
         try:
-            pictures = self._run(rgb, labels, self._style(style), strength, style.seed)
+            pictures = self._run(rgb, labels, self._style(style), strength)
         except RuntimeError as error:
             first_line = str(error).strip().partition("\n")[0]
             raise TranslatorError(
@@ -118,27 +116,16 @@ class EnhanceTranslator(Translator):
             for count in range(1, batch + 1):
                 empty = np.zeros((count, height, width, 3), np.uint8), np.zeros((count, height, width), np.uint8)
                 for _ in range(_WARM_UP_FRAMES):
-                    self._run(*empty, style, 1.0, 0)
+                    self._run(*empty, style, 1.0)
 
-    def _run(self, rgb: ByteArray, labels: ByteArray, style: Tensor, strength: float, seed: int) -> ByteArray:
+    def _run(self, rgb: ByteArray, labels: ByteArray, style: Tensor, strength: float) -> ByteArray:
         device, count = self._target.device, len(labels)
-        noise = None
-        if self._network.noise:
-            noise = self._noise(labels.shape[1], labels.shape[2], seed).expand(count, -1, -1, -1)
         with full_float32():
             made = self._network.translate(
-                _tensor(rgb).to(device), _tensor(labels).to(device), style.expand(count, -1), strength, noise
+                _tensor(rgb).to(device), _tensor(labels).to(device), style.expand(count, -1), strength
             )
         pictures: ByteArray = made.cpu().numpy()
         return pictures
-
-    def _noise(self, height: int, width: int, seed: int) -> Tensor:
-        key = (height, width, seed)
-        if key not in self._noises:
-            if len(self._noises) >= _NOISES_KEPT:
-                del self._noises[next(iter(self._noises))]
-            self._noises[key] = self._network.draw_noise(height, width, seed).to(self._target.device)
-        return self._noises[key]
 
     def _style(self, style: Style) -> Tensor:
         looks, mix = self._network.look_names, style.get("mix")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sim_bridge.errors import TranslatorError
+from sim_bridge.mistakes import Mistake, first_mistake
 
 MAX_SIDECAR_BYTES: Final = 1 << 20
 
@@ -190,19 +190,10 @@ def read_sidecar(path: Path) -> Sidecar:
     try:
         return Sidecar.model_validate(content)
     except ValidationError as error:
-        raise TranslatorError(f"the sidecar {path} cannot be used: {_sentence(error)}") from error
+        raise TranslatorError(f"the sidecar {path} cannot be used: {_sentence(first_mistake(error))}") from error
 
 
-def _sentence(error: ValidationError) -> str:
-    first: Any = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    message = str(first["msg"]).removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        return f"the key {place!r} is unknown: docs/onnx.md lists those that are known"
-    value = first["input"]
-    shown = f" is {value!r}" if isinstance(value, str | int | float) and not _is_nan(value) else ""
-    return f"{place!r}{shown}: {message[:1].lower()}{message[1:]}" if place else message
-
-
-def _is_nan(value: str | int | float) -> bool:
-    return isinstance(value, float) and math.isnan(value)
+def _sentence(mistake: Mistake) -> str:
+    if mistake.kind == "extra_forbidden":
+        return f"the key {mistake.place!r} is unknown: docs/onnx.md lists those that are known"
+    return str(mistake)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Protocol
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from sim_bridge.errors import MissingExtraError, TranslatorError, UsageError
 from sim_bridge.frames import ByteArray, Style
 from sim_bridge.settings import MAX_STYLE_SEED
-from sim_bridge.translators import Shot, Translation, Translator
+from sim_bridge.translators import GpuTime, Shot, Translation, Translator
 from sim_bridge.translators.batches import stack_ids
 from sim_bridge.translators.device import Target, choose_target
 from sim_bridge.translators.load import TranslatorSettings
@@ -50,6 +50,10 @@ _this_thread = threading.local()
 class Runner(Protocol):
     """Runs the network on a device: host arrays in, host arrays out."""
 
+    @property
+    def gpu_times(self) -> Collection[GpuTime]:
+        """Of the latest batches; empty where nothing is timed on a GPU."""
+
     def run(self, rgb: ByteArray, labels: ByteArray, weights: Tensor) -> tuple[ByteArray, ByteArray]:
         """uint8 ``(B, H, W, 3)``, uint8 ``(B, H, W)`` and float32 ``(B, 6)`` to picture and edge map."""
 
@@ -59,6 +63,8 @@ class Runner(Protocol):
 
 class CpuRunner:
     """The network on the processor; oneDNN keeps what it prepared per shape."""
+
+    gpu_times: tuple[GpuTime, ...] = ()
 
     def __init__(self, network: SFlowNetwork) -> None:
         keep_freed_memory()
@@ -167,6 +173,11 @@ class SFlowTranslator(Translator):
         return {"tier": self._tier, "device": self._target.describe(), "precision": self._target.precision}
 
     @property
+    def gpu_times(self) -> Sequence[GpuTime]:
+        """See :class:`sim_bridge.translators.TimesGpu`."""
+        return tuple(self._runner.gpu_times)
+
+    @property
     def target(self) -> Target:
         """Where and in which arithmetic it runs."""
         return self._target
@@ -193,7 +204,7 @@ class SFlowTranslator(Translator):
 
         Args:
             sizes: Each ``(width, height)``.
-            batch: Batches of 1 up to so many pictures will come; on CUDA each has a graph of its own.
+            batch: Largest batch that will come; on CUDA each size from 1 has a graph of its own.
         """
         for width, height in sizes:
             self._runner.warm_up(width, height, batch)

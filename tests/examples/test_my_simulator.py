@@ -137,8 +137,8 @@ def test_lockstep_makes_a_tick_when_the_one_before_is_answered(mine: Path, site:
     ("arguments", "code", "sentence"),
     [
         (("--source", "mysym"), 2, "there is no source 'mysym': did you mean 'mysim'?"),
-        (("--source", "toytown", "seed=-1"), 2, "the toytown option 'seed' is -1: input should be greater"),
-        (("--source", "toytown", "--keep", "seed=-1"), 2, "the toytown option 'seed' is -1: input should be greater"),
+        (("--source", "toytown", "seed=-1"), 2, "the toytown option 'seed' is -1: it should be greater"),
+        (("--source", "toytown", "--keep", "seed=-1"), 2, "the toytown option 'seed' is -1: it should be greater"),
         (("--source", "mysim", "rate"), 2, "the option 'rate' has no value: write it as key=value"),
         (("--source", "mysim", "rate=1", "rate=2"), 2, "the option 'rate' is given twice"),
         (("--source", "mysim", "--wait", "0.05"), 1, "nobody subscribed within 0.05 s"),

@@ -23,7 +23,7 @@ from trainers.recipes.read import keys_of, load_recipe
 from trainers.recipes.segmenter import SegmenterRecipe
 from trainers.recipes.sflow import SFlowRecipe
 from trainers.scores.evaluate import Scorer
-from trainers.scores.segmentation import Judge
+from trainers.systems.segmentation import Judge
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

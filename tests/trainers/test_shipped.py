@@ -16,7 +16,7 @@ from trainers.data.open import open_data
 from trainers.data.photograph import Photograph
 from trainers.recipes.schema import DataRecipe
 from trainers.scores.evaluate import Scorer, style_differences, validation_photographs
-from trainers.scores.segmentation import Judge
+from trainers.systems.segmentation import Judge
 from trainers.systems.sflow import generate
 
 DATA = os.environ.get("SIM_BRIDGE_DATA")

@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
 
 from trainers.batches.sample import Sample
+from trainers.recipes.schema import EdgeAugmentation
 
 BoolArray = npt.NDArray[np.bool_]
-_Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class EdgeAugmentation(BaseModel):
-    """Settings; the defaults cover the per-class edge densities of CARLA's and toytown's renders.
-
-    Attributes:
-        image_threshold: The threshold of a whole image is multiplied by exp(U(-x, x)).
-        class_threshold: That of each class by exp(U(-x, x)) more.
-        speck_share: Share of images that lose components below one of ``speck_sizes``, pixels.
-        bare_class: Probability for a class to keep only its outline (CG surfaces without texture).
-        holes_share: Share of images that lose ``holes``, a share of the blocks of an 8x16 raster.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    image_threshold: NonNegativeFloat = 0.6
-    class_threshold: NonNegativeFloat = 0.6
-    speck_share: _Share = 0.5
-    speck_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (6, 12, 25)
-    bare_class: _Share = 0.12
-    holes_share: _Share = 0.4
-    holes: _Share = 0.15
 
 
 class Degradation(NamedTuple):

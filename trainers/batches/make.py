@@ -89,7 +89,7 @@ def make_batch(
     crops, length = list(chain.from_iterable(clips)), len(clips[0])
     colours = [colour for place in places for colour in repeat(place.colour, length)]
     drawn = [degradation for one in degradations for degradation in repeat(one, length)]
-    # Edges are those of the picture before its colours are changed: they say what stands where, and must not say in
+    # Edges are those of the picture before its colours are changed: they say what is where, and must not say in
     # which light, or G would read the light off them that it is to be independent of.
     x = _as_tensor([coloured(c.rgb, colour) for c, colour in zip(crops, colours, strict=True)])
     hint_rgb = x

@@ -13,7 +13,6 @@ from trainers.batches.degrade import draw_degradation
 from trainers.batches.draw import draw_place, too_small_to_train
 from trainers.batches.held import InMemory, SampleSource
 from trainers.batches.make import Batch, make_batch
-from trainers.loop.processes import rank_slice
 from trainers.recipes.schema import DataRecipe, Recipe
 
 
@@ -30,6 +29,14 @@ def refuse_small_pictures(samples: Sequence[SampleSource], data: DataRecipe) -> 
 def drawn_at_once(recipe: Recipe) -> int:
     """Samples of one draw, those of all processes together."""
     return recipe.step_batch
+
+
+def rank_slice(total: int, rank: int, world_size: int) -> slice:
+    """One process's slice of a step's samples; UsageError where they cannot be shared out evenly."""
+    if total % world_size:
+        raise UsageError(f"batch {total} cannot be shared out evenly among {world_size} processes: change the recipe's")
+    each = total // world_size
+    return slice(rank * each, (rank + 1) * each)
 
 
 class Sampler:

@@ -23,9 +23,8 @@ from trainers.batches.degrade import draw_degradation
 from trainers.batches.draw import draw_place
 from trainers.batches.held import OnDisk, SampleSource, load
 from trainers.batches.make import Batch, make_batch
-from trainers.batches.sampler import Sampler, drawn_at_once
-from trainers.loop.processes import rank_slice
-from trainers.loop.report import TrainingError
+from trainers.batches.sampler import Sampler, drawn_at_once, rank_slice
+from trainers.errors import TrainingError
 from trainers.recipes.schema import Recipe
 
 _log = logging.getLogger(__name__)

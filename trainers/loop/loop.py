@@ -13,9 +13,9 @@ import torch
 from torch.nn.utils import clip_grads_with_norm_
 
 from sim_bridge.process.signals import on_signals
+from trainers.errors import TrainingError
 from trainers.loop.board import Board
 from trainers.loop.guard import gradients, total_norm
-from trainers.loop.report import TrainingError
 from trainers.loop.sheets import SampleSheet
 from trainers.loop.training import Training, constant
 from trainers.systems.base import Term

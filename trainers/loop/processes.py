@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from sim_bridge.errors import SimBridgeError, UsageError
+from trainers.batches.sampler import rank_slice
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
@@ -119,14 +120,6 @@ class Group:
             dist.all_reduce(tensor, operation)
         except RuntimeError as e:
             raise LostProcessError(_why_lost(self.rank, self.size, e)) from e
-
-
-def rank_slice(total: int, rank: int, world_size: int) -> slice:
-    """One process's slice of a step's samples; UsageError where they cannot be shared out evenly."""
-    if total % world_size:
-        raise UsageError(f"batch {total} cannot be shared out evenly among {world_size} processes: change the recipe's")
-    each = total // world_size
-    return slice(rank * each, (rank + 1) * each)
 
 
 def launched() -> int:

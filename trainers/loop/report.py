@@ -12,7 +12,7 @@ from typing import TextIO
 
 from torch import Tensor
 
-from sim_bridge.errors import SimBridgeError
+from trainers.errors import TrainingError
 from trainers.loop.board import Board
 from trainers.loop.guard import ADVICE
 
@@ -48,10 +48,6 @@ def check_finite(means: dict[str, float], step: int) -> None:
     for name, value in means.items():
         if not math.isfinite(value):
             raise TrainingError(f"the loss {name!r} is {value} at step {step}: {ADVICE}")
-
-
-class TrainingError(SimBridgeError):
-    """A training cannot go on."""
 
 
 class Progress:

@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import pickle
+import re
 import shlex
 import socket
 import textwrap
@@ -20,7 +21,7 @@ from pydantic import BaseModel
 from models.content import missing_file_content
 from sim_bridge.errors import UsageError
 from trainers.data.dataset import DataSet, Fingerprint
-from trainers.loop.report import TrainingError
+from trainers.errors import TrainingError
 from trainers.recipes.read import dump_recipe, load_recipe
 from trainers.recipes.schema import Recipe
 
@@ -36,9 +37,14 @@ def without_place(text: str) -> str:
     return Path(text).name if Path(text).is_absolute() else text
 
 
+_PLACE: Final = re.compile(r"(?<![^\s:=,\[{'\"])/(?:[^\s/,\]}'\"]+/)+(?=[^\s/,\]}'\"])")
+"""Folders of an absolute path that begins a value."""
+
+
 def published_command(line: str) -> str:
-    """A command line for a bundle's card, without the folders of absolute paths."""
-    return shlex.join("=".join(map(without_place, word.split("=", 1))) for word in shlex.split(line))
+    """A command line for a bundle's card, without the folders of absolute paths, also of those inside YAML values."""
+    words = ("=".join(map(without_place, word.split("=", 1))) for word in shlex.split(line))
+    return shlex.join(_PLACE.sub("", word) for word in words)
 
 
 def published(recipe: BaseModel) -> dict[str, Any]:

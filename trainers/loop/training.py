@@ -18,11 +18,12 @@ from models.bundles.files import TRAINING, load_tensors, read_card
 from sim_bridge.errors import UsageError
 from trainers.batches.held import SampleSource
 from trainers.batches.workers import make_sampler
+from trainers.errors import TrainingError
 from trainers.loop.board import Board
 from trainers.loop.device import peak_memory, pick_device
 from trainers.loop.guard import ADVICE, bad_weight, find_cause, first_bad_value, total_norm
 from trainers.loop.processes import Group
-from trainers.loop.report import Collector, Progress, TrainingError, check_finite
+from trainers.loop.report import Collector, Progress, check_finite
 from trainers.loop.run_folder import RunFolder, first_reason
 from trainers.loop.sheets import SampleSheet
 from trainers.recipes.schema import Recipe, Stage
@@ -155,10 +156,12 @@ class Training:
         drawn = {name: values[share] for name, values in self.system.draw(recipe.step_batch).items()}
         size = recipe.batch // group.size
         parts = [slice(i, i + size) for i in range(0, size * recipe.accumulate, size)]
-        return [
-            MicroBatch(own.part(k).to(self.device), window, {n: own.per_frame(v[k]) for n, v in drawn.items()})
-            for k in parts
-        ]
+        made = []
+        for k in parts:
+            batch = own.part(k)
+            prepared = self.system.prepare(batch, {n: batch.per_frame(v[k]) for n, v in drawn.items()})
+            made.append(MicroBatch(batch.to(self.device), window, prepared))
+        return made
 
     def note(self, terms: Iterable[Term]) -> None:
         """Notes losses for the next report."""

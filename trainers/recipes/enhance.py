@@ -23,7 +23,9 @@ class EnhanceWeights(Section):
     """Photographs pass unchanged."""
     light: Weight = 1.0
     """Light of 32x32 blocks."""
-    steady: Weight = 1.0
+    gains: Weight = 0.1
+    """Squared gains of detail, before their bound: without it they stay at the bound where they once got."""
+    steady: Weight = 8.0
     """A render that moves by a few pixels takes its texture along."""
     range: Weight = 2.0
     """Values that no pixel can have."""
@@ -64,10 +66,8 @@ class EnhanceRecipe(Recipe):
     """Classes that photographs' labels lack, and the class by which the discriminators know them."""
     keep: dict[str, Weight] = Field(default_factory=dict)
     """How much of a class's content is kept; 0.6 for others."""
-    reach: dict[str, Share] = Field(default_factory=dict)
-    """Largest change of a pixel's light, as a share, by class; 0.3 for others."""
-    noise: bool = False
-    """Show the network a plane of noise to make texture of; it stays on the screen when the scene moves."""
+    detail: dict[str, Annotated[float, Field(ge=1)]] = Field(default_factory=dict)
+    """Largest factor of a class's detail, and the inverse of the smallest; 1.5 for others."""
     simulators: dict[str, Weight] = Field(default_factory=dict)
     """Factor of ``keep`` by the name of the recording's taxonomy, up to its first hyphen."""
     content_depths: tuple[Weight, Weight, Weight, Weight, Weight] = (0.0, 0.5, 1.0, 1.0, 0.7)

@@ -9,9 +9,9 @@ from typing import Any, Final, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from sim_bridge.errors import UsageError
+from sim_bridge.mistakes import Mistake, mistakes_in
 from trainers.recipes.schema import DataRecipe, Recipe
 from trainers.systems import find_system
 
@@ -165,18 +165,18 @@ def _validate(kind: type[RecipeT], named: str, raw: dict[str, Any], folder: Path
 
 def _mistakes(kind: type[BaseModel], error: ValidationError) -> str:
     """Where something is wrong, and what: the first ones, unknown keys before all, and how many more."""
-    found = sorted(error.errors(), key=lambda mistake: mistake["type"] not in _UNKNOWN)
-    named = [_mistake(kind, mistake) for mistake in found[:_MISTAKES]]
+    found = sorted(mistakes_in(error), key=lambda mistake: mistake.kind not in _UNKNOWN)
+    named = [_sentence(kind, mistake) for mistake in found[:_MISTAKES]]
     more = len(found) - len(named)
     return "; ".join([*named, f"and {more} more"] if more else named)
 
 
-def _mistake(kind: type[BaseModel], found: ErrorDetails) -> str:
-    where = ".".join(str(part) for part in found["loc"]) or "recipe"
-    message = found["msg"].removeprefix("Value error, ")
-    if found["type"] in _UNKNOWN:
-        near = difflib.get_close_matches(str(found["loc"][-1]), keys_of(kind), 1)
+def _sentence(kind: type[BaseModel], mistake: Mistake) -> str:
+    """Without the value that is not there or that a sentence of ours already names."""
+    place, what, value, message = mistake
+    if what in _UNKNOWN:
+        near = difflib.get_close_matches(place.rpartition(".")[2], keys_of(kind), 1)
         message = f"unknown key{f', did you mean {near[0]}' if near else ', leave it out'}"
-    elif found["type"] not in ("missing", "value_error") and found["loc"]:
-        message += f", not {found['input']!r}"
-    return f"{where}: {message}"
+    elif what not in ("missing", "value_error") and place:
+        message += f", not {value!r}"
+    return f"{place or 'recipe'}: {message}"

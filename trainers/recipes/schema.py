@@ -7,7 +7,6 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.edges import EdgeSettings
-from trainers.batches.degrade import EdgeAugmentation
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -32,6 +31,26 @@ class ColourAugmentation(Section):
 
     gain: Share = 0.0
     shift: Weight = 0.0
+
+
+class EdgeAugmentation(Section):
+    """Degradation of edge maps; the defaults cover the per-class edge densities of CARLA's and toytown's renders.
+
+    Attributes:
+        image_threshold: The threshold of a whole image is multiplied by exp(U(-x, x)).
+        class_threshold: That of each class by exp(U(-x, x)) more.
+        speck_share: Share of images that lose components below one of ``speck_sizes``, pixels.
+        bare_class: Probability for a class to keep only its outline (CG surfaces without texture).
+        holes_share: Share of images that lose ``holes``, a share of the blocks of an 8x16 raster.
+    """
+
+    image_threshold: Weight = 0.6
+    class_threshold: Weight = 0.6
+    speck_share: Share = 0.5
+    speck_sizes: Annotated[tuple[Count, ...], Field(min_length=1)] = (6, 12, 25)
+    bare_class: Share = 0.12
+    holes_share: Share = 0.4
+    holes: Share = 0.15
 
 
 class DataRecipe(Section):

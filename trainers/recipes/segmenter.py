@@ -30,10 +30,16 @@ class SegmenterRecipe(Recipe):
 
     system: str = "segmenter"
     stages: Annotated[tuple[SegmenterStage, ...], Field(min_length=1)]
-    arch: Literal["unet-segmenter", "pyramid-segmenter", "pspnet-segmenter"]
+    arch: Literal["unet-segmenter", "pyramid-segmenter", "pspnet-segmenter", "lite-segmenter"]
     width: Count
-    backbone: Literal["resnet18", "resnet34", "resnet50", "mobilenet_v3_small", "mobilenet_v3_large"] | None = None
-    """Only of ``pspnet-segmenter``, which begins with its published ImageNet weights, never with random ones."""
+    backbone: (
+        Literal[
+            "resnet18", "resnet34", "resnet50", "mobilenet_v3_small", "mobilenet_v3_large", "lite0", "lite1", "lite2"
+        ]
+        | None
+    ) = None
+    """Of ``pspnet-segmenter`` and, lite0 to lite2, of ``lite-segmenter``, which begin with their published ImageNet
+    weights, never with random ones."""
     backbone_weights: Path | None = None
     """A copy of these weights on this machine; None for torch hub's folder."""
     colour_gain: Share = 0.2
@@ -50,10 +56,17 @@ class SegmenterRecipe(Recipe):
     @model_validator(mode="after")
     def _has_its_backbone(self) -> Self:
         """A backbone for the network that has one, and for no other."""
-        if (self.arch == "pspnet-segmenter") is not (self.backbone is not None):
+        lite = self.backbone is not None and self.backbone.startswith("lite")
+        fits = {"pspnet-segmenter": self.backbone is not None and not lite, "lite-segmenter": lite}
+        if not fits.get(self.arch, self.backbone is None):
             raise ValueError(
-                f"arch is {self.arch} and backbone is {self.backbone or 'missing'}: pspnet-segmenter needs one, the"
-                " other networks have none"
+                f"arch is {self.arch} and backbone is {self.backbone or 'missing'}: pspnet-segmenter needs one of"
+                " torchvision's, lite-segmenter lite0, lite1 or lite2, the other networks have none"
+            )
+        if self.backbone_weights is not None and lite:
+            raise ValueError(
+                f"backbone_weights names {self.backbone_weights}, but {self.backbone} comes with its package: leave it"
+                " out"
             )
         if self.backbone_weights is not None and self.backbone is None:
             raise ValueError(f"backbone_weights names {self.backbone_weights}, but there is no backbone: leave it out")

@@ -12,8 +12,7 @@ from models.nets.discriminator import STRIDE as DISCRIMINATOR_STRIDE
 from models.nets.discriminator import DiscriminatorSettings
 from models.nets.dned import STRIDE as DNED_STRIDE
 from models.style import check_axes
-from trainers.batches.degrade import EdgeAugmentation
-from trainers.recipes.schema import Positive, Recipe, Section, Share, Side, Stage, Weight
+from trainers.recipes.schema import EdgeAugmentation, Positive, Recipe, Section, Share, Side, Stage, Weight
 
 
 class LossWeights(Section):

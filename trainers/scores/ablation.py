@@ -28,8 +28,8 @@ from trainers.recipes.read import dump_recipe, load_recipe
 from trainers.recipes.schema import DataRecipe, Recipe, Stage
 from trainers.scores.evaluate import Scorer, rounded, validation_photographs
 from trainers.scores.export import TrainedRun
-from trainers.scores.segmentation import Judge
 from trainers.systems import find_system
+from trainers.systems.segmentation import Judge
 
 _log = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ class _Trainings:
         self.stopping = False
 
     def run(self, name: str, steps: int) -> None:
-        """Trains a variant from where it stands to its end."""
+        """Trains a variant from its last checkpoint to its end."""
         run, log = self._folder / name, self._folder / f"{name}.log"
         begun = _steps_done(run)
         if self.stopping or begun >= steps:
@@ -231,5 +231,5 @@ def _score_all(
 
 
 def _own_scores(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The photographs' own, which stand beside those of any variant; likeness to themselves says nothing."""
+    """The photographs' own, for comparison; likeness to themselves says nothing."""
     return {c: row[f"photograph_{c}"] for c in COLUMNS if f"photograph_{c}" in row}

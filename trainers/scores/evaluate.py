@@ -1,4 +1,4 @@
-"""Scores pictures beside the photographs that they stand for: a list of metrics, each one function."""
+"""Scores pictures against the photographs with the same labels: a list of metrics, each one function."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from trainers.scores.metrics import (
     relative_sharpness,
     ssim,
 )
-from trainers.scores.segmentation import Judge, deep_features, predict, score
+from trainers.systems.segmentation import Judge, deep_features, predict, score
 
 GROUP: Final = "sim_bridge.metrics"
 """Entry points of installed metrics."""

@@ -27,9 +27,9 @@ from trainers.scores.evaluate import (
     style_differences,
     validation_photographs,
 )
-from trainers.scores.segmentation import Judge
 from trainers.systems import find_system
 from trainers.systems.base import System
+from trainers.systems.segmentation import Judge
 
 EXPORTED_SEEDS = (0, 1, 2, 3, 4, 5)
 

@@ -1,7 +1,8 @@
 """What the loop and the scores ask of a system. A new system is one subclass and one recipe.
 
-The loop calls, step by step: ``draw`` (what is random besides crops), ``forward`` for every micro-batch, and
-``losses`` for every player. The scores call the class methods below "Pictures", on a trained network alone.
+The loop calls, step by step: ``draw`` (what is random besides crops), ``prepare`` and ``forward`` for every
+micro-batch, and ``losses`` for every player. The scores call the class methods below "Pictures", on a trained network
+alone.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class MicroBatch(NamedTuple):
 
     batch: Batch  # the clips, as frames
     window: tuple[slice, slice]  # rows and columns that losses see, shifted at random; ``loss_window`` of the recipe
-    drawn: Mapping[str, Tensor]  # what System.draw returned, by frame
+    drawn: Mapping[str, Any]  # what System.prepare returned
 
 
 class Term(NamedTuple):
@@ -87,9 +88,13 @@ class System(ABC, Generic[RecipeT]):
     def draw(self, count: int) -> dict[str, Tensor]:
         """Random numbers of ``count`` clips, ``(count, ...)`` each; every process draws the same.
 
-        ``forward`` gets them by frame: those of a clip repeated for its frames.
+        ``prepare`` gets them by frame: those of a clip repeated for its frames.
         """
         return {}
+
+    def prepare(self, batch: Batch, drawn: Mapping[str, Tensor]) -> Mapping[str, Any]:
+        """What ``forward`` needs besides a micro-batch that is still on the host: read labels here, not on a GPU."""
+        return drawn
 
     @abstractmethod
     def forward(self, micro: MicroBatch, stage: Any) -> Any:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -13,21 +13,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import luma_of
+from models.layers import luma_of, to_device
 from models.losses.adversarial import HingeGAN, LeastSquaresGAN
 from models.nets.discriminator import PatchDiscriminator
 from models.nets.efficientnet_lite import EfficientNetLite
-from models.nets.enhance import CAMERA, REACH, STRIDE, EnhanceNetwork
+from models.nets.enhance import CAMERA, DETAIL, STRIDE, EnhanceNetwork
 from models.nets.projected import ProjectedDiscriminator
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import ByteArray
 from sim_bridge.recordings.sheet_rows import spread_evenly
 from trainers.batches.held import SampleSource
-from trainers.batches.unpaired import Drawn, LookSet, RenderSet, Unpaired, merging
+from trainers.batches.make import Batch
+from trainers.batches.unpaired import LookSet, RenderSet, Unpaired, merging
 from trainers.data.open import open_data
 from trainers.data.photograph import Photograph
 from trainers.recipes.enhance import EnhanceRecipe, EnhanceStage
-from trainers.systems.base import MicroBatch, Player, System, Term
+from trainers.systems.base import MicroBatch, Paint, Player, System, Term
 from trainers.systems.grades import FITTED, LabelledPicture, fit_grades, statistics
 
 MEASURED: Final = 32
@@ -70,6 +71,7 @@ class Forward:
     Attributes:
         s, t: Labels of renders and photographs, merged as they are judged.
         graded: Renders in the light and colour of the look.
+        gains: Of their detail, before the bound.
         fake: The pictures made of them.
         keep: How much of the content is kept, ``(N, 1, H, W)``.
         same, identity: Photographs and what the network makes of them.
@@ -82,6 +84,7 @@ class Forward:
     s: Tensor
     t: Tensor
     graded: Tensor
+    gains: Tensor
     fake: Tensor
     keep: Tensor
     same: Tensor
@@ -126,7 +129,11 @@ class Enhance(System[EnhanceRecipe]):
             recipe.seed,
         )
         self.merged = merging(classes, recipe.judged_as)
-        self.noise_rng = torch.Generator().manual_seed(recipe.seed)
+        self._merged = torch.from_numpy(self.merged).to(device)
+        self._keep = torch.tensor([recipe.keep.get(name, KEEP) for name in classes], device=device)
+        factors = [recipe.simulators.get(held.simulator, 1.0) for held in self.unpaired.renders]
+        self._factors = torch.tensor(factors, device=device)
+        self.changes_rng = torch.Generator().manual_seed(recipe.seed)
 
     def begin(self, samples: Sequence[SampleSource]) -> None:
         """Reads the renders; fits the looks' grades and measures features once, which the checkpoint keeps."""
@@ -166,92 +173,68 @@ class Enhance(System[EnhanceRecipe]):
         return [_beside(p, renders, self.merged) for p in photographs]
 
     def draw(self, count: int) -> dict[str, Tensor]:
-        """Counterparts, photographs of further looks, noise, changes of contrast and light, and a move."""
-        w, h = self.recipe.data.crop
+        """Counterparts, photographs of further looks, changes of contrast and light, and a move."""
         drawn = dict(self.unpaired.draw(count)._asdict())
-        rng = self.noise_rng
-        if self.network.noise:
-            drawn["noise"] = torch.randn(count, 1, h, w, generator=rng)
+        rng = self.changes_rng
         changed = (torch.rand(count, 2, 1, generator=rng) < self.recipe.tone_share).float()
         drawn["tone"] = changed * (torch.rand(count, 2, 2, generator=rng) * 2 - 1) * torch.tensor(CHANGES)
         drawn["move"] = torch.randint(0, STRIDE, (count, 2), generator=rng)
         return drawn
 
+    def prepare(self, batch: Batch, drawn: Mapping[str, Tensor]) -> Mapping[str, Any]:
+        """Finds the photographs' counterparts by the labels; ``by`` is the move of the first, in pixels."""
+        look, place, move = (drawn[name] for name in ("look", "place", "move"))
+        labels = torch.where(look[:, None, None] > 0, drawn["photo_labels"], batch.s)
+        found = self.unpaired.match(labels.numpy(), place.numpy(), self.merged)
+        made = {"photo_labels": labels, "by": move[0].tolist(), "source": torch.from_numpy(found.source)}
+        renders = {"render": torch.from_numpy(found.rgb), "render_labels": torch.from_numpy(found.labels)}
+        return {name: drawn[name] for name in drawn.keys() - {"place", "move"}} | made | renders
+
     def forward(self, micro: MicroBatch, stage: EnhanceStage) -> Forward:
-        """Finds the photographs' counterparts, translates them, and takes all features."""
-        drawn = Drawn(*(micro.drawn[name] for name in Drawn._fields))
-        y, photo_labels, look = self._photographs(micro, drawn)
-        x, labels, keep = self._renders(photo_labels, drawn)
+        """Translates the photographs' counterparts, and takes all features."""
+        drawn = {n: to_device(v, self.device) for n, v in micro.drawn.items() if isinstance(v, Tensor)}
+        look, labels, photo_labels = drawn["look"], drawn["render_labels"], drawn["photo_labels"]
+        x, further = _picture(drawn["render"]), _picture(drawn["photo"])
+        y = torch.where(look[:, None, None, None] > 0, further, micro.batch.x)
+        y = y.contiguous(memory_format=torch.channels_last)
+        keep = self._keep[labels.long()][:, None] * self._factors[drawn["source"]].view(-1, 1, 1, 1)
         s, t = (self._merged[ids.long()] for ids in (labels, photo_labels))
         looks = F.one_hot(look, self.network.looks).float()
         style = torch.cat([looks, looks.new_zeros(len(looks), len(CAMERA))], 1)
-        noise, count = micro.drawn.get("noise"), max(1, len(y) // 4)
-        noise = None if noise is None else noise.to(self.device)
+        count = max(1, len(y) // 4)
         with torch.no_grad():
             graded = self.network.graded(x, labels, style)
         with self.autocast():
-            fake = self.network.textured(graded, labels, style, noise)
-            few = None if noise is None else noise[:count]
-            identity = self.network.textured(y[:count], photo_labels[:count], style[:count], few)
-        moved = self._moved(graded, labels, style, noise, fake, micro.drawn["move"][0].tolist())
+            gains = self.network.find_gains(graded, labels, style)
+            same = y[:count], photo_labels[:count]
+            identity = self.network.detailed(*same, self.network.find_gains(*same, style[:count]))
+        fake = self.network.detailed(graded, labels, gains)
+        moved = self._moved(graded, labels, style, fake, micro.drawn["by"])
         judged = fake.clamp(-SOFT, SOFT)
         judged = judged + LEAK * (fake - fake.detach())
-        tone = micro.drawn["tone"].to(self.device)
+        tone = drawn["tone"]
         seen = changed(_grey(judged), tone[:, 0]), changed(_grey(y), tone[:, 1])
         with self.autocast():
             with torch.no_grad():
                 of_render, of_real = self._features(changed(_grey(graded), tone[:, 0])), self._features(seen[1])
             features = self._features(seen[0]), of_render, of_real
-        return Forward(s, t, graded, fake, keep, y[:count], identity, moved, looks, seen, features)
+        return Forward(s, t, graded, gains, fake, keep, y[:count], identity, moved, looks, seen, features)
 
     def _moved(
-        self, graded: Tensor, labels: Tensor, style: Tensor, noise: Tensor | None, fake: Tensor, move: list[int]
+        self, graded: Tensor, labels: Tensor, style: Tensor, fake: Tensor, move: list[int]
     ) -> tuple[Tensor, Tensor]:
         """The same pixels of the first render made twice, seen at other places of the network's strides."""
         h, w = (side - STRIDE for side in graded.shape[2:])
         rows, columns = (slice(at, at + side) for at, side in zip(move, (h, w), strict=True))
-        few = None if noise is None else noise[:1, :, rows, columns]
         with self.autocast():
-            again = self.network.textured(
-                graded[:1, :, rows, columns], labels[:1, rows, columns].contiguous(), style[:1], few
-            )
+            cut = graded[:1, :, rows, columns], labels[:1, rows, columns].contiguous()
+            again = self.network.detailed(*cut, self.network.find_gains(*cut, style[:1]))
         border = min(BORDER, h // 4, w // 4)
         inner = (slice(None), slice(None), slice(border, h - border), slice(border, w - border))
         return again[inner], fake[:1, :, rows, columns][inner]
 
-    def _photographs(self, micro: MicroBatch, drawn: Drawn) -> tuple[Tensor, Tensor, Tensor]:
-        """Photographs, labels and looks, those of further looks in place of the first's."""
-        look = drawn.look.to(self.device)
-        other = look > 0
-        photo = drawn.photo.to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
-        y = torch.where(other[:, None, None, None], photo, micro.batch.x)
-        labels = torch.where(other[:, None, None], drawn.photo_labels.to(self.device), micro.batch.s)
-        return y.contiguous(memory_format=torch.channels_last), labels, look
-
-    def _renders(self, photo_labels: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor, Tensor]:
-        """Renders, labels, and how much of their content is kept."""
-        found = self.unpaired.match(photo_labels.cpu().numpy(), drawn.place.numpy(), self.merged)
-        x = torch.from_numpy(found.rgb).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
-        labels = torch.from_numpy(found.labels).to(self.device)
-        factor = self._factors[torch.from_numpy(found.source).to(self.device)].view(-1, 1, 1, 1)
-        return x.contiguous(memory_format=torch.channels_last), labels, self._keep[labels.long()][:, None] * factor
-
     def _features(self, picture: Tensor) -> list[Tensor]:
         return self.seen.features(picture.contiguous(memory_format=torch.channels_last))
-
-    @cached_property
-    def _merged(self) -> Tensor:
-        return torch.from_numpy(self.merged).to(self.device)
-
-    @cached_property
-    def _keep(self) -> Tensor:
-        return torch.tensor([self.recipe.keep.get(name, KEEP) for name in self.classes], device=self.device)
-
-    @cached_property
-    def _factors(self) -> Tensor:
-        """Of the recordings."""
-        factors = [self.recipe.simulators.get(held.simulator, 1.0) for held in self.unpaired.renders]
-        return torch.tensor(factors, device=self.device)
 
     def losses(self, player: str, made: Forward, micro: MicroBatch, stage: EnhanceStage) -> list[Term]:
         """Both discriminators' losses; or what the network is held to."""
@@ -303,6 +286,7 @@ class Enhance(System[EnhanceRecipe]):
             Term("content", self._content(made), w.content),
             Term("identity", (made.identity - made.same).abs().mean(), w.identity),
             Term("light", light.abs().mean(), w.light),
+            Term("gains", made.gains.pow(2).mean(), w.gains),
             Term("steady", (again - before).abs().mean(), w.steady),
             Term("range", (fake - fake.clamp(-SOFT, SOFT)).abs().mean(), w.range),
         ]
@@ -324,12 +308,12 @@ class Enhance(System[EnhanceRecipe]):
 
     def state(self) -> dict[str, Any]:
         """Of both random generators."""
-        return {"unpaired": dict(self.unpaired.rng.bit_generator.state), "noise": self.noise_rng.get_state()}
+        return {"unpaired": dict(self.unpaired.rng.bit_generator.state), "changes": self.changes_rng.get_state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """See :meth:`state`."""
         self.unpaired.rng.bit_generator.state = state["unpaired"]
-        self.noise_rng.set_state(state["noise"])
+        self.changes_rng.set_state(state["changes"])
 
     # Pictures
 
@@ -337,8 +321,8 @@ class Enhance(System[EnhanceRecipe]):
     def build(cls, recipe: EnhanceRecipe, classes: Sequence[str]) -> EnhanceNetwork:
         """With the looks' names and the classes' bounds."""
         looks = [recipe.look, *(look.name for look in recipe.looks)]
-        network = EnhanceNetwork(recipe.tier, len(classes), looks, recipe.noise)
-        network.reach.copy_(torch.tensor([recipe.reach.get(name, REACH) for name in classes]))
+        network = EnhanceNetwork(recipe.tier, len(classes), looks)
+        network.detail.copy_(torch.tensor([recipe.detail.get(name, DETAIL) for name in classes]).log())
         return network
 
     @classmethod
@@ -347,10 +331,22 @@ class Enhance(System[EnhanceRecipe]):
         return [enhanced(network, p.shown_rgb, p.labels, version) for p in photographs]
 
     @classmethod
+    def variants(cls, network: EnhanceNetwork) -> Mapping[str, Paint]:
+        """Further looks, by name."""
+
+        def paint(look: int, network: EnhanceNetwork, photographs: Sequence[Photograph]) -> list[ByteArray]:
+            return [enhanced(network, p.shown_rgb, p.labels, look=look) for p in photographs]
+
+        return {name: partial(paint, i) for i, name in enumerate(network.look_names) if i}
+
+    @classmethod
     def card(cls, network: EnhanceNetwork, recipe: EnhanceRecipe, classes: Sequence[str]) -> dict[str, Any]:
         """With the renders' names, and data and licences of further looks."""
         others = [open_data(look.data, look.root, "train") for look in recipe.looks]
-        data = [*(other.description for other in others), f"renders {', '.join(p.name for p in recipe.renders)}"]
+        data = [
+            *(other.description for other in others),
+            f"renders {', '.join(dict.fromkeys(p.name for p in recipe.renders))}",
+        ]
         licences = [other.licence for other in others]
         return {"arch": cls.arch, "args": network.args, "data": "; ".join(data), "licences": licences}
 
@@ -359,11 +355,10 @@ SYSTEM = Enhance
 
 
 def enhanced(network: EnhanceNetwork, rgb: ByteArray, labels: ByteArray, seed: int = 0, look: int = 0) -> ByteArray:
-    """A picture of one render, uint8 ``(H, W, 3)``; the seed also draws the noise."""
+    """A picture of one render, uint8 ``(H, W, 3)``."""
     picture, ids = (torch.from_numpy(np.ascontiguousarray(a))[None].to(network.device) for a in (rgb, labels))
     style = network.style(look, seed)[None].to(network.device)
-    noise = network.draw_noise(labels.shape[0], labels.shape[1], seed).to(network.device) if network.noise else None
-    made: ByteArray = network.translate(picture, ids, style, noise=noise)[0].cpu().numpy()
+    made: ByteArray = network.translate(picture, ids, style)[0].cpu().numpy()
     return made
 
 
@@ -372,6 +367,11 @@ def changed(picture: Tensor, change: Tensor) -> Tensor:
     contrast, light = change[:, :, None, None, None].unbind(1)
     mean = picture.mean((1, 2, 3), keepdim=True)
     return (picture - mean) * (1 + contrast) + mean + light
+
+
+def _picture(rgb: Tensor) -> Tensor:
+    """uint8 ``(N, H, W, 3)`` to ``(N, 3, H, W)`` in -1..1, channels-last."""
+    return (rgb.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 
 
 def _grey(picture: Tensor) -> Tensor:

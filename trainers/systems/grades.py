@@ -17,7 +17,7 @@ from sim_bridge.frames import ByteArray
 FITTED: Final = 96
 """Pictures of a set that are measured."""
 FEWEST: Final = 4000
-"""Pixels of a class below which all classes together stand for it."""
+"""Least pixels of a class; below it the statistics of all classes together are taken."""
 EVERY: Final = 2
 """Rows and columns that are measured."""
 CONTRAST: Final = (0.8, 1.15)

@@ -13,7 +13,7 @@ from models.losses.perceptual import Perceptual
 from models.nets.features import PIX2PIXHD_WEIGHTS, FeatureNetwork, VGG19Features
 from sim_bridge.errors import UsageError
 from trainers.recipes.sflow import SFlowRecipe
-from trainers.scores.segmentation import load_segmenter
+from trainers.systems.segmentation import load_segmenter
 
 _FEATURES: Final = {"recordings": "toytown_features"}
 """Recipe of the segmenter whose features train, by kind of data; for other kinds ``KIND_features``."""

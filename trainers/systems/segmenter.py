@@ -12,14 +12,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.bundles.published import WeightsError
-from models.nets.segmenter import SEGMENTERS, PSPNetSegmenter, Segmenter, backbone_file, load_backbone
+from models.nets.efficientnet_lite import VERSIONS
+from models.nets.segmenter import (
+    SEGMENTERS,
+    LiteSegmenter,
+    PSPNetSegmenter,
+    Segmenter,
+    backbone_file,
+    load_backbone,
+)
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import ByteArray
 from trainers.batches.held import SampleSource
 from trainers.data.photograph import VOID, Photograph
 from trainers.recipes.segmenter import SegmenterRecipe
-from trainers.scores.segmentation import IGNORE_RULE, load_segmenter, predict, score
 from trainers.systems.base import MicroBatch, Player, System, Term
+from trainers.systems.segmentation import IGNORE_RULE, load_segmenter, predict, score
 
 
 class SegmenterSystem(System[SegmenterRecipe]):
@@ -38,12 +46,14 @@ class SegmenterSystem(System[SegmenterRecipe]):
     def __init__(self, recipe: SegmenterRecipe, classes: Sequence[str], device: torch.device) -> None:
         super().__init__(recipe, classes, device)
         self.network = self.build(recipe, classes)
-        if recipe.backbone is not None:
-            try:
-                assert isinstance(self.network, PSPNetSegmenter)
+        try:
+            if isinstance(self.network, PSPNetSegmenter):
+                assert recipe.backbone is not None
                 self.network.fill_backbone(load_backbone(recipe.backbone, recipe.backbone_weights))
-            except WeightsError as e:
-                raise UsageError(f"recipe {recipe.name!r}: {e}") from e
+            elif isinstance(self.network, LiteSegmenter):
+                self.network.fill_backbone()
+        except WeightsError as e:
+            raise UsageError(f"recipe {recipe.name!r}: {e}") from e
         self.to_device(self.network)
         self.networks = {"network": self.network}
         self.players = (Player("network", self.network, "lr", recipe.clip),)
@@ -73,9 +83,8 @@ class SegmenterSystem(System[SegmenterRecipe]):
     def build(cls, recipe: SegmenterRecipe, classes: Sequence[str]) -> Segmenter:
         """Its backbone has random weights."""
         try:
-            if recipe.backbone is not None:
-                return PSPNetSegmenter(len(classes), recipe.width, recipe.backbone)
-            return SEGMENTERS[recipe.arch](len(classes), recipe.width)
+            own = {} if recipe.backbone is None else {"backbone": recipe.backbone}
+            return SEGMENTERS[recipe.arch](len(classes), recipe.width, **own)
         except WeightsError as e:
             raise UsageError(f"recipe {recipe.name!r}: {e}") from e
 
@@ -109,7 +118,10 @@ class SegmenterSystem(System[SegmenterRecipe]):
         said = {"arch": recipe.arch, "args": network.args}
         if recipe.backbone is None:
             return said
-        file = backbone_file(recipe.backbone, recipe.backbone_weights).name
+        if isinstance(network, LiteSegmenter):
+            file = VERSIONS[recipe.backbone].file
+        else:
+            file = backbone_file(recipe.backbone, recipe.backbone_weights).name
         return said | {"data": f"backbone trained on ImageNet, {file}"}
 
 

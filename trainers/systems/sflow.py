@@ -25,10 +25,11 @@ from models.style import draw_weights, style_offsets
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import ByteArray
 from sim_bridge.recordings.sheet_rows import spread_evenly
-from trainers.batches.degrade import EdgeAugmentation, degrade
+from trainers.batches.degrade import degrade
 from trainers.batches.held import SampleSource
 from trainers.batches.sample import prepare
 from trainers.data.photograph import VOID, Photograph
+from trainers.recipes.schema import EdgeAugmentation
 from trainers.recipes.sflow import SFlowRecipe, SFlowStage
 from trainers.recipes.sflow_parts import parts
 from trainers.systems.base import MicroBatch, Paint, Player, System, Term

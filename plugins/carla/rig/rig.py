@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from plugins.carla.world.poses import Placement
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import CAMERA_NAME
+from sim_bridge.mistakes import first_mistake
 from sim_bridge.settings import BridgeSettings, parse_size
 
 MOST_SIDE: Final = 8192
@@ -145,11 +146,7 @@ def _checked(content: Mapping[str, Any], where: str) -> Rig:
     try:
         return Rig.model_validate(dict(content))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = ".".join(str(part) for part in first["loc"]) or "rig"
-        message = first["msg"].removeprefix("Value error, ")
-        value = "" if isinstance(first["input"], dict) else f" is {first['input']!r}"
-        raise UsageError(f"{where} {name!r}{value}: {message[0].lower()}{message[1:]}") from error
+        raise UsageError(f"{where} {first_mistake(error)}") from error
 
 
 def batched(settings: BridgeSettings) -> BridgeSettings:

@@ -123,10 +123,9 @@ def carla(
 ) -> None:
     """Publish photoreal images of cameras in a running CARLA.
 
-    The cameras are put on a vehicle. Who drives stays who drives: the world is only looked at, unless --tick asks to
-    drive it. One Ctrl-C ends cameras and bridge; what was made in the world is destroyed, and settings that were
-    changed are put back. After the server was started again, or loaded another map, the cameras come back by
-    themselves.
+    The cameras are put on a vehicle. The bridge only looks at the world, unless --tick asks it to drive. One
+    Ctrl-C ends cameras and bridge; what was made in the world is destroyed, and settings that were changed are put
+    back. After the server was started again, or loaded another map, the cameras come back by themselves.
     """
     given = context.params
     if context.invoked_subcommand is not None:
@@ -151,7 +150,7 @@ def _refuse_flags(context: typer.Context) -> None:
         source = context.get_parameter_source(str(parameter.name))
         if source is not None and source.name == "COMMANDLINE":
             name = context.invoked_subcommand
-            raise UsageError(f"the flag {parameter.opts[0]} stands before {name!r}: give it after {name!r}")
+            raise UsageError(f"the flag {parameter.opts[0]} comes before {name!r}: give it after {name!r}")
 
 
 def _options(given: Mapping[str, Any]) -> tuple[dict[str, object], Rig]:

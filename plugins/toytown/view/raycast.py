@@ -19,7 +19,7 @@ _POOL: Final = ThreadPoolExecutor(_THREADS, thread_name_prefix="toytown-rays")
 _LEAST_SHARED: Final = 4096
 """Fewer rays than this are not worth a second thread."""
 _PARTS: Final = 8
-"""Rays that are shared out are cut into so many parts: those towards the ground are twice as fast as those towards
+"""Parts that shared rays are cut into: those towards the ground are twice as fast as those towards
 houses and trees, and with two halves one thread waited for the other a third of the time."""
 
 

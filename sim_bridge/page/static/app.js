@@ -119,7 +119,7 @@ function showPanel(header, bitmap, taxonomy) {
   bitmap.close();
 }
 
-/** A simulator that was started again may be back before anybody notices that it was gone; one that begins anew all the time, as a loop does, is no news. */
+/** A simulator that was started again may be back before anybody notices that it was gone; one that begins again all the time, as a loop does, is no news. */
 function noteSession(session) {
   const now = performance.now();
   if (session === page.session) return;

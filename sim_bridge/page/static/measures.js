@@ -74,7 +74,7 @@ export class Measures {
     if (this.before) {
       const seconds = Math.max(0.001, at - this.before.at);
       const perSecond = this.reasons.map((reason) => [reason, (counts[reason] - this.before.counts[reason]) / seconds]);
-      // A bridge that was started anew counts from nothing: what was dropped meanwhile is not known.
+      // A bridge that was started again counts from nothing: what was dropped meanwhile is not known.
       if (perSecond.every(([, rate]) => rate >= 0)) this.drops.add(Object.fromEntries(perSecond));
     }
     this.before = { at, counts };

@@ -26,7 +26,7 @@ export class Stream {
     this.socket = new WebSocket(`${scheme}//${location.host}/ws`);
     this.socket.binaryType = "arraybuffer";
     this.parts = new Map();
-    this.drawn = 0; // the server counts ticks anew for every connection
+    this.drawn = 0; // the server counts the ticks of every connection from 0
     this.socket.onopen = () => {
       this.wait = FIRST_WAIT;
       this.handlers.open();

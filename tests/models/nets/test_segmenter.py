@@ -8,12 +8,13 @@ from torchvision.models import mobilenet_v3_small, resnet18
 
 from models.bundles.files import BundleError, Card, load_bundle, save_bundle
 from models.bundles.published import WeightsError
-from models.nets.segmenter import BACKBONES, SEGMENTERS, PSPNetSegmenter, Segmenter, load_backbone
+from models.nets.efficientnet_lite import EfficientNetLite
+from models.nets.segmenter import BACKBONES, SEGMENTERS, LiteSegmenter, PSPNetSegmenter, Segmenter, load_backbone
 
 
 def build(arch: str) -> Segmenter:
-    backbone = {"backbone": "mobilenet_v3_small"} if arch == "pspnet-segmenter" else {}
-    return SEGMENTERS[arch](7, 8, **backbone).eval()
+    backbone = {"pspnet-segmenter": {"backbone": "mobilenet_v3_small"}, "lite-segmenter": {"backbone": "lite0"}}
+    return SEGMENTERS[arch](7, 8, **backbone.get(arch, {})).eval()
 
 
 @pytest.mark.parametrize("arch", SEGMENTERS)
@@ -25,7 +26,14 @@ def test_logits_and_predictions_have_the_pictures_size(arch: str) -> None:
     assert ids.shape == (2, 48, 64) and ids.dtype == torch.uint8 and int(ids.max()) < 7
 
 
-@pytest.mark.parametrize(("arch", "strides"), [("unet-segmenter", [1, 2, 4, 8, 16]), ("pyramid-segmenter", [2, 4, 8])])
+@pytest.mark.parametrize(
+    ("arch", "strides"),
+    [
+        ("unet-segmenter", [1, 2, 4, 8, 16]),
+        ("pyramid-segmenter", [2, 4, 8]),
+        ("lite-segmenter", [2, 4, 8, 16, 32]),
+    ],
+)
 def test_features_go_from_fine_to_coarse(arch: str, strides: list[int]) -> None:
     features = build(arch).features(torch.zeros(1, 3, 64, 64))
     assert [64 // f.shape[-1] for f in features] == strides
@@ -53,6 +61,17 @@ def test_a_dilated_backbone_says_at_every_fourth_pixel_what_the_published_one_sa
         found = network.features(image)[-1]
     assert expected.std() > 0.01
     torch.testing.assert_close(found[..., ::4, ::4], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_lite_segmenter_begins_with_the_published_weights() -> None:
+    network, published = LiteSegmenter(7, 8, "lite1").eval(), EfficientNetLite("lite1")
+    image = torch.rand(1, 3, 64, 96) * 2 - 1
+    assert not torch.equal(network.features(image)[-1], published.features(image)[-1])
+    network.fill_backbone()
+    assert all(torch.equal(a, b) for a, b in zip(network.features(image), published.features(image), strict=True))
+    assert all(p.requires_grad for p in network.parameters())
+    with pytest.raises(ValueError, match="version is 'lite9', known are lite0, lite1, lite2"):
+        LiteSegmenter(7, 8, "lite9")
 
 
 def test_published_weights_of_another_backbone_are_refused(tmp_path: Path) -> None:

@@ -356,7 +356,7 @@ def test_its_transform_and_colours_are_carlas() -> None:
         (["--size", "wide"], "not WIDTHxHEIGHT"),
         (["--labels", "nonsense"], "--labels nonsense"),
         (["--network-size", "1x1"], "'size'"),
-        (["--port", "3000", "record", "out"], "the flag --port stands before 'record'"),
+        (["--port", "3000", "record", "out"], "the flag --port comes before 'record'"),
     ],
 )
 @pytest.mark.carla

@@ -143,7 +143,7 @@ def test_a_simulator_that_does_not_start_is_one_sentence() -> None:
         assert failed.wait(SECONDS)
         simulator.tell("resume")  # as the bridge does when it stops; nobody is there to be told
     assert failures[0].exit_code == 2
-    assert "the toytown option 'seed' is -1: input should be greater than or equal to 0" in str(failures[0])
+    assert "the toytown option 'seed' is -1: it should be greater than or equal to 0" in str(failures[0])
 
 
 def test_the_end_of_the_simulator_and_its_return_are_told() -> None:

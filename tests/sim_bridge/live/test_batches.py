@@ -133,6 +133,23 @@ def test_a_batch_that_fails_goes_one_by_one(simulator: Simulator, caplog: pytest
     )
 
 
+def test_the_shots_of_a_batch_that_failed_come_again_unchanged(simulator: Simulator) -> None:
+    seen: list[tuple[int, str, int, int | None]] = []
+
+    class Watching(Recording):
+        def translate(self, shots: Sequence[Shot]) -> Sequence[Translation]:
+            seen.extend((len(shots), shot.camera, shot.number, shot.dropped) for shot in shots)
+            return super().translate(shots)
+
+    with ExitStack() as stack:
+        rig = Rig(stack, simulator, Watching(most=1))
+        for number in (0, 1, 4):
+            rig.tick(number)
+    together, alone = ({shot[1:] for shot in seen if shot[0] == count} for count in (3, 1))
+    assert together == alone == {(c, n, d) for c in CAMERAS for n, d in ((0, None), (1, 0), (4, 2))}
+    assert len(seen) == 2 * len(together)
+
+
 def test_pictures_that_are_missing_in_an_answer_are_never_another_cameras(simulator: Simulator) -> None:
     """A translator that looks at the first picture only: told, and then asked for each alone."""
     translator = Recording(answers=1)

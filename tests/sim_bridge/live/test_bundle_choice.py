@@ -26,6 +26,7 @@ from tests.sim_bridge.bridge_helpers import (
     make_settings,
     running,
 )
+from tests.sim_bridge.newcomers.test_translator import DepthTranslator, depth
 
 
 class Bridged(NamedTuple):
@@ -131,6 +132,33 @@ def test_receiving_goes_on_while_a_bundle_loads() -> None:
         reader.status(until=lambda s: s.counters[f"camera/{Kind.RGB}"]["superseded"] == 19)
         go.set()
         assert reader.frame().number == 20
+
+
+@pytest.mark.parametrize("mode", ["realtime", "lockstep"])
+def test_a_bundle_that_wants_depth_gets_it_from_its_first_frame_on(mode: str) -> None:
+    wants_depth = DepthTranslator()
+    with bridged(StampTranslator(), lambda name: wants_depth, mode=mode) as (simulator, bridge, reader):
+        simulator.send(*make_pair(1))
+        assert reader.frame().number == 1, "nothing else is waited for"
+        bridge.bundles.wish("depth")
+        until(bridge, lambda state: state.loading is None)
+        simulator.wait_for_subscriptions(1)
+        simulator.send(*make_pair(2), depth(2, 70))
+        frame = reader.frame()
+        assert (frame.number, frame.pixels[0, 0, 0]) == (2, 70)
+
+
+@pytest.mark.parametrize("mode", ["realtime", "lockstep"])
+def test_a_translator_that_wants_nothing_takes_over_from_one_that_does(mode: str) -> None:
+    with bridged(DepthTranslator(), mode=mode) as (simulator, bridge, reader):
+        simulator.wait_for_subscriptions(1)
+        simulator.send(*make_pair(1), depth(1, 70))
+        assert reader.frame().pixels[0, 0, 0] == 70
+        bridge.bundles.wish("inverted")
+        until(bridge, lambda state: state.model == "b" * 12)
+        simulator.send(*make_pair(2))
+        frame = reader.frame()
+        assert (frame.number, model_of(frame)) == (2, "b" * 12)
 
 
 @pytest.mark.parametrize("mode", ["realtime", "lockstep"])

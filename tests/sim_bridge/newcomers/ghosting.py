@@ -20,16 +20,16 @@ class Ghosting(Translator):
         return "ghosting"
 
     def translate(self, shots: Sequence[Shot]) -> Sequence[Translation]:
-        return [Translation(self._blend(shot)) for shot in shots]
+        made = {shot.camera: self._blend(shot) for shot in shots}
+        self._last |= made  # now that all are made: a batch that fails comes again, shot by shot
+        return [Translation(made[shot.camera]) for shot in shots]
 
     def reset(self, camera: str, reason: Reason) -> None:
         self._last.pop(camera, None)
 
     def _blend(self, shot: Shot) -> ByteArray:
         last = self._last.get(shot.camera)
-        out = shot.rgb // 2 + last // 2 if shot.dropped == 0 and last is not None else shot.rgb.copy()
-        self._last[shot.camera] = out
-        return out
+        return shot.rgb // 2 + last // 2 if shot.dropped == 0 and last is not None else shot.rgb.copy()
 
 
 def load(reference: str, settings: TranslatorSettings) -> Translator:

@@ -28,6 +28,7 @@ from tests.sim_bridge.bridge_helpers import (
     running,
     streaming,
 )
+from tests.sim_bridge.newcomers.ghosting import Ghosting
 
 ENTRY = "[sim_bridge.translators]\nghosting = tests.sim_bridge.newcomers.ghosting:load\n"
 
@@ -72,6 +73,20 @@ def test_two_cameras_a_drop_and_a_restart(simulator: Simulator, installed: None)
         assert [level(2, 40, "dark"), level(2, 240, "light")] == [30, 220]
         assert [level(4, 40, "dark"), level(3, 240, "light")] == [40, 230], "frame 3 of one camera was dropped"
         assert [level(0, 80, "dark", "again"), level(4, 240, "light")] == [80, 235], "one simulator began again"
+
+
+def test_a_batch_that_failed_leaves_no_trace() -> None:
+    def shot(camera: str, level: int, number: int, width: int = 4) -> Shot:
+        rgb = np.full((2, width, 3), level, np.uint8)
+        dropped = 0 if number else None
+        return Shot(camera, "s", number, 0.0, rgb, rgb[..., 0], dropped=dropped)
+
+    translator = Ghosting()
+    translator.translate([shot("dark", 20, 0), shot("light", 200, 0)])
+    with pytest.raises(ValueError, match="broadcast"):
+        translator.translate([shot("dark", 40, 1), shot("light", 240, 1, width=5)])
+    again = [translator.translate([shot(*one, 1)])[0].rgb for one in (("dark", 40), ("light", 240))]
+    assert [int(picture[0, 0, 0]) for picture in again] == [30, 220]
 
 
 def test_what_realtime_passes_over_is_known_to_the_next_shot(simulator: Simulator) -> None:

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import signal
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,10 @@ from sim_bridge.client import Subscriber
 from sim_bridge.errors import SimBridgeError, UsageError
 from sim_bridge.live.latency import Stage
 from sim_bridge.pixels.labels import taxonomy
+from sim_bridge.tools import bench
 from sim_bridge.tools.bench import DELIVERED, WARM_UP_FRAMES, BenchResult, _hear, _simulator, run_bench
 from sim_bridge.tools.bench_source import CAMERA, SCENES, TAXONOMY, Plan, draw_street
+from sim_bridge.translators import GpuTime
 from tests.sim_bridge.recording_helpers import WAIT, running_cli, site
 
 __all__ = ["site"]
@@ -69,6 +72,29 @@ def test_the_result_is_a_table_and_json() -> None:
         "bridge_overhead",
     ):
         assert word in table
+
+
+def test_times_on_the_gpu_are_rows_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    from tests.stand_in_cuda import replace_cuda
+
+    replace_cuda(monkeypatch.setattr)
+    seen: list[Sequence[GpuTime]] = []
+    gpu_rows = bench._gpu_rows
+    monkeypatch.setattr(bench, "_gpu_rows", lambda times: (seen.append(times), gpu_rows(times))[1])
+    result = run_bench(size=SIZE, frames=10, device="cpu")
+    check_sums(result, 10)
+    rows = [f"gpu_{part}" for part in GpuTime._fields]
+    assert list(result.latency_ms) == [*map(str, Stage), *rows, DELIVERED]
+    assert [len(times) for times in seen] == [result.outcomes["published"]], "those of the warm-up are left out"
+    assert sum(result.latency_ms[row]["p50"] for row in rows) < 1.1 * result.latency_ms[Stage.NETWORK]["p50"]
+    assert result.to_json()["latency_ms"]["gpu_kernels"] == result.latency_ms["gpu_kernels"]
+    table = result.to_table().splitlines()
+    assert [line.split()[0] for line in table if line.startswith("gpu_")] == rows
+
+
+def test_without_a_gpu_it_has_no_rows_of_one() -> None:
+    assert bench._gpu_rows(()) == {}
 
 
 def test_a_bundle_that_cannot_be_loaded_ends_it_at_once() -> None:

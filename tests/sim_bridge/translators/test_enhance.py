@@ -26,8 +26,7 @@ def make_bundle(folder: Path, looks: int | list[str] = 1, classes: list[str] = C
     torch.manual_seed(0)
     network = EnhanceNetwork("lite", len(classes), looks).eval()
     with torch.no_grad():
-        for part in (network.texture, network.style2):
-            part.weight.normal_(std=0.05)
+        network.gains.weight.normal_(std=3)
         network.grades[:, :, :2] *= torch.linspace(0.9, 1.1, network.looks)[:, None, None]
     card = Card(
         arch="enhance", args=network.args, classes=classes, size=[64, 32], data="none", command="none", steps=1,

@@ -237,6 +237,8 @@ def test_a_failing_device_is_one_sentence() -> None:
     translator = make_translator()
 
     class Exhausted:
+        gpu_times = ()
+
         def run(self, *_: object) -> tuple[ByteArray, ByteArray]:
             raise torch.OutOfMemoryError("out of memory\nwith a page of statistics")
 

@@ -23,7 +23,7 @@ from plugins.toytown.view.cameras import MOUNTS
 from sim_bridge.errors import SizeMismatchError
 from tests.trainers.batches.test_workers import Deadly, draw, resolve, same, sampler
 from tests.trainers.trees import draw_cityscapes, draw_flowing
-from trainers.batches.degrade import EdgeAugmentation, draw_degradation
+from trainers.batches.degrade import draw_degradation
 from trainers.batches.draw import Place
 from trainers.batches.held import ClipSample, InMemory, LazySample, OnDisk, open_samples
 from trainers.batches.make import Batch, make_batch
@@ -32,8 +32,8 @@ from trainers.batches.workers import make_sampler
 from trainers.data.clips import Clip, FrameFiles
 from trainers.data.open import open_data
 from trainers.data.photograph import Inspection, Photograph
-from trainers.loop.report import TrainingError
-from trainers.recipes.schema import DataRecipe
+from trainers.errors import TrainingError
+from trainers.recipes.schema import DataRecipe, EdgeAugmentation
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 OPERATOR = LaplacianEdges(EdgeSettings(threshold=20, signed=True))

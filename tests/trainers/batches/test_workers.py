@@ -28,8 +28,8 @@ from trainers.data.clips import FrameFiles
 from trainers.data.dataset import DataSet
 from trainers.data.open import open_data
 from trainers.data.photograph import Inspection, Photograph
+from trainers.errors import TrainingError
 from trainers.loop import loop
-from trainers.loop.report import TrainingError
 from trainers.loop.run_folder import RunFolder
 from trainers.loop.training import Training
 from trainers.recipes.read import load_recipe

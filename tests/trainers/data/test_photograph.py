@@ -10,13 +10,14 @@ import torch
 from models.bundles.files import find_bundle
 from models.edges import EdgeSettings, LaplacianEdges
 from sim_bridge.errors import ImageError, LabelError, SizeMismatchError, UsageError
-from trainers.batches.degrade import EdgeAugmentation, degrade
+from trainers.batches.degrade import degrade
 from trainers.batches.sample import load_all, prepare
 from trainers.batches.sampler import Sampler
 from trainers.data.camvid import CamVid
 from trainers.data.problems import MissingCounterpartError
 from trainers.recipes.enhance import EnhanceRecipe
 from trainers.recipes.read import RECIPES, load_recipe
+from trainers.recipes.schema import EdgeAugmentation
 from trainers.recipes.segmenter import SegmenterRecipe
 from trainers.recipes.sflow import SFlowRecipe
 

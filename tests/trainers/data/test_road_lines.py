@@ -11,7 +11,7 @@ from trainers.data.camvid import CAMVID_CLASSES, CamVid
 from trainers.data.open import open_data
 from trainers.data.road_lines import mark_road_lines
 from trainers.recipes.schema import DataRecipe
-from trainers.scores.segmentation import Judge
+from trainers.systems.segmentation import Judge
 
 ROAD, OTHER, LINE = 3, 4, 11
 DATA = os.environ.get("SIM_BRIDGE_DATA")

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from tests.trainers import group_processes as gp
+from trainers.errors import TrainingError
 from trainers.loop.guard import bad_gradient, bad_output, bad_weight, first_bad_value, total_norm
 from trainers.loop.loop import train
-from trainers.loop.report import TrainingError
 from trainers.loop.training import Training
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -18,8 +18,8 @@ from tests.trainers.camvid_tree import draw_camvid
 from tests.trainers.command_line import CommandLine
 from tests.trainers.recipe_files import merged
 from trainers.data.camvid import CamVid
+from trainers.errors import TrainingError
 from trainers.loop.loop import train
-from trainers.loop.report import TrainingError
 from trainers.loop.run_folder import RunFolder
 from trainers.loop.sheets import SampleSheet
 from trainers.recipes.read import load_recipe

@@ -14,7 +14,7 @@ from trainers.scores.metrics import (
     relative_sharpness,
     ssim,
 )
-from trainers.scores.segmentation import deep_features, score
+from trainers.systems.segmentation import deep_features, score
 
 FLAT = np.full((64, 64, 3), 100, np.uint8)
 

@@ -80,7 +80,7 @@ def test_it_trains_and_its_bundle_says_of_what(
     trained = trains(run)
     assert trained.code == 0, trained.err
     rows = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
-    losses = {"d", "d_patch", "g", "g_patch", "content", "identity", "light", "steady", "range"}
+    losses = {"d", "d_patch", "g", "g_patch", "content", "identity", "light", "gains", "steady", "range"}
     assert [row["step"] for row in rows] == [1, 2, 3, 4] and losses <= rows[0].keys()
     # It begins as the identity: nothing differs from the render yet.
     assert rows[0]["content"] == rows[0]["identity"] == rows[0]["light"] == 0 < rows[-1]["content"]
@@ -105,7 +105,7 @@ def test_a_resumed_run_is_the_run(trains: Trains, tmp_path: Path) -> None:
     states = [torch.load(tmp_path / run / "checkpoint.pt", weights_only=True) for run in ("whole", "parts")]
     assert states[0]["step"] == states[1]["step"] == 4
     assert states[0]["system"]["unpaired"] == states[1]["system"]["unpaired"]
-    assert torch.equal(states[0]["system"]["noise"], states[1]["system"]["noise"])
+    assert torch.equal(states[0]["system"]["changes"], states[1]["system"]["changes"])
     for name, weights in states[0]["networks"]["network"].items():
         torch.testing.assert_close(weights, states[1]["networks"]["network"][name], atol=1e-6, rtol=1e-5)
 
@@ -116,7 +116,7 @@ def test_one_network_learns_several_looks(trains: Trains, tmp_path: Path) -> Non
     trained = trains(tmp_path / "run", "--set", f"looks={looks}")
     assert trained.code == 0, trained.err
     state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
-    assert state["networks"]["network"]["style2.weight"].shape[1] == 2
+    assert state["networks"]["network"]["style8.weight"].shape[1] == 2
     grades = state["networks"]["network"]["grades"]
     assert grades.shape == (2, len(WITH_ROAD_LINES), 5) and not torch.equal(grades[0], torch.tensor([1.0, 1, 0, 0, 0]))
     refused = trains(tmp_path / "no", "--set", f"looks={looks.replace('0.5', '1')}")

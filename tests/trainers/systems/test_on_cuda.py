@@ -1,5 +1,6 @@
 """Every system's training step on fake CUDA tensors: the host never waits for the GPU."""
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,16 @@ from torch import nn
 
 from tests.fake_cuda import fake_cuda, host_copies, on_cuda
 from tests.trainers.recipe_files import changed_recipe
+from tests.trainers.systems.test_enhance import draw_renders
 from trainers.batches.make import Batch
-from trainers.data.camvid import CAMVID_CLASSES
+from trainers.data.camvid import CAMVID_CLASSES, WITH_ROAD_LINES
+from trainers.recipes.enhance import EnhanceRecipe
 from trainers.recipes.read import load_recipe, set_keys
 from trainers.recipes.segmenter import SegmenterRecipe
 from trainers.recipes.sflow import SFlowRecipe
 from trainers.systems import system_names
 from trainers.systems.base import MicroBatch, System
+from trainers.systems.enhance import Enhance
 from trainers.systems.segmenter import SegmenterSystem
 from trainers.systems.sflow import SFlow
 
@@ -37,12 +41,9 @@ SFLOW: dict[str, dict[str, Any]] = {
 }
 SEGMENTER_RECIPES = ("camvid_features", "camvid_judge", "toytown_features", "toytown_judge")
 
-WAITING = {"enhance": "chooses each photograph's render by its labels, on the CPU, once a step"}
-"""Systems that wait for the GPU, and why."""
 
-
-def step_copies(system: System[Any], planes: int) -> list[str]:
-    """Lines that make the host wait in one step of every stage: draw, forward and losses of all players."""
+def step_copies(system: System[Any], planes: int, prepared: Mapping[str, Any] | None = None) -> list[str]:
+    """Lines that make the host wait in one step of every stage: draw (unless ``prepared``), forward and losses."""
     with fake_cuda():
         modules = [*system.networks.values(), *(m for m in vars(system).values() if isinstance(m, nn.Module))]
         for module in dict.fromkeys(modules):
@@ -58,7 +59,8 @@ def step_copies(system: System[Any], planes: int) -> list[str]:
         batch = Batch(x, labels, edges, edges, x, plane.cuda(), labelled, flow)
 
         def step(stage: Any) -> None:
-            micro = MicroBatch(batch, (slice(0, 32), slice(16, 48)), system.draw(2))
+            drawn = system.draw(2) if prepared is None else prepared
+            micro = MicroBatch(batch, (slice(0, 32), slice(16, 48)), drawn)
             made = system.forward(micro, stage)
             for player in system.players:
                 terms = system.losses(player.name, made, micro, stage)
@@ -83,5 +85,19 @@ def test_no_segmenter_waits(name: str) -> None:
     assert step_copies(system, 1) == []
 
 
+@pytest.mark.parametrize("changes", [(), ("precision=fp32",)], ids=["bf16", "fp32"])
+def test_no_enhancer_waits(changes: Sequence[str], tmp_path: Path) -> None:
+    """Its prepare() needs the labels' values, and gets them while they are on the host."""
+    renders = draw_renders(tmp_path / "renders")
+    keys = ("data.crop=[64,64]", "render_scale=[1,1]", "patch_width=8", f"renders=['{renders}']", *changes)
+    read = set_keys(EnhanceRecipe, "enhance_lite", keys)
+    system = Enhance(read, WITH_ROAD_LINES, torch.device("cpu"))
+    system._read()
+    picture, labels = torch.zeros(2, 3, SIDE, SIDE), torch.zeros(2, SIDE, SIDE, dtype=torch.uint8)
+    plane, labelled, flow = picture[:, :1], torch.ones(2, 1, dtype=torch.bool), torch.zeros(2, 0, 2, SIDE, SIDE)
+    batch = Batch(picture, labels, plane, plane, picture, plane, labelled, flow)
+    assert step_copies(system, 1, system.prepare(batch, system.draw(2))) == []
+
+
 def test_every_shipped_system_is_tested_here() -> None:
-    assert system_names() == {"segmenter", "sflow"} | WAITING.keys()
+    assert system_names() == {"enhance", "segmenter", "sflow"}

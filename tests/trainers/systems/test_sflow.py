@@ -28,9 +28,9 @@ from trainers.batches.held import open_samples
 from trainers.batches.sample import load_all
 from trainers.data.camvid import CamVid
 from trainers.data.open import open_data
+from trainers.errors import TrainingError
 from trainers.loop.board import Board
 from trainers.loop.loop import train
-from trainers.loop.report import TrainingError
 from trainers.loop.run_folder import RunFolder, published_command
 from trainers.loop.sheets import SampleSheet
 from trainers.loop.training import Training
@@ -298,6 +298,11 @@ def test_published_commands_tell_no_folders_and_the_runs_own_history_does(monkey
     typed = "python trainers/run.py image --root=/home/me/camvid --run '/home/me/runs/a b' --recipe=camvid_lite"
     assert run_command() == typed
     assert published_command(typed) == "python trainers/run.py image --root=camvid --run 'a b' --recipe=camvid_lite"
+    inside = (
+        "run.py --set 'looks=[{name: a, root: /home/me/rec/photo, share: 0.4}, {root: \"/srv/b\"}]' --set x=1/2 a/b"
+    )
+    wanted = "run.py --set 'looks=[{name: a, root: photo, share: 0.4}, {root: \"b\"}]' --set x=1/2 a/b"
+    assert published_command(inside) == wanted
 
 
 def test_options_that_would_have_no_effect_are_refused(recipe: Path, camvid: Path, tmp_path: Path) -> None:

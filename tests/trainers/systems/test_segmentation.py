@@ -17,7 +17,8 @@ from torchvision.models import mobilenet_v3_small
 
 from models.bundles.files import Card, load_bundle
 from models.edges import LaplacianEdges
-from models.nets.segmenter import PSPNetSegmenter
+from models.nets.efficientnet_lite import EfficientNetLite
+from models.nets.segmenter import LiteSegmenter, PSPNetSegmenter
 from sim_bridge.errors import ImageError, SizeMismatchError, UsageError
 from tests.trainers.camvid_tree import draw_camvid
 from tests.trainers.command_line import CommandLine
@@ -26,13 +27,13 @@ from trainers.batches.make import Batch
 from trainers.batches.sample import load_all, prepare
 from trainers.batches.workers import make_sampler
 from trainers.data.camvid import CamVid
+from trainers.errors import TrainingError
 from trainers.loop.begin import begin
 from trainers.loop.loop import train
-from trainers.loop.report import TrainingError
 from trainers.loop.run_folder import RunFolder
 from trainers.loop.training import Training
 from trainers.recipes.segmenter import SegmenterRecipe
-from trainers.scores.segmentation import score
+from trainers.systems.segmentation import score
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -120,6 +121,19 @@ def test_a_pspnet_begins_with_the_weights_that_are_named(camvid: Path, tmp_path:
     assert card.data.endswith("; backbone trained on ImageNet, published.pth") and str(tmp_path) not in card.data
 
 
+def test_a_lite_segmenter_trains_from_its_package_and_its_card_says_so(camvid: Path, tmp_path: Path) -> None:
+    recipe = backbone_recipe(
+        arch="lite-segmenter", backbone="lite0", stages=[{"steps": 2, "lr": 1e-12}], weight_decay=0
+    )
+    card, network = trained(recipe, camvid, tmp_path / "run")
+    assert isinstance(network, LiteSegmenter) and card.args["backbone"] == "lite0"
+    published = EfficientNetLite("lite0").backbone.state_dict()
+    torch.testing.assert_close(
+        network.backbone.state_dict()["stem.weight"], published["stem.weight"], atol=1e-3, rtol=1e-2
+    )
+    assert card.data.endswith("; backbone trained on ImageNet, efficientnet-lite0-57934424.pth")
+
+
 @pytest.mark.usefixtures("hub")
 def test_a_pspnet_without_published_weights_is_refused(camvid: Path, tmp_path: Path) -> None:
     with pytest.raises(
@@ -135,6 +149,9 @@ def test_a_pspnet_without_published_weights_is_refused(camvid: Path, tmp_path: P
         ({"arch": "unet-segmenter"}, "the other networks have none"),
         ({"arch": "unet-segmenter", "backbone": None, "backbone_weights": "x.pth"}, "there is no backbone"),
         ({"backbone": "resnet1001"}, "Input should be 'resnet18'"),
+        ({"backbone": "lite0"}, "lite-segmenter lite0, lite1 or lite2"),
+        ({"arch": "lite-segmenter"}, "lite-segmenter lite0, lite1 or lite2"),
+        ({"arch": "lite-segmenter", "backbone": "lite2", "backbone_weights": "x.pth"}, "lite2 comes with its package"),
     ],
 )
 def test_backbones_and_networks_that_do_not_go_together(changes: dict[str, object], message: str) -> None:
@@ -204,11 +221,13 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     monkeypatch.setattr(Training, "update_average", update_then_signal)
 
 
-@pytest.mark.parametrize("arch", ["unet-segmenter", "pyramid-segmenter", "pspnet-segmenter"])
+@pytest.mark.parametrize("arch", ["unet-segmenter", "pyramid-segmenter", "pspnet-segmenter", "lite-segmenter"])
 def test_interrupted_and_uninterrupted_segmenters_have_the_same_weights(
     camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arch: str
 ) -> None:
-    recipe = tiny_recipe(arch=arch) if arch != "pspnet-segmenter" else dropout_recipe(tmp_path)
+    recipes = {"pspnet-segmenter": lambda: dropout_recipe(tmp_path)}
+    recipes["lite-segmenter"] = lambda: tiny_recipe(arch=arch, backbone="lite0")
+    recipe = recipes.get(arch, lambda: tiny_recipe(arch=arch))()
     whole, expected = trained(recipe, camvid, tmp_path / "whole", "first")
     stop_after(monkeypatch, 3)
     assert not begin(recipe, camvid, RunFolder(tmp_path / "parts", resume=False), "first")
