@@ -9,7 +9,12 @@ import pytest
 from models.bundles.files import CARD, WEIGHTS, ZOO, load_bundle, load_tensors
 from models.bundles.published import load_published
 from models.content import missing_content, missing_file_content
+from sim_bridge.frames import Kind
+from sim_bridge.recordings.inputs import read_inputs
+from sim_bridge.recordings.read import Folder, RecordedFrame
 from sim_bridge.translators.onnx import OnnxTranslator
+from tests.sim_bridge.bridge_helpers import make_frame
+from trainers.data.read import read_flow
 from trainers.loop.run_folder import RunFolder
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22e\nsize 12345\n"
@@ -46,6 +51,17 @@ def _checkpoint(folder: Path, data: bytes) -> None:
     run.load()
 
 
+def _flow(folder: Path, data: bytes) -> None:
+    (folder / "flow.npy").write_bytes(data)
+    read_flow(folder / "flow.npy")
+
+
+def _depth(folder: Path, data: bytes) -> None:
+    (folder / "depth.npy").write_bytes(data)
+    rgb = make_frame(Kind.RGB, 1)
+    read_inputs(RecordedFrame("camera", 1, None, None, {Folder.DEPTH: folder / "depth.npy"}), rgb, [Kind.DEPTH])
+
+
 @pytest.mark.parametrize(("data", "sentence"), CONTENTS)
 @pytest.mark.parametrize(
     "read",
@@ -56,8 +72,10 @@ def _checkpoint(folder: Path, data: bytes) -> None:
         _published,
         _onnx,
         _checkpoint,
+        _flow,
+        _depth,
     ],
-    ids=["weights", "card", "training", "published", "onnx", "checkpoint"],
+    ids=["weights", "card", "training", "published", "onnx", "checkpoint", "flow", "depth"],
 )
 def test_what_holds_nothing_says_so(
     read: Callable[[Path, bytes], None], data: bytes, sentence: str, tmp_path: Path

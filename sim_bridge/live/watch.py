@@ -88,7 +88,7 @@ class LabelWatch:
             watched.look = Alignment()
         if place >= LOOK:
             return None
-        watched.look.add(prepared.rgb, prepared.labels, follows=follows)
+        watched.look.add(prepared.rgb, prepared.labels, follows=follows, search=place in (0, LOOK - 1))
         if place < LOOK - 1 or (finding := watched.look.finding()) is None:
             return None
         before, watched.found = watched.found, finding

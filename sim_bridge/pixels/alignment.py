@@ -54,28 +54,32 @@ class Alignment:
     """Gathers what frames of one camera say."""
 
     def __init__(self) -> None:
-        self.frames = 0
+        self.frames = self._searched = 0
         self._surface: Plane | None = None
         self._reduction = 1
         self._before: deque[tuple[Plane, Plane]] = deque(maxlen=TICKS)
         self._gains: defaultdict[int, list[tuple[float, float]]] = defaultdict(list)
 
-    def add(self, rgb: ByteArray, ids: ByteArray, *, follows: bool) -> None:
-        """Looks at a frame, uint8 ``(H, W, 3)`` and ``(H, W)``; ``follows`` says that it is the tick after the last."""
+    def add(self, rgb: ByteArray, ids: ByteArray, *, follows: bool, search: bool = True) -> None:
+        """Looks at a frame, uint8 ``(H, W, 3)`` and ``(H, W)``.
+
+        Args:
+            rgb: The picture.
+            ids: The labels.
+            follows: Whether it is the tick after the last.
+            search: Whether to look for shifts, too, which takes three quarters of the time.
+        """
         small = _reduced(ids)
         if small is None:
             return
         edges, border = _edges(rgb, small), _border(ids, small)
+        if not follows or (self._before and self._before[-1][0].shape != edges.shape):
+            self._before.clear()
         if np.count_nonzero(border) < _LEAST_BORDER:
             self._before.clear()
             return
-        surface = _surface(edges, border)
-        if not follows or (self._surface is not None and self._surface.shape != surface.shape):
-            self._before.clear()
-        if self._surface is None or self._surface.shape != surface.shape:
-            self._surface, self.frames = np.zeros_like(surface), 0
-        self._surface += surface
-        self._reduction = round(ids.shape[1] / small[0])
+        if search:
+            self._search(edges, border, round(ids.shape[1] / small[0]))
         self.frames += 1
         own = _overlap(edges, border)
         for ticks, (then_edges, then_border) in enumerate(reversed(self._before), start=1):
@@ -83,6 +87,14 @@ class Alignment:
             then = _overlap(then_edges, then_border)
             self._gains[ticks].append((_overlap(edges, then_border) - then, then))
         self._before.append((edges, border))
+
+    def _search(self, edges: Plane, border: Plane, reduction: int) -> None:
+        surface = _surface(edges, border)
+        if self._surface is None or self._surface.shape != surface.shape:
+            self._surface, self._searched = np.zeros_like(surface), 0
+        self._surface += surface
+        self._searched += 1
+        self._reduction = reduction
 
     def finding(self) -> Finding | None:
         """Where the labels lie better; None where nothing says so."""
@@ -105,11 +117,11 @@ class Alignment:
         """The shift by which the labels fit better, and how well."""
         if self._surface is None:
             return None, 0.0
-        mean = self._surface / self.frames
+        mean = self._surface / self._searched
         rise = mean - np.median(mean)
         down, right = (int(place) for place in np.unravel_index(rise.argmax(), rise.shape))
         middle = (rise.shape[0] // 2, rise.shape[1] // 2)
-        elsewhere = _ELSEWHERE if self.frames >= _MANY else _ELSEWHERE_AT_ONCE
+        elsewhere = _ELSEWHERE if self._searched >= _MANY else _ELSEWHERE_AT_ONCE
         if rise[down, right] < _PEAK or rise[middle] > elsewhere * rise[down, right]:
             return None, 0.0
         shift = Finding((right - middle[1]) * self._reduction, (down - middle[0]) * self._reduction)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from models.content import missing_file_content
 from sim_bridge.errors import ForeignIdsError, ImageError, LabelError
 from sim_bridge.pixels.images import read_image
 from sim_bridge.pixels.labels import LabelMap, MappedLabels
@@ -81,6 +82,8 @@ def read_flow(file: Path) -> npt.NDArray[np.float32]:
     try:
         stored = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
+        if (missing := missing_file_content(file)) is not None:
+            raise ImageError(f"flow {file} {missing.fact}: {missing.advice}") from error
         raise ImageError(f"flow {file} cannot be read ({error}): record it again") from error
     if not isinstance(stored, np.ndarray) or stored.dtype != np.float32 or stored.ndim != 3 or stored.shape[2] != 2:
         raise ImageError(f"flow {file} is not float32 of shape (H, W, 2): record it again")
