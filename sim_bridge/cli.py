@@ -29,6 +29,7 @@ from sim_bridge.options import (
     DeviceOption,
     InputOption,
     InsecureOption,
+    LabelsAsOption,
     LabelsOption,
     OutputOption,
     PrecisionOption,
@@ -36,8 +37,10 @@ from sim_bridge.options import (
     SeedOption,
     SemanticOption,
     SizeOption,
+    StrictOption,
     TaxonomyOption,
     TopicOption,
+    is_strict,
     refuse_unused_flags,
     setting_option,
     settings_of,
@@ -108,6 +111,7 @@ def bridge(
     page_token: Annotated[str | None, setting_option("page_token")] = None,
     log_level: Annotated[str | None, setting_option("log_level")] = None,
     config: ConfigOption = None,
+    strict: StrictOption = False,
     show_config: Annotated[bool, typer.Option("--show-config", help="Print the resolved settings as YAML.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; anywhere on the line.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
@@ -132,20 +136,23 @@ def bridge(
         if show_config:
             typer.echo(settings.to_yaml(), nl=False)
             raise typer.Exit
-        raise typer.Exit(_run_bridge(settings))
+        raise typer.Exit(_run_bridge(settings, strict=strict))
 
 
-def _run_bridge(settings: BridgeSettings) -> int:
+def _run_bridge(settings: BridgeSettings, *, strict: bool) -> int:
     from sim_bridge.live.bridge import Bridge, run_until_signalled
     from sim_bridge.translators.load import load_translator
 
     with Bridge(settings, lambda: load_translator(settings)) as running:
         if settings.page is None:
-            return run_until_signalled(running)
-        from sim_bridge.page.server import Page
+            code = run_until_signalled(running)
+        else:
+            from sim_bridge.page.server import Page
 
-        with Page(running):
-            return run_until_signalled(running)
+            with Page(running):
+                code = run_until_signalled(running)
+    suspicious = any(running.outputs.of(camera).suspicions for camera in settings.topics)
+    return code or int(strict and suspicious)
 
 
 @app.command()
@@ -201,7 +208,9 @@ def translate(
     rgb: RgbOption = None,
     semantic: SemanticOption = None,
     labels: LabelsOption = None,
+    labels_as: LabelsAsOption = None,
     camera: CameraOption = None,
+    strict: StrictOption = False,
     image_format: Annotated[
         Literal["png", "jpg"], typer.Option("--format", help="File type of the photoreal images.")
     ] = "png",
@@ -228,7 +237,7 @@ def translate(
     from sim_bridge.recordings.translate import Job, summary, translate_recording
     from sim_bridge.translators.load import load_translator
 
-    job = Job(settings.bundle, settings.size, settings.style_seed, labels, image_format)
+    job = Job(settings.bundle, settings.size, settings.style_seed, labels, labels_as, image_format)
     translator = load_translator(settings)
     try:
         with _progress("translating") as progress:
@@ -238,7 +247,7 @@ def translate(
         raise typer.Exit(INTERRUPTED) from None
     for line in summary(report):
         typer.echo(f"translate: {line}", err=True)
-    if report.left_out:
+    if report.left_out or (report.suspicions and is_strict(context)):
         raise typer.Exit(1)
 
 
@@ -273,6 +282,8 @@ def sheet(
     rgb: Annotated[list[str] | None, typer.Option(metavar="GLOB", help=RGB_HELP + " Once, or once per SRC.")] = None,
     semantic: Annotated[list[str] | None, typer.Option(metavar="GLOB", help=SEMANTIC_HELP)] = None,
     labels: Annotated[list[str] | None, typer.Option(metavar="NAME|FILE", help=LABELS_HELP)] = None,
+    labels_as: LabelsAsOption = None,
+    strict: StrictOption = False,
     timeout: Annotated[float, typer.Option(min=0, help="With --live: seconds to wait for a frame.")] = 30.0,
     topic: TopicOption = None,
     taxonomy: TaxonomyOption = None,
@@ -304,12 +315,12 @@ def sheet(
         made = live_rows(settings, count=rows, timeout=timeout)
     else:
         recordings = open_sources(sources or [], rgb or [], semantic or [], labels or [])
-        made = recorded_rows(recordings, settings, count=rows)
+        made = recorded_rows(recordings, settings, count=rows, labels_as=labels_as)
     for problem in made.problems:
         typer.echo(f"sheet: {problem}", err=True)
     write_sheet(out, contact_sheet(made.rows, width=width, title=made.title))
     typer.echo(f"sheet: {len(made.rows)} {'row' if len(made.rows) == 1 else 'rows'} written to {out}", err=True)
-    if made.problems:
+    if made.problems or (made.suspicions and is_strict(context)):
         raise typer.Exit(1)
 
 

@@ -51,11 +51,13 @@ class ForeignIdsError(LabelError):
 
     Attributes:
         fact: The sentence without its advice, for those whose user cannot name a taxonomy.
+        advice: What to do.
     """
 
     def __init__(self, fact: str, advice: str) -> None:
         super().__init__(f"{fact}; {advice}")
         self.fact = fact
+        self.advice = advice
 
 
 class ImageError(SimBridgeError):

@@ -20,6 +20,10 @@ SEMANTIC_HELP: Final = "Foreign folder: which files are the label images, raw id
 LABELS_HELP: Final = (
     "Taxonomy of the label images: a name like carla-0.9.14, or your own YAML. A recording names its own."
 )
+LABELS_AS_HELP: Final = (
+    "How to read label images where two readings fit: ids, palette-colours, palette-indices or carla-raw."
+)
+STRICT_HELP: Final = "End with exit code 1 where something may be wrong, as labels of one class alone."
 CAMERA_HELP: Final = "Of a recording, the only camera to take; of a foreign folder, the name to give it."
 
 
@@ -65,6 +69,8 @@ ConfigOption = Annotated[
 RgbOption = Annotated[str | None, typer.Option(metavar="GLOB", help=RGB_HELP, show_default=False)]
 SemanticOption = Annotated[str | None, typer.Option(metavar="GLOB", help=SEMANTIC_HELP, show_default=False)]
 LabelsOption = Annotated[str | None, typer.Option(metavar="NAME|FILE", help=LABELS_HELP, show_default=False)]
+LabelsAsOption = Annotated[str | None, typer.Option(metavar="READING", help=LABELS_AS_HELP, show_default=False)]
+StrictOption = Annotated[bool, typer.Option("--strict", help=STRICT_HELP)]
 CameraOption = Annotated[str | None, typer.Option(metavar="NAME", help=CAMERA_HELP, show_default=False)]
 
 
@@ -82,6 +88,11 @@ def settings_of(context: typer.Context) -> BridgeSettings:
     settings = load_settings(flags, config=config)
     configure_logging(settings.log_level)
     return settings
+
+
+def is_strict(context: typer.Context) -> bool:
+    """Whether ``--strict`` was given, before or after the subcommand."""
+    return any(level is not None and level.params.get("strict") for level in (context.parent, context))
 
 
 def refuse_unused_flags(context: typer.Context, name: str) -> None:

@@ -63,6 +63,7 @@ StartFrom = Annotated[
 TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write curves and sample sheets for TensorBoard.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Replace the bundle that is in the folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit code 1 also where something may be wrong.")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Replace a key of the recipe, like stages.0.lr=1e-4; repeatable."),
@@ -287,7 +288,9 @@ def _data() -> None:
 
 
 @data_app.command()
-def check(recipe: RecipeName, root: DataRoot, threads: Readers = 0, as_json: AsJson = False) -> None:
+def check(
+    recipe: RecipeName, root: DataRoot, threads: Readers = 0, as_json: AsJson = False, strict: Strict = False
+) -> None:
     """Read all of a data set and name all that is wrong; exit code 1 if anything is."""
     from trainers.data.check import check_data, describe
 
@@ -295,7 +298,7 @@ def check(recipe: RecipeName, root: DataRoot, threads: Readers = 0, as_json: AsJ
     reports = check_data(resolved.data, root, threads, instances=resolved.needs_instances)
     splits = {report.split: report.as_dict() for report in reports}
     print(json.dumps({"splits": splits}, indent=2) if as_json else describe(reports))
-    if any(report.problems for report in reports):
+    if any(report.problems or (strict and report.suspicions) for report in reports):
         raise typer.Exit(1)
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, get_args, get_origin
 
+from models.content import missing_file_content
+
 FORMAT: Final = 1
 CARD: Final = "card.json"
 NORMALISATION: Final = "rgb / 127.5 - 1"
@@ -69,8 +71,10 @@ def read_card(path: Path) -> Card:
         raise BundleError(
             f"card {file} has {file.stat().st_size} bytes, at most {_MAX_CARD_BYTES} are read: it is no card"
         )
+    if (missing := missing_file_content(file)) is not None:
+        raise BundleError(f"card {file} {missing.fact}, so not JSON: {missing.advice}")
     try:
-        raw = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        raw = json.loads(file.read_text(encoding="utf-8-sig"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as e:
         raise BundleError(f"card {file} is not JSON ({e}): fetch the bundle again") from e
     if not isinstance(raw, dict):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from models.bundles.card import CARD, BundleError, BundleNotFoundError, Card, checked_arguments, read_card
 from models.bundles.published import WeightsError
+from models.content import missing_file_content
 from models.edges import EdgeSettings
 from models.nets.enhance import EnhanceNetwork
 from models.nets.segmenter import SEGMENTERS
@@ -109,6 +110,8 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError as e:
         raise BundleError(f"weights {path} are missing: fetch the bundle again") from e
     except (SafetensorError, OSError) as e:
+        if path.is_file() and (missing := missing_file_content(path)) is not None:
+            raise BundleError(f"the file of weights {path} {missing.fact}: {missing.advice}") from e
         raise BundleError(
             f"weights {path} are not a safetensors file ({e}): only safetensors is read, never pickle"
         ) from e
@@ -121,6 +124,8 @@ def load_bundle(name_or_path: str | Path) -> Bundle:
     weights = path / WEIGHTS
     if not weights.is_file():
         raise BundleError(f"weights {weights} are missing: fetch the bundle again")
+    if (missing := missing_file_content(weights)) is not None:
+        raise BundleError(f"the file of weights {weights} {missing.fact}: {missing.advice}")
     if (found := sha256_of(weights)) != card.sha256:
         raise BundleError(
             f"weights {weights} have SHA-256 {found[:ID_DIGITS]}..., the card says {card.sha256[:ID_DIGITS]}...:"

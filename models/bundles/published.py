@@ -15,6 +15,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from models.content import missing_file_content
+
 HASH_IN_NAME: Final = re.compile(r"-([a-f0-9]{8,64})\.")  # the SHA-256 of torch hub's vgg19-dcbb9e9d.pth starts so
 # torch.load raises these for a file that is cut off or holds no weights.
 _DAMAGED: Final = (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, TypeError)
@@ -51,6 +53,8 @@ def load_published(url: str, path: Path | None, option: str) -> dict[str, Tensor
         if path is not None:
             raise WeightsError(f"{option} names {path}, which is no file: fetch {url} and give its path")
         _fetch(url, file, option)
+    if (missing := missing_file_content(file)) is not None:
+        raise WeightsError(f"the file of weights {file} {missing.fact}: {missing.advice}")
     _check_hash(file, url)
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)

@@ -15,7 +15,7 @@ from plugins.replay.faults import Delivery, FaultInjector, Faults
 from plugins.replay.source import DEFAULT_RATE, ReplaySource
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import Frame
-from sim_bridge.options import CameraOption, LabelsOption, RgbOption, SemanticOption
+from sim_bridge.options import CameraOption, LabelsAsOption, LabelsOption, RgbOption, SemanticOption, StrictOption
 from sim_bridge.process.drive import Link, topic_flags
 from sim_bridge.process.stop import stop_on_signals
 from sim_bridge.sources import topics_of
@@ -32,6 +32,7 @@ def replay(
     rgb: RgbOption = None,
     semantic: SemanticOption = None,
     labels: LabelsOption = None,
+    labels_as: LabelsAsOption = None,
     camera: CameraOption = None,
     rate: Annotated[
         float,
@@ -51,6 +52,7 @@ def replay(
         float,
         typer.Option(min=0, max=60_000, metavar="MS", help="Fault: messages come up to MS late, in order."),
     ] = 0.0,
+    strict: StrictOption = False,
     seed: Annotated[int, typer.Option(help="Seed of the faults: the same seed gives the same faults.")] = 0,
     curve_keys: Annotated[
         Path | None, typer.Option(help="Folder with CURVE keys, for addresses off this machine.")
@@ -73,6 +75,7 @@ def replay(
             "rgb": rgb,
             "semantic": semantic,
             "labels": labels,
+            "labels_as": labels_as,
             "camera": camera,
             "rate": rate,
             "loop": loop,
@@ -99,6 +102,7 @@ def replay(
     if source.problems:
         frames_left_out = "1 frame was" if len(source.problems) == 1 else f"{len(source.problems)} frames were"
         _say(f"{frames_left_out} left out, see above")
+    if source.problems or (strict and source.suspicions):
         raise typer.Exit(1)
 
 

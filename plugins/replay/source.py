@@ -17,7 +17,6 @@ from pydantic import Field
 from plugins.replay.faults import Arrival
 from sim_bridge.errors import ImageError, LabelError
 from sim_bridge.frames import Frame
-from sim_bridge.pixels.labels import Taxonomy
 from sim_bridge.recordings.read import RecordedFrame, Recording, open_recording
 from sim_bridge.source_options import CheckedOptions
 
@@ -35,6 +34,7 @@ class ReplayOptions(CheckedOptions):
     rgb: str | None = None
     semantic: str | None = None
     labels: str | None = None
+    labels_as: str | None = None
     camera: str | None = None
     rate: Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)] = DEFAULT_RATE
     loop: bool = False
@@ -80,13 +80,20 @@ class ReplaySource:
             labels=self._options.labels,
             camera=self._options.camera,
         )
-        from sim_bridge.recordings.captures import recording_taxonomy
+        from sim_bridge.recordings.captures import label_reader, recording_taxonomy
 
-        self._taxonomy: Taxonomy = recording_taxonomy(recording, self._options.labels)
+        self._labels = label_reader(
+            recording, recording_taxonomy(recording, self._options.labels), self._options.labels_as
+        )
         self._recording = recording
         self.notes = recording.notes
         self.cameras = recording.cameras()
         self._ticks = _by_tick(recording, self.cameras)
+
+    @property
+    def suspicions(self) -> list[str]:
+        """Sentences about what may be wrong with the labels, so far."""
+        return self._labels.suspicions
 
     @property
     def ticks(self) -> int:
@@ -121,6 +128,7 @@ class ReplaySource:
                 yield from (Arrival(due, frame) for frame in frames)
                 self.published += len(frames) // 2
                 index += 1
+            self._labels.finish()
             if index == before:
                 return
 
@@ -145,7 +153,7 @@ class ReplaySource:
     def _read(self, recorded: RecordedFrame, position: int) -> tuple[Frame, ...]:
         from sim_bridge.recordings.captures import read_capture, to_frames
 
-        capture = read_capture(recorded, self._taxonomy)
+        capture = read_capture(recorded, self._labels)
         camera = self._recording.info.cameras.get(recorded.camera)
         seconds = position / (self._options.rate or DEFAULT_RATE) if recorded.time is None else recorded.time
         fov = None if camera is None else camera.fov

@@ -8,6 +8,7 @@ from sim_bridge.errors import SizeMismatchError, TranslatorError
 from sim_bridge.live.handoff import Taken
 from sim_bridge.live.latency import Stage
 from sim_bridge.live.shared import POLL_SECONDS, Shared
+from sim_bridge.live.watch import LabelWatch
 from sim_bridge.live.work import Engine, Work
 from sim_bridge.pixels.inputs import fit_input
 
@@ -17,6 +18,7 @@ class PrepareStage:
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
+        self._watch = LabelWatch()
 
     def run(self) -> None:
         """Loops until no more ticks can come."""
@@ -55,6 +57,10 @@ class PrepareStage:
         prepared = work.prepared = engine.preprocessor.prepare(pair.rgb, pair.semantic)
         if prepared.stray:
             self._shared.outputs.add(pair.camera, stray_pixels=prepared.stray)
+        for cause, sentence in self._watch.look(pair, prepared, engine.translator.classes):
+            self._shared.outputs.add(pair.camera, suspicions=1)
+            where = f"camera {pair.camera!r}, frame {pair.id.number}"
+            self._shared.once.warn((pair.camera, cause), f"{where}: {sentence}", scope=pair.id.session)
         lacking = [kind for kind in engine.wants if kind not in pair.more]
         if lacking:
             raise TranslatorError(

@@ -21,12 +21,14 @@ class OutputCount:
         fallback: Those of them that are CG frames passed on.
         repeated: Lockstep results sent once more.
         stray_pixels: Pixels whose class id was outside the taxonomy and became ``unlabeled``.
+        suspicions: Warnings about labels that may be wrong; each cause once a session.
     """
 
     published: int = 0
     fallback: int = 0
     repeated: int = 0
     stray_pixels: int = 0
+    suspicions: int = 0
 
 
 class OutputCounts:
@@ -37,7 +39,14 @@ class OutputCounts:
         self._counts = {camera: OutputCount() for camera in cameras}
 
     def add(
-        self, camera: str, *, published: int = 0, fallback: int = 0, repeated: int = 0, stray_pixels: int = 0
+        self,
+        camera: str,
+        *,
+        published: int = 0,
+        fallback: int = 0,
+        repeated: int = 0,
+        stray_pixels: int = 0,
+        suspicions: int = 0,
     ) -> None:
         """Adds to a camera's counters."""
         with self._lock:
@@ -48,6 +57,7 @@ class OutputCounts:
                 fallback=old.fallback + fallback,
                 repeated=old.repeated + repeated,
                 stray_pixels=old.stray_pixels + stray_pixels,
+                suspicions=old.suspicions + suspicions,
             )
 
     def of(self, camera: str) -> OutputCount:
@@ -82,6 +92,7 @@ class StatusReporter:
             "fallback": output.fallback,
             "repeated": output.repeated,
             "stray_pixels": output.stray_pixels,
+            "suspicions": output.suspicions,
         }
         totals = {topic: ledger[topic].received for topic in topics} | {photoreal: output.published}
         return {"counters": counters, "rates": self._rates(camera, totals)}

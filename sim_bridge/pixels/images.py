@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from sim_bridge.errors import ImageError, MissingExtraError
+from models.content import READ, missing_content
+from sim_bridge.errors import ImageError, LabelError, MissingExtraError
 from sim_bridge.frames import MAX_PIXELS, MAX_SIDE, ByteArray, Encoding, Frame, PixelArray
+from sim_bridge.pixels.readings import StoredLabels
 
 try:
     import cv2
@@ -29,6 +31,7 @@ MAX_FILE_BYTES: Final = 1 << 29
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}  # per colour type
+_GREY, _PALETTE, _GREY_ALPHA = 0, 3, 4  # PNG colour types
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame: all C0..CF but DHT, JPG, DAC
 _JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
 _JPEG_SCAN, _JPEG_END = 0xDA, b"\xff\xd9"
@@ -40,8 +43,15 @@ class ImageHeader(NamedTuple):
     format: Encoding
     width: int
     height: int
-    grey_step: int = 1
-    """What OpenCV multiplies the values of a grey PNG of 1, 2 or 4 bits with, to fill 0 to 255."""
+    bits: int = 8
+    """Of a channel, or of a palette's index."""
+    color: int | None = None
+    """A PNG's colour type."""
+
+    @property
+    def grey_step(self) -> int:
+        """What OpenCV multiplies the values of a grey PNG of 1, 2 or 4 bits with, to fill 0 to 255."""
+        return 255 // ((1 << self.bits) - 1) if self.color == _GREY and self.bits < 8 else 1
 
 
 def read_image(path: Path, *, max_pixels: int = MAX_PIXELS, full_range: bool = False) -> PixelArray:
@@ -58,14 +68,21 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS, full_range: bool = F
     Raises:
         ImageError: The file is missing, too large, truncated, damaged or neither PNG nor JPEG.
     """
-    try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise ImageError(f"{path} has {size} bytes, the limit is {MAX_FILE_BYTES}: give a smaller file")
-        data = path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read ({error.strerror}): check the path and its rights") from error
-    return _decode(data, str(path), None, max_pixels, full_range)
+    return _decode(_bytes_of(path), str(path), None, max_pixels, full_range)
+
+
+def read_labels(path: Path, *, max_pixels: int = MAX_PIXELS) -> StoredLabels:
+    """Reads a label file as it is stored: indices where it has a palette, one channel where it is grey with alpha.
+
+    Raises:
+        ImageError: The file is missing, too large, truncated, damaged or neither PNG nor JPEG.
+        LabelError: It is a JPEG, whatever its name.
+    """
+    data = _bytes_of(path)
+    header = read_header(data, str(path))
+    if header.format is Encoding.JPEG:
+        raise LabelError(f"{path}: labels must not be JPEG: it changes ids at every border; write them again as PNG")
+    return _decode_labels(data, header, str(path), None, max_pixels)
 
 
 def decode_image(
@@ -103,6 +120,8 @@ def read_header(data: Buffer, name: str = "the image payload") -> ImageHeader:
         return _read_png_header(view, name)
     if bytes(view[:3]) == b"\xff\xd8\xff":
         return _read_jpeg_header(bytes(view), name)
+    if (missing := missing_content(bytes(view[:READ]))) is not None:
+        raise ImageError(f"{name} {missing.fact}, so neither PNG nor JPEG: {missing.advice}")
     raise ImageError(f"{name} ({view.nbytes} bytes) is neither PNG nor JPEG: convert it to one of them")
 
 
@@ -183,7 +202,7 @@ def to_rgb(frame: Frame) -> ByteArray:
 def to_ids(frame: Frame) -> ByteArray:
     """A frame's class ids as uint8 ``(H, W)``; of a ``mono8`` frame the view itself, read-only.
 
-    Raises ImageError when the payload cannot be decoded, or is not one channel of 8 bits.
+    Raises ImageError when the payload cannot be decoded, or is no grey PNG of up to 8 bits: the wire takes ids alone.
     """
     if frame.encoding is Encoding.MONO8:
         return np.asarray(frame.pixels, dtype=np.uint8)
@@ -191,13 +210,68 @@ def to_ids(frame: Frame) -> ByteArray:
         raise ImageError(
             f"frame {frame.number} of {frame.topic} has the encoding '{frame.encoding}': send mono8 or png"
         )
-    ids = _decode_frame(frame, full_range=False)
-    if ids.ndim != 2 or ids.dtype != np.uint8:
+    data, name = frame.pixels.data, f"frame {frame.number} of {frame.topic}"
+    header = read_header(data, name)
+    if header.color != _GREY or header.bits > 8:
         raise ImageError(
-            f"frame {frame.number} of {frame.topic} is a PNG of {ids.dtype} {ids.shape}, but class ids are one channel "
-            "of 8 bits: convert colours to ids before sending"
+            f"{name} is {_described(header)}, but class ids are one channel of 8 bits: convert it to ids before sending"
         )
+    ids = _decode_labels(data, header, name, (frame.width, frame.height), MAX_PIXELS).pixels
     return np.asarray(ids, dtype=np.uint8)
+
+
+def _described(header: ImageHeader) -> str:
+    if header.format is Encoding.JPEG:
+        return "a JPEG, which changes ids at every border"
+    kinds = {_GREY: "one channel", _PALETTE: "a palette", _GREY_ALPHA: "grey and alpha"}
+    return f"a PNG of {header.bits} bits with {kinds.get(header.color or 0, 'colours')}"
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise ImageError(f"{path} has {size} bytes, the limit is {MAX_FILE_BYTES}: give a smaller file")
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read ({error.strerror}): check the path and its rights") from error
+
+
+def _decode_labels(
+    data: Buffer, header: ImageHeader, name: str, expect: tuple[int, int] | None, max_pixels: int
+) -> StoredLabels:
+    """Decodes a PNG of labels: transparency says nothing, and indices stay indices."""
+    plain, palette = _plain_png(memoryview(data), header)
+    if header.color == _PALETTE and palette is None:
+        raise ImageError(f"{name} is a damaged PNG: its palette is missing, write it again")
+    pixels = _decode(plain, name, expect, max_pixels, full_range=False)
+    if header.color == _GREY_ALPHA:
+        pixels = np.ascontiguousarray(pixels[..., 0])
+    return StoredLabels(pixels, palette)
+
+
+def _plain_png(data: memoryview, header: ImageHeader) -> tuple[bytes, ByteArray | None]:
+    """A whole PNG's pixels alone, indices as grey, and its palette ``(n, 3)``.
+
+    A grey PNG has the rows of one with a palette, and OpenCV would look the colours up.
+    """
+    parts, palette = [_PNG_SIGNATURE], None
+    position = len(_PNG_SIGNATURE)
+    while position < data.nbytes and (kind := bytes(data[position + 4 : position + 8])) != b"IEND":
+        end = position + 12 + int.from_bytes(data[position : position + 4])
+        body = bytes(data[position + 8 : end - 4])
+        if kind == b"IHDR" and header.color == _PALETTE:
+            parts.append(_chunk(kind, body[:9] + bytes([_GREY]) + body[10:]))
+        elif kind in (b"IHDR", b"IDAT"):
+            parts.append(bytes(data[position:end]))
+        elif kind == b"PLTE" and header.color == _PALETTE:
+            palette = np.frombuffer(body[: len(body) // 3 * 3], dtype=np.uint8).reshape(-1, 3)
+        position = end
+    return b"".join([*parts, _chunk(b"IEND", b"")]), palette
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return len(body).to_bytes(4) + kind + body + zlib.crc32(kind + body).to_bytes(4)
 
 
 def _decode(data: Buffer, name: str, expect: tuple[int, int] | None, max_pixels: int, full_range: bool) -> PixelArray:
@@ -252,9 +326,7 @@ def _read_png_header(data: memoryview, name: str) -> ImageHeader:
 def _read_ihdr(kind: bytes, body: bytes, name: str) -> ImageHeader:
     if kind != b"IHDR" or len(body) != 13 or body[8] not in _PNG_DEPTHS.get(body[9], ()):
         raise ImageError(f"{name} is a damaged PNG: its first chunk is no valid header, write it again")
-    bits, color = body[8], body[9]
-    step = 255 // ((1 << bits) - 1) if color == 0 and bits < 8 else 1
-    return ImageHeader(Encoding.PNG, int.from_bytes(body[:4]), int.from_bytes(body[4:8]), step)
+    return ImageHeader(Encoding.PNG, int.from_bytes(body[:4]), int.from_bytes(body[4:8]), body[8], body[9])
 
 
 def _read_jpeg_header(data: bytes, name: str) -> ImageHeader:

@@ -6,13 +6,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from sim_bridge.errors import ImageError, LabelError, SizeMismatchError, UsageError
 from sim_bridge.frames import ByteArray, Encoding, Frame, Kind
-from sim_bridge.pixels.images import read_image, stored_to_rgb
-from sim_bridge.pixels.labels import ids_from_image
+from sim_bridge.pixels.images import read_image, read_labels, stored_to_rgb
+from sim_bridge.pixels.readings import Reading, read_stored
 from sim_bridge.pixels.taxonomy import Taxonomy, find_taxonomy
+from sim_bridge.recordings.labels import LabelReader
 from sim_bridge.recordings.read import DESCRIPTION, Folder, RecordedFrame, Recording
 
 
@@ -63,6 +62,23 @@ def recording_taxonomy(recording: Recording, labels: str | None) -> Taxonomy:
         raise UsageError(f"the labels of the recording {recording.root}: {error}") from error
 
 
+def label_reader(recording: Recording, source: Taxonomy, labels_as: str | None = None) -> LabelReader:
+    """The reader of a recording's label files.
+
+    Args:
+        recording: The recording.
+        source: Their taxonomy.
+        labels_as: The only :class:`Reading` to take; None takes the one that the recording names, if any.
+
+    Raises:
+        UsageError: There is no such reading.
+    """
+    named = labels_as or recording.info.labels_as
+    frames = (frame for camera in recording.cameras() for frame in recording.frames(camera))
+    files = [frame.files[Folder.SEMANTIC] for frame in frames if Folder.SEMANTIC in frame.files]
+    return LabelReader(source, files, name=str(recording.root), wanted=Reading.named(named) if named else None)
+
+
 def read_rgb(path: Path) -> ByteArray:
     """Reads a colour or grey image file as uint8 ``(H, W, 3)`` RGB; an alpha channel is dropped.
 
@@ -72,39 +88,45 @@ def read_rgb(path: Path) -> ByteArray:
 
 
 def read_ids(path: Path, source: Taxonomy) -> ByteArray:
-    """Reads a label image, raw ids or palette colours, as uint8 ``(H, W)`` class ids.
+    """Reads one label file as uint8 ``(H, W)``; ids of one channel are not held against the taxonomy.
 
     Raises:
         ImageError: It cannot be decoded.
-        LabelError: Ids or colours are outside the taxonomy.
+        LabelError: It is a JPEG, or its colours are outside the taxonomy.
     """
-    stored = read_image(path)
+    stored = read_labels(path)
     try:
-        return np.asarray(ids_from_image(stored, source), dtype=np.uint8)
+        return read_stored(stored, source)[1]
     except LabelError as error:
         raise LabelError(f"{path}: {error}") from error
 
 
-def read_capture(frame: RecordedFrame, source: Taxonomy | None) -> Capture:
-    """Reads the images of a recorded frame; without ``source``, the taxonomy of its labels, these stay unread.
+def read_capture(frame: RecordedFrame, labels: LabelReader | Taxonomy | None) -> Capture:
+    """Reads the images of a recorded frame.
+
+    Args:
+        frame: The frame.
+        labels: The reader of its source, or the taxonomy of a frame that stands alone; None leaves labels unread.
 
     Raises:
         ImageError: A file is missing or cannot be decoded.
         SizeMismatchError: The two images differ in size.
-        LabelError: Ids or colours are outside the taxonomy.
+        LabelError: The labels are a JPEG, or ids or colours are outside the taxonomy.
     """
     picture = _file(frame, Folder.RGB)
     rgb = read_rgb(picture)
-    if source is None:
+    if labels is None:
         return Capture(rgb, None, None)
-    labels = _file(frame, Folder.SEMANTIC)
-    ids = read_ids(labels, source)
+    reader = LabelReader(labels) if isinstance(labels, Taxonomy) else labels
+    file = _file(frame, Folder.SEMANTIC)
+    ids = reader.read(file)
     if ids.shape != rgb.shape[:2]:
         raise SizeMismatchError(
-            f"{picture} is {rgb.shape[1]}x{rgb.shape[0]} and its labels {labels} are {ids.shape[1]}x{ids.shape[0]} "
+            f"{picture} is {rgb.shape[1]}x{rgb.shape[0]} and its labels {file} are {ids.shape[1]}x{ids.shape[0]} "
             "pixels, but a pair must agree: record both cameras at the same image size"
         )
-    return Capture(rgb, ids, source.name)
+    reader.compare(frame, rgb, ids)
+    return Capture(rgb, ids, reader.source.name)
 
 
 def _file(frame: RecordedFrame, folder: Folder) -> Path:

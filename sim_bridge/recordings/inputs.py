@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from models.content import missing_file_content
 from sim_bridge.errors import ImageError
 from sim_bridge.frames import RAW_LAYOUTS, Encoding, Frame, Kind, PixelArray
 from sim_bridge.pixels.images import read_image
@@ -47,5 +48,7 @@ def _load(path: Path) -> PixelArray:
     try:
         values: PixelArray = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
+        if (missing := missing_file_content(path)) is not None:
+            raise ImageError(f"{path} {missing.fact}: {missing.advice}") from error
         raise ImageError(f"{path} is no readable .npy file ({error}): record it again") from error
     return values

@@ -7,6 +7,7 @@ come out of a file are used only when they stay inside the recording.
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -97,6 +98,9 @@ class RecordingInfo(BaseModel):
     cameras: Mapping[str, CameraInfo] = Field(default_factory=dict)
     taxonomy: str | None = Field(
         default=None, description="Of the semantic images: a name, or a YAML file in the recording."
+    )
+    labels_as: str | None = Field(
+        default=None, description="How to read the semantic images, where two readings fit: ids, palette-indices ..."
     )
     session: str | None = Field(default=None, description="Id of the simulator run.")
     licence: str | None = None
@@ -238,7 +242,7 @@ def _read_description(path: Path) -> RecordingInfo:
     if not path.exists():
         return RecordingInfo()
     try:
-        return RecordingInfo.model_validate_json(path.read_bytes())
+        return RecordingInfo.model_validate_json(path.read_bytes().removeprefix(codecs.BOM_UTF8))
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
     except ValidationError as error:
@@ -288,6 +292,8 @@ def read_manifest(root: Path) -> Iterator[RecordedFrame]:
     path = root / MANIFEST
     with path.open("rb") as lines:
         for count, line in enumerate(lines, start=1):
+            if count == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
             if not line.strip():
                 continue
             if not line.endswith(b"\n"):

@@ -16,8 +16,9 @@ from sim_bridge.errors import FrameTimeoutError, ImageError, LabelError, Transla
 from sim_bridge.frames import ByteArray, Frame, FrameId, Kind
 from sim_bridge.pixels.images import to_ids, to_rgb
 from sim_bridge.pixels.taxonomy import Taxonomies, Taxonomy
-from sim_bridge.recordings.captures import read_capture, recording_taxonomy, to_frames
+from sim_bridge.recordings.captures import label_reader, read_capture, recording_taxonomy, to_frames
 from sim_bridge.recordings.inputs import read_inputs
+from sim_bridge.recordings.labels import LabelReader
 from sim_bridge.recordings.read import RecordedFrame, Recording, open_recording
 from sim_bridge.recordings.sheet import CG, EDGES, LABELS, PHOTOREAL, SheetRow, class_colors, color_labels
 from sim_bridge.recordings.translate import PairTranslator
@@ -32,11 +33,12 @@ _LIVE_EVERY: Final = 1.0  # seconds between two rows from a running bridge, so t
 
 @dataclass(frozen=True, slots=True)
 class SheetContent:
-    """Rows, what could not become one, and the sheet's title."""
+    """Rows, the sheet's title, what could not become a row, and what may be wrong with labels."""
 
     rows: Sequence[SheetRow]
     title: str
     problems: Sequence[str] = ()
+    suspicions: Sequence[str] = ()
 
 
 def open_sources(
@@ -70,9 +72,13 @@ def _spread(flag: str, values: Sequence[str], count: int) -> list[str | None]:
 
 
 def recorded_rows(
-    sources: Sequence[tuple[Recording, Taxonomy]], settings: BridgeSettings, *, count: int
+    sources: Sequence[tuple[Recording, Taxonomy]],
+    settings: BridgeSettings,
+    *,
+    count: int,
+    labels_as: str | None = None,
 ) -> SheetContent:
-    """Translates ``count`` frames of each recording, spread evenly over it.
+    """Translates ``count`` frames of each recording, spread evenly over it; ``labels_as`` says how labels are read.
 
     Raises:
         TranslatorError: The bundle cannot be loaded.
@@ -80,17 +86,20 @@ def recorded_rows(
     """
     translator = load_translator(settings)
     pairs = PairTranslator(translator, settings.size, Style(seed=settings.style_seed))
-    rows, problems = [], []
+    rows, problems, suspicions = [], list[str](), list[str]()
     for recording, source in sources:
+        labels = label_reader(recording, source, labels_as)
         frames = [frame for camera in recording.cameras() for frame in recording.frames(camera)]
         for frame in spread_evenly(frames, count):
             try:
-                rows.append(_recorded_row(recording, frame, source, pairs))
+                rows.append(_recorded_row(recording, frame, labels, pairs))
             except (ImageError, LabelError, TranslatorError) as error:
                 problems.append(f"left out: frame {frame.number} of {recording.root}: {error}")
+        labels.finish()
+        suspicions += labels.suspicions
     if not rows:
         raise ImageError(f"no frame could be put on the sheet: {problems[0].removeprefix('left out: ')}")
-    return SheetContent(rows, _title(translator, settings), problems)
+    return SheetContent(rows, _title(translator, settings), problems, suspicions)
 
 
 def spread_evenly(frames: Sequence[T], count: int) -> list[T]:
@@ -102,8 +111,8 @@ def spread_evenly(frames: Sequence[T], count: int) -> list[T]:
     return [frames[round(index * (len(frames) - 1) / (count - 1))] for index in range(count)]
 
 
-def _recorded_row(recording: Recording, frame: RecordedFrame, source: Taxonomy, pairs: PairTranslator) -> SheetRow:
-    capture = read_capture(frame, source)
+def _recorded_row(recording: Recording, frame: RecordedFrame, labels: LabelReader, pairs: PairTranslator) -> SheetRow:
+    capture = read_capture(frame, labels)
     session = str(recording.root.resolve())  # frames of two recordings never follow each other
     rgb, semantic = to_frames(frame, capture, session=session, seconds=frame.time or 0.0)
     translation = pairs.translate(rgb, semantic, read_inputs(frame, rgb, pairs.translator.wants))
@@ -111,7 +120,7 @@ def _recorded_row(recording: Recording, frame: RecordedFrame, source: Taxonomy, 
     if translation.edges is not None:
         images[EDGES] = translation.edges
     caption = f"{recording.root.resolve().name}   frame {frame.number}   {capture.size[0]}x{capture.size[1]}"
-    return _with_labels(caption, images, capture.ids, source)
+    return _with_labels(caption, images, capture.ids, labels.source)
 
 
 def _with_labels(caption: str, images: dict[str, ByteArray], ids: ByteArray | None, source: Taxonomy) -> SheetRow:

@@ -14,9 +14,10 @@ from sim_bridge.frames import ByteArray, Frame, Kind
 from sim_bridge.pixels.images import write_jpeg, write_png
 from sim_bridge.pixels.inputs import fit_input
 from sim_bridge.pixels.preprocess import Preprocessor, fit_rgb
-from sim_bridge.pixels.taxonomy import Taxonomies, Taxonomy
-from sim_bridge.recordings.captures import Capture, read_capture, recording_taxonomy, to_frames
+from sim_bridge.pixels.taxonomy import Taxonomies
+from sim_bridge.recordings.captures import Capture, label_reader, read_capture, recording_taxonomy, to_frames
 from sim_bridge.recordings.inputs import read_inputs
+from sim_bridge.recordings.labels import LabelReader
 from sim_bridge.recordings.read import (
     DEFAULT_CAMERA,
     DESCRIPTION,
@@ -51,6 +52,7 @@ class Job:
         size: ``(width, height)`` the network works at, or None for each image's own; the output has the input's size.
         seed: Style seed.
         labels: Taxonomy of the label images; None takes the recording's.
+        labels_as: How to read them, where two readings fit.
         image_format: File type of the photoreal images.
     """
 
@@ -58,6 +60,7 @@ class Job:
     size: Size | None = None
     seed: int = 0
     labels: str | None = None
+    labels_as: str | None = None
     image_format: Literal["png", "jpg"] = "png"
 
 
@@ -70,12 +73,14 @@ class Report:
         already: Frames an earlier run had finished.
         translated: Frames translated now.
         left_out: One sentence per frame that could not be translated.
+        suspicions: Sentences about what may be wrong with the labels.
     """
 
     total: int
     already: int = 0
     translated: int = 0
     left_out: list[str] = field(default_factory=list)
+    suspicions: list[str] = field(default_factory=list)
 
 
 class PairTranslator:
@@ -150,6 +155,7 @@ def translate_recording(
         SimBridgeError: A result cannot be written.
     """
     source = recording_taxonomy(recording, job.labels)
+    labels = label_reader(recording, source, job.labels_as)
     info = _description(recording, translator, job, source.name)
     done = _finished(recording, destination, info)
     frames = [frame for camera in recording.cameras() for frame in recording.frames(camera)]
@@ -165,7 +171,7 @@ def translate_recording(
         pairs = PairTranslator(translator, job.size, Style(seed=job.seed), Taxonomies([source]))
         output = _Output(recording.root, writer, {"model": translator.model_id, "seed": job.seed}, job.image_format)
         writing: deque[Future[str | None]] = deque()
-        for frame, reading in _ahead(readers, lambda frame: _read(frame, source), todo):
+        for frame, reading in _ahead(readers, lambda frame: _read(frame, labels), todo):
             rgb = _translated(pairs, frame, recording.info.session or "", reading, report)
             if rgb is not None:
                 writing.append(writers.submit(output.write, frame, rgb))
@@ -175,13 +181,15 @@ def translate_recording(
         while writing:
             _note_written(writing.popleft(), report)
             progress(report)
+    labels.finish()
+    report.suspicions = labels.suspicions
     return report
 
 
-def _read(frame: RecordedFrame, source: Taxonomy) -> Capture:
+def _read(frame: RecordedFrame, labels: LabelReader) -> Capture:
     """The frame's images, when all else that its manifest line says can be taken over."""
     check_extra(frame)
-    return read_capture(frame, source)
+    return read_capture(frame, labels)
 
 
 def _translated(
@@ -258,6 +266,7 @@ def _description(recording: Recording, translator: Translator, job: Job, taxonom
     return recording.info.model_copy(
         update={
             "taxonomy": taxonomy,
+            "labels_as": job.labels_as or recording.info.labels_as,
             "translation": {
                 "source": recording.root.resolve().name,
                 "bundle": job.bundle,
@@ -297,7 +306,7 @@ def _finished(recording: Recording, destination: Path, info: RecordingInfo) -> s
 
 
 def _job_of(info: RecordingInfo) -> dict[str, object]:
-    return {**(info.translation or {}), "taxonomy": info.taxonomy}
+    return {**(info.translation or {}), "taxonomy": info.taxonomy, "labels_as": info.labels_as}
 
 
 def _complete(files: Iterable[Path]) -> bool:

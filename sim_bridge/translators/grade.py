@@ -85,7 +85,7 @@ def load(reference: str, settings: TranslatorSettings) -> Translator:
         )
     content = path.read_bytes()
     try:
-        said: dict[str, Any] = json.loads(content)
+        said: dict[str, Any] = json.loads(content.decode("utf-8-sig"))
         classes = [str(name) for name in said["classes"]]
         grade = Grade.from_dict({name: value for name, value in said.items() if name not in _ABOUT})
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from models.content import READ, missing_content
 from sim_bridge.errors import MissingExtraError, TranslatorError, UsageError
 from sim_bridge.frames import ByteArray
 from sim_bridge.translators import Shot, Translation, Translator
@@ -218,10 +219,13 @@ def _edge_operator(sidecar: Sidecar) -> _EdgeMap | None:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         sentence = f"the ONNX file {path} cannot be read ({error.strerror}): check the path"
         raise (UsageError if isinstance(error, FileNotFoundError) else TranslatorError)(sentence) from error
+    if (missing := missing_content(data[:READ])) is not None:
+        raise TranslatorError(f"the ONNX file {path} {missing.fact}: {missing.advice}")
+    return data
 
 
 def _providers(device: str) -> list[Any]:

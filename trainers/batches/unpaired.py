@@ -15,7 +15,7 @@ from sim_bridge.errors import UsageError
 from sim_bridge.frames import ByteArray
 from sim_bridge.pixels.labels import LabelMap, canonical_name, fallback_chain
 from sim_bridge.pixels.preprocess import fit_ids, fit_rgb
-from sim_bridge.recordings.captures import read_capture, recording_taxonomy
+from sim_bridge.recordings.captures import label_reader, read_capture, recording_taxonomy
 from sim_bridge.recordings.read import Recording
 from trainers.batches.draw import draw_place
 from trainers.data.dataset import DataSet
@@ -49,12 +49,13 @@ class RenderSet:
 
     def __init__(self, folder: Path, classes: Sequence[str]) -> None:
         recording = Recording.open(folder)
-        self._source = recording_taxonomy(recording, None)
-        self._map = LabelMap.build(self._source, classes)
+        source = recording_taxonomy(recording, None)
+        self._labels = label_reader(recording, source)
+        self._map = LabelMap.build(source, classes)
         self._frames = [frame for camera in recording.cameras() for frame in recording.frames(camera)]
         if not self._frames:
             raise UsageError(f"the recording {folder} has no frames: record some, or leave it out of --renders")
-        self.folder, self.simulator = folder, self._source.name.partition("-")[0]
+        self.folder, self.simulator = folder, source.name.partition("-")[0]
         self.licence = recording.info.licence or "unknown"
         self.renders: list[Render] = []
 
@@ -67,7 +68,7 @@ class RenderSet:
         if self.renders:
             return
         for frame in self._frames:
-            capture = read_capture(frame, self._source)
+            capture = read_capture(frame, self._labels)
             assert capture.ids is not None
             if capture.size[0] < smallest[0] or capture.size[1] < smallest[1]:
                 raise UsageError(
@@ -75,6 +76,7 @@ class RenderSet:
                     f" {smallest[0]}x{smallest[1]}: lower data.crop, or raise render_scale"
                 )
             self.renders.append(Render(capture.rgb, self._map.apply(capture.ids).labels))
+        self._labels.finish()
 
 
 class LookSet(NamedTuple):

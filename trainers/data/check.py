@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from models.nets.dned import STRIDE
 from sim_bridge.errors import SizeMismatchError, UsageError
+from sim_bridge.pixels.alignment import Alignment
+from sim_bridge.pixels.one_class import LONE_SHARE
 from trainers.batches.draw import too_small_to_train
 from trainers.data.clips import FrameFiles, odd_size, with_flow
 from trainers.data.dataset import DataSet, in_threads
@@ -22,6 +24,8 @@ from trainers.data.problems import Problem
 from trainers.recipes.schema import DataRecipe
 
 SPLITS: Final = ("train", "val")
+_COMPARED: Final = 16
+"""Photographs of a split whose labels are held against their pictures."""
 
 
 class _Reading(NamedTuple):
@@ -43,6 +47,8 @@ class SplitReport:
         classes: Share of their pixels, by class name.
         stray: Their pixels outside the taxonomy (at most 0.1 % of a picture).
         clips: How many there are of ``data.frames`` frames; None for single frames.
+        readings: How the labels of each folder are read.
+        suspicions: Sentences about what may be wrong.
     """
 
     split: str
@@ -52,6 +58,8 @@ class SplitReport:
     stray: int
     problems: list[Problem] = field(default_factory=list)
     clips: int | None = None
+    readings: list[str] = field(default_factory=list)
+    suspicions: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """As plain values."""
@@ -61,6 +69,8 @@ class SplitReport:
             "sizes": {f"{width}x{height}": count for (width, height), count in self.sizes.items()},
             "classes": {name: round(share, 6) for name, share in self.classes.items()},
             "stray_pixels": self.stray,
+            "labels": self.readings,
+            "suspicions": self.suspicions,
             "problems": [{"kind": p.kind, "file": str(p.file), "message": str(p.error)} for p in self.problems],
         }
 
@@ -94,15 +104,36 @@ def _check_split(recipe: DataRecipe, root: Path, split: str, threads: int, insta
         sizes = {f.picture: r.size for f, r in zip(frames, readings, strict=True) if r.size is not None}
         odd = (odd_size(clip, sizes) for clip in data.clips)
         problems += {problem.file: problem for problem in odd if problem is not None}.values()
+    classes = dict(zip(data.classes, shares.tolist(), strict=True))
     return SplitReport(
         split,
         len(data),
         dict(Counter(r.size for r in photographs if r.size is not None)),
-        dict(zip(data.classes, shares.tolist(), strict=True)),
+        classes,
         sum(r.stray for r in photographs),
         problems,
         len(data.clips) if recipe.frames > 1 else None,
+        [f"{reader.name} as {' and '.join(reader.readings)}" for reader in data.readers.values() if reader.readings],
+        [s for reader in data.readers.values() for s in reader.suspicions] + _lone_classes(classes) + _misplaced(data),
     )
+
+
+def _misplaced(data: DataSet) -> list[str]:
+    """Whether the labels of the first photographs lie on their pictures."""
+    alignment = Alignment()
+    for index in range(min(_COMPARED, len(data))):
+        if (photograph := data.inspect(index).photograph) is not None:
+            alignment.add(photograph.rgb, photograph.labels, follows=True)
+    finding = alignment.finding()
+    return [] if finding is None else [f"{finding}: pair each picture with its own labels"]
+
+
+def _lone_classes(shares: Mapping[str, float]) -> list[str]:
+    return [
+        f"{share:.2%} of the labelled pixels are {name!r}: check that the labels are labels"
+        for name, share in shares.items()
+        if share > LONE_SHARE
+    ]
 
 
 def _frames(data: DataSet) -> list[FrameFiles]:
@@ -147,6 +178,7 @@ def describe(reports: Sequence[SplitReport]) -> str:
         stray = f"; {report.stray} pixels outside the taxonomy count as unlabeled" if report.stray else ""
         clips = "" if report.clips is None else f", {report.clips} clips"
         lines.append(f"{report.split}: {report.pictures} pictures{clips}; sizes {sizes}{stray}")
+        lines += [f"{report.split}: labels of {reading}" for reading in report.readings]
     names = list(reports[0].classes)
     width = max(map(len, names))
     lines += ["", f"{'class':<{width}}" + "".join(f"{report.split:>11}" for report in reports)]
@@ -156,5 +188,6 @@ def describe(reports: Sequence[SplitReport]) -> str:
             "",
             f"{report.split}: {_counted(len(report.problems))}" if report.problems else f"{report.split}: whole",
         ]
+        lines += [f"  suspicious: {suspicion}" for suspicion in report.suspicions]
         lines += [f"  {problem.kind}: {problem.error}" for problem in report.problems]
     return "\n".join(lines)

@@ -6,9 +6,12 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, TypeVar, overload
 
+from sim_bridge.pixels.labels import LabelMap, Reading
+from sim_bridge.recordings.labels import LabelReader
 from trainers.data.clips import Clip, FrameFiles, Need, Video, cut_clips, no_clips
 from trainers.data.photograph import VOID, Inspection, Photograph
 from trainers.data.problems import Problem
@@ -71,9 +74,28 @@ class DataSet(Sequence[Photograph]):
             return clips
         raise no_clips(self.description, videos, length, step, need)
 
+    @cached_property
+    def readers(self) -> dict[LabelMap, LabelReader]:
+        """Of label files, one for each meaning that their ids have: a recording's files are read in one way."""
+        return {}
+
+    def labels_as(self, table: LabelMap) -> str | None:
+        """How the set itself says that label files are read."""
+        return None
+
+    def _reader(self, table: LabelMap) -> LabelReader:
+        if (reader := self.readers.get(table)) is None:
+            frames = (self.frame(index) for index in range(len(self)))
+            files = [f.labels for f in frames if f.table is table and f.labels is not None]
+            named, folder = self.labels_as(table), str(files[0].parent) if files else ""
+            wanted = Reading.named(named) if named else None
+            made = LabelReader(table.source, files, name=folder, wanted=wanted, logs=False)
+            reader = self.readers.setdefault(table, made)
+        return reader
+
     def inspect_frame(self, frame: FrameFiles, *, flow: bool = False) -> Inspection:
         """Reads a frame, with its exact flow if asked."""
-        return inspect_frame(frame, self.void, flow=flow)
+        return inspect_frame(frame, self.void, self._reader(frame.table), flow=flow)
 
     def inspect(self, index: int) -> Inspection:
         """Reads a labelled photograph."""

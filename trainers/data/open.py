@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
+from sim_bridge.pixels.labels import LabelMap
+from sim_bridge.recordings.labels import LabelReader
 from trainers.data.camvid import CamVid
 from trainers.data.cityscapes import Cityscapes
 from trainers.data.clips import FrameFiles, Video
@@ -27,6 +30,11 @@ class Resized(DataSet):
 
     def __len__(self) -> int:
         return len(self._data)
+
+    @cached_property
+    def readers(self) -> dict[LabelMap, LabelReader]:
+        """Those of the data set."""
+        return self._data.readers
 
     def frame(self, index: int) -> FrameFiles:
         """The files of one sample."""

@@ -51,6 +51,7 @@ class Recordings(DataSet):
         strict: bool = True,
     ) -> None:
         self._renders = renders
+        self._labels_as: dict[LabelMap, str] = {}
         self.classes = ()
         collect = ProblemCollector()
         folders = recording_folders(root / split)
@@ -100,11 +101,17 @@ class Recordings(DataSet):
                     "under trains:"
                 )
         table = LabelMap.build(source, source.trains)
+        if recording.info.labels_as:
+            self._labels_as[table] = recording.info.labels_as
         frames = [(frame, table) for camera in recording.cameras() for frame in recording.frames(camera)]
         return recording.info.licence or "unknown", frames
 
     def __len__(self) -> int:
         return len(self._frames)
+
+    def labels_as(self, table: LabelMap) -> str | None:
+        """What the recording's description says."""
+        return self._labels_as.get(table)
 
     def frame(self, index: int) -> FrameFiles:
         """Picture to be made, labels, render, and the truth that the recording holds."""

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from models.bundles.files import CARD, read_card
 from models.edges import LaplacianEdges
+from sim_bridge.pixels.labels import Reading
 from trainers.batches.held import load, open_samples
 from trainers.batches.sampler import refuse_small_pictures
+from trainers.data.dataset import DataSet
 from trainers.data.open import open_data
 from trainers.loop.board import Board
 from trainers.loop.loop import train
@@ -62,6 +64,7 @@ def begin(
     data = open_data(recipe.data, root, "train", instances=recipe.needs_instances)
     val = open_data(recipe.data, root, "val")
     samples = open_samples(data, LaplacianEdges(recipe.edge_settings), recipe.data)
+    _say_readings(data)
     # What fails at once comes before the photographs, which take minutes to read.
     run = Training(recipe, samples, data.classes, folder, group)
     steps_left = folder.restore(run, recipe, data, may_differ=recipe_changed)
@@ -89,6 +92,15 @@ def begin(
         write_bundle(folder, recipe, run.state(), bundle, data, scores)
         _log.info("step %d is in the bundle %s", read_card(bundle).steps, bundle)
     return reached_end
+
+
+def _say_readings(data: DataSet) -> None:
+    """Says how the first photograph's labels are read, if not as plain ids; once for all processes that read data."""
+    data.inspect(0)
+    for reader in data.readers.values():
+        for reading in reader.readings:
+            if reading is not Reading.IDS:
+                _log.info("labels of %s are read as %s of %s", reader.name, reading, reader.source.name)
 
 
 @contextmanager

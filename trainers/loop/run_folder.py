@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol, TextIO
 import torch
 from pydantic import BaseModel
 
+from models.content import missing_file_content
 from sim_bridge.errors import UsageError
 from trainers.data.dataset import DataSet, Fingerprint
 from trainers.errors import TrainingError
@@ -283,6 +284,8 @@ class RunFolder:
         except PermissionError as e:
             raise UsageError(f"checkpoint {self.checkpoint} cannot be read ({e.strerror}): check its rights") from e
         except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as e:  # OSError: of a zip's end
+            if (missing := missing_file_content(self.checkpoint)) is not None:
+                raise UsageError(f"checkpoint {self.checkpoint} {missing.fact}: {missing.advice}") from e
             raise UsageError(
                 f"checkpoint {self.checkpoint} cannot be read, it ends early or is damaged: restore it from a copy, or"
                 " train again"

@@ -20,7 +20,8 @@ from sim_bridge.frames import ByteArray
 from sim_bridge.pixels.images import write_png
 from sim_bridge.pixels.labels import LabelMap, Taxonomy
 from sim_bridge.pixels.preprocess import fit_labels, fit_rgb
-from sim_bridge.recordings.captures import read_capture
+from sim_bridge.recordings.captures import label_reader, read_capture
+from sim_bridge.recordings.labels import LabelReader
 from sim_bridge.recordings.read import RecordedFrame, Recording
 from sim_bridge.recordings.sheet_rows import spread_evenly
 from trainers.data.open import open_data
@@ -118,16 +119,16 @@ def _speck_pixels(mask: npt.NDArray[np.bool_]) -> int:
 
 
 def render_scenes(
-    frames: Sequence[RecordedFrame], source: Taxonomy, classes: Sequence[str], size: tuple[int, int] | None
+    frames: Sequence[RecordedFrame], reader: LabelReader, classes: Sequence[str], size: tuple[int, int] | None
 ) -> Iterator[Scene]:
     """A simulator's frames as the bridge gives them to a network: ``size`` (width, height), the network's classes.
 
     ImageError where a file is missing or cannot be decoded; LabelError where ids are outside the taxonomy, or the
     network lacks a class for one.
     """
-    table = LabelMap.build(source, classes)
+    table = LabelMap.build(reader.source, classes)
     for frame in frames:
-        capture = read_capture(frame, source)
+        capture = read_capture(frame, reader)
         assert capture.ids is not None  # a taxonomy was given
         labels = table.apply(fit_labels(capture.ids, size)).labels
         yield Scene(np.ascontiguousarray(fit_rgb(capture.rgb, size)), np.asarray(labels))
@@ -214,7 +215,9 @@ def study_folders(
     drawn = [study.draw(photographs[:: max(1, len(photographs) // 2)][:2], SHEET_WIDTH)]
     for recording, source in sources:
         frames = [frame for camera in recording.cameras() for frame in recording.frames(camera)]
-        scenes = list(render_scenes(spread_evenly(frames, count), source, bundle.card.classes, size))
+        scenes = list(
+            render_scenes(spread_evenly(frames, count), label_reader(recording, source), bundle.card.classes, size)
+        )
         result[recording.root.resolve().name] = study.compare(scenes).rounded()
         drawn.append(study.draw(scenes[:: max(1, len(scenes) // 2)][:2], SHEET_WIDTH))
     if sheet is not None:

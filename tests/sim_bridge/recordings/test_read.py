@@ -171,6 +171,16 @@ def test_broken_description_is_named(tmp_path: Path, content: str) -> None:
         Recording.open(root)
 
 
+def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:
+    root = make_recording(tmp_path / "in", [1, 2])
+    before = Recording.open(root)
+    for name in ("recording.json", "manifest.jsonl"):
+        (root / name).write_bytes(b"\xef\xbb\xbf" + (root / name).read_bytes())
+    again = Recording.open(root)
+    assert again.info == before.info
+    assert [frame.number for frame in again.frames("camera")] == [1, 2]
+
+
 def test_unknown_keys_of_a_description_are_ignored(tmp_path: Path) -> None:
     root = make_recording(tmp_path / "r", [1])
     (root / "recording.json").write_text(json.dumps({"taxonomy": TAXONOMY, "town": "Town10HD"}))
