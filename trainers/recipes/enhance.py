@@ -23,7 +23,7 @@ class EnhanceWeights(Section):
     """Photographs pass unchanged."""
     light: Weight = 1.0
     """Light of 32x32 blocks."""
-    gains: Weight = 0.1
+    gains: Weight = 0.3
     """Squared gains of detail, before their bound: without it they stay at the bound where they once got."""
     steady: Weight = 8.0
     """A render that moves by a few pixels takes its texture along."""

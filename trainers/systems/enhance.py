@@ -138,6 +138,7 @@ class Enhance(System[EnhanceRecipe]):
     def begin(self, samples: Sequence[SampleSource]) -> None:
         """Reads the renders; fits the looks' grades and measures features once, which the checkpoint keeps."""
         self._read()
+        self.network.detail.copy_(_bounds(self.recipe, self.classes))  # those of a checkpoint may be another recipe's
         if self.critic.measured:
             return
         own = [samples[i] for i in spread_evenly(range(len(samples)), FITTED)]
@@ -322,7 +323,7 @@ class Enhance(System[EnhanceRecipe]):
         """With the looks' names and the classes' bounds."""
         looks = [recipe.look, *(look.name for look in recipe.looks)]
         network = EnhanceNetwork(recipe.tier, len(classes), looks)
-        network.detail.copy_(torch.tensor([recipe.detail.get(name, DETAIL) for name in classes]).log())
+        network.detail.copy_(_bounds(recipe, classes))
         return network
 
     @classmethod
@@ -377,6 +378,11 @@ def _picture(rgb: Tensor) -> Tensor:
 def _grey(picture: Tensor) -> Tensor:
     """Luma in three channels."""
     return luma_of(picture).expand(-1, 3, -1, -1)
+
+
+def _bounds(recipe: EnhanceRecipe, classes: Sequence[str]) -> Tensor:
+    """What :attr:`EnhanceNetwork.detail` holds."""
+    return torch.tensor([recipe.detail.get(name, DETAIL) for name in classes]).log()
 
 
 def _look_set(recipe: EnhanceRecipe, number: int, classes: Sequence[str]) -> LookSet:

@@ -20,13 +20,13 @@ FEWEST: Final = 4000
 """Least pixels of a class; below it the statistics of all classes together are taken."""
 EVERY: Final = 2
 """Rows and columns that are measured."""
-CONTRAST: Final = (0.8, 1.15)
+CONTRAST: Final = (0.85, 1.1)
 """Least and greatest gain of luma; more lifts faint texture to edges."""
-COLOUR: Final = (0.6, 1.15)
+COLOUR: Final = (0.7, 1.15)
 COLOUR_HELD: Final = (0.85, 1.1)
 """Least and greatest gain of chroma; of classes whose colour means something."""
-SHIFT: Final = 0.12
-"""Largest shift of a class's mean light, in -1..1: lower lights stay lower."""
+SHIFT: Final = 0.06
+"""Largest shift of a class's mean light, in -1..1. Light is the scene's: 0.12 made sunlit leaves white."""
 CAST: Final = 0.03
 """Largest shift of red, green or blue of the whole picture."""
 
