@@ -31,6 +31,7 @@ from sim_bridge.options import (
     InsecureOption,
     LabelsOption,
     OutputOption,
+    PairOption,
     PrecisionOption,
     RgbOption,
     SeedOption,
@@ -202,6 +203,7 @@ def translate(
     semantic: SemanticOption = None,
     labels: LabelsOption = None,
     camera: CameraOption = None,
+    pair: PairOption = None,
     image_format: Annotated[
         Literal["png", "jpg"], typer.Option("--format", help="File type of the photoreal images.")
     ] = "png",
@@ -222,7 +224,7 @@ def translate(
     and the exit code is 1.
     """
     settings = settings_of(context)
-    recording = open_recording(source, rgb=rgb, semantic=semantic, labels=labels, camera=camera)
+    recording = open_recording(source, rgb=rgb, semantic=semantic, labels=labels, camera=camera, pairing=pair)
     for note in recording.notes:
         typer.echo(f"translate: {note}", err=True)
     from sim_bridge.recordings.translate import Job, summary, translate_recording
@@ -273,6 +275,7 @@ def sheet(
     rgb: Annotated[list[str] | None, typer.Option(metavar="GLOB", help=RGB_HELP + " Once, or once per SRC.")] = None,
     semantic: Annotated[list[str] | None, typer.Option(metavar="GLOB", help=SEMANTIC_HELP)] = None,
     labels: Annotated[list[str] | None, typer.Option(metavar="NAME|FILE", help=LABELS_HELP)] = None,
+    pair: PairOption = None,
     timeout: Annotated[float, typer.Option(min=0, help="With --live: seconds to wait for a frame.")] = 30.0,
     topic: TopicOption = None,
     taxonomy: TaxonomyOption = None,
@@ -303,7 +306,7 @@ def sheet(
     if live:
         made = live_rows(settings, count=rows, timeout=timeout)
     else:
-        recordings = open_sources(sources or [], rgb or [], semantic or [], labels or [])
+        recordings = open_sources(sources or [], rgb or [], semantic or [], labels or [], pair)
         made = recorded_rows(recordings, settings, count=rows)
     for problem in made.problems:
         typer.echo(f"sheet: {problem}", err=True)

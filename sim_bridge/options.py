@@ -20,6 +20,10 @@ SEMANTIC_HELP: Final = "Foreign folder: which files are the label images, raw id
 LABELS_HELP: Final = (
     "Taxonomy of the label images: a name like carla-0.9.14, or your own YAML. A recording names its own."
 )
+PAIR_HELP: Final = (
+    "Foreign folder: how RGB and label images are joined: by what their folders and names say (the default), by each "
+    "name's last number as a time stamp, or by sorted order."
+)
 CAMERA_HELP: Final = "Of a recording, the only camera to take; of a foreign folder, the name to give it."
 
 
@@ -65,6 +69,9 @@ ConfigOption = Annotated[
 RgbOption = Annotated[str | None, typer.Option(metavar="GLOB", help=RGB_HELP, show_default=False)]
 SemanticOption = Annotated[str | None, typer.Option(metavar="GLOB", help=SEMANTIC_HELP, show_default=False)]
 LabelsOption = Annotated[str | None, typer.Option(metavar="NAME|FILE", help=LABELS_HELP, show_default=False)]
+PairOption = Annotated[
+    Literal["identity", "stamp", "sorted"] | None, typer.Option("--pair", help=PAIR_HELP, show_default=False)
+]
 CameraOption = Annotated[str | None, typer.Option(metavar="NAME", help=CAMERA_HELP, show_default=False)]
 
 

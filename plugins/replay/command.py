@@ -15,7 +15,7 @@ from plugins.replay.faults import Delivery, FaultInjector, Faults
 from plugins.replay.source import DEFAULT_RATE, ReplaySource
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import Frame
-from sim_bridge.options import CameraOption, LabelsOption, RgbOption, SemanticOption
+from sim_bridge.options import CameraOption, LabelsOption, PairOption, RgbOption, SemanticOption
 from sim_bridge.process.drive import Link, topic_flags
 from sim_bridge.process.stop import stop_on_signals
 from sim_bridge.sources import topics_of
@@ -33,6 +33,7 @@ def replay(
     semantic: SemanticOption = None,
     labels: LabelsOption = None,
     camera: CameraOption = None,
+    pair: PairOption = None,
     rate: Annotated[
         float,
         typer.Option(min=0, help="Frames per second; 0 sends as fast as the subscribers take them and loses nothing."),
@@ -74,6 +75,7 @@ def replay(
             "semantic": semantic,
             "labels": labels,
             "camera": camera,
+            "pair": pair,
             "rate": rate,
             "loop": loop,
             "frames": frames,

@@ -17,6 +17,7 @@ from sim_bridge.frames import ByteArray, Frame, FrameId, Kind
 from sim_bridge.pixels.images import to_ids, to_rgb
 from sim_bridge.pixels.taxonomy import Taxonomies, Taxonomy
 from sim_bridge.recordings.captures import read_capture, recording_taxonomy, to_frames
+from sim_bridge.recordings.file_pairs import Pairing
 from sim_bridge.recordings.inputs import read_inputs
 from sim_bridge.recordings.read import RecordedFrame, Recording, open_recording
 from sim_bridge.recordings.sheet import CG, EDGES, LABELS, PHOTOREAL, SheetRow, class_colors, color_labels
@@ -40,7 +41,11 @@ class SheetContent:
 
 
 def open_sources(
-    folders: Sequence[Path], rgb: Sequence[str], semantic: Sequence[str], labels: Sequence[str]
+    folders: Sequence[Path],
+    rgb: Sequence[str],
+    semantic: Sequence[str],
+    labels: Sequence[str],
+    pairing: Pairing | None = None,
 ) -> list[tuple[Recording, Taxonomy]]:
     """Opens the folders of a sheet.
 
@@ -49,6 +54,7 @@ def open_sources(
         rgb: Globs: none, one for all folders, or one per folder. An empty one means that the folder is a recording.
         semantic: The same for the label images.
         labels: The same for the taxonomies' names.
+        pairing: How to join pictures and labels of the foreign ones.
 
     Raises:
         UsageError: A folder cannot be used, or the counts differ.
@@ -57,7 +63,8 @@ def open_sources(
     names = _spread("--labels", labels, len(folders))
     opened = []
     for folder, pictures, ids, name in zip(folders, *spread, names, strict=True):
-        recording = open_recording(folder, rgb=pictures, semantic=ids, labels=name, camera=None)
+        how = pairing if pictures else None
+        recording = open_recording(folder, rgb=pictures, semantic=ids, labels=name, camera=None, pairing=how)
         opened.append((recording, recording_taxonomy(recording, name)))
     return opened
 

@@ -27,7 +27,8 @@ from sim_bridge.recordings.read import (
 )
 
 _COPY_BYTES: Final = 1 << 20
-_UNFINISHED: Final = re.compile(r"\.\d{6,}\.\w+\.(partial|\d+\.tmp)")  # this module's and images'
+_UNFINISHED: Final = re.compile(r"\..+\.\w+\.(partial|\d+\.tmp)", re.DOTALL)  # this module's and images'
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 class RecordingWriter:
@@ -52,12 +53,12 @@ class RecordingWriter:
     ) -> None:
         self.root = root
         self._camera_folders = camera_folders
-        description = json.dumps(info.model_dump(mode="json", exclude_none=True), indent=2, ensure_ascii=False)
+        description = to_json(info.model_dump(exclude_none=True), indent=2)
         with _writing(root):
             root.mkdir(parents=True, exist_ok=True)
             if taxonomy is not None and taxonomy.text:
                 _keep_taxonomy(root / f"{taxonomy.name}.yaml", taxonomy.text.encode())
-            write_bytes(root / DESCRIPTION, description.encode() + b"\n")
+            write_bytes(root / DESCRIPTION, description + b"\n")
             self._manifest = (root / MANIFEST).open("ab+")
         self._drop_unfinished()
 
@@ -148,10 +149,19 @@ class RecordingWriter:
         if frame.pose is not None:
             entry["pose"] = [float(value) for value in frame.pose.reshape(-1)]
         check_extra(frame)
-        line = json.dumps({**entry, "files": files, **frame.extra}, ensure_ascii=False, allow_nan=False)
+        line = to_json({**entry, "files": files, **frame.extra})
         with _writing(self.root / MANIFEST):
-            self._manifest.write(line.encode() + b"\n")
+            self._manifest.write(line + b"\n")
             self._manifest.flush()
+
+
+def to_json(value: object, indent: int | None = None) -> bytes:
+    """JSON as UTF-8; what is none of a file's name is escaped, and reads back as the same name.
+
+    Raises ValueError for NaN and Infinity, TypeError for what JSON has no place for.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+    return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode()
 
 
 def _keep_taxonomy(path: Path, content: bytes) -> None:
