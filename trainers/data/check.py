@@ -52,6 +52,8 @@ class SplitReport:
     stray: int
     problems: list[Problem] = field(default_factory=list)
     clips: int | None = None
+    notes: tuple[str, ...] = ()
+    """What its folders hold beside, and is left out."""
 
     def as_dict(self) -> dict[str, Any]:
         """As plain values."""
@@ -61,6 +63,7 @@ class SplitReport:
             "sizes": {f"{width}x{height}": count for (width, height), count in self.sizes.items()},
             "classes": {name: round(share, 6) for name, share in self.classes.items()},
             "stray_pixels": self.stray,
+            "notes": list(self.notes),
             "problems": [{"kind": p.kind, "file": str(p.file), "message": str(p.error)} for p in self.problems],
         }
 
@@ -102,6 +105,7 @@ def _check_split(recipe: DataRecipe, root: Path, split: str, threads: int, insta
         sum(r.stray for r in photographs),
         problems,
         len(data.clips) if recipe.frames > 1 else None,
+        data.notes,
     )
 
 
@@ -157,4 +161,5 @@ def describe(reports: Sequence[SplitReport]) -> str:
             f"{report.split}: {_counted(len(report.problems))}" if report.problems else f"{report.split}: whole",
         ]
         lines += [f"  {problem.kind}: {problem.error}" for problem in report.problems]
+        lines += [f"  note: {note}" for note in report.notes]
     return "\n".join(lines)
