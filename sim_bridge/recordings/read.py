@@ -79,6 +79,11 @@ class RecordedFrame:
     files: Mapping[Folder, Path]
     extra: Mapping[str, object] = field(default_factory=dict)
 
+    @property
+    def picture(self) -> Path | None:
+        """What a network sees: the CG image, or in a translation the photoreal one."""
+        return self.files.get(Folder.RGB) or self.files.get(Folder.PHOTOREAL)
+
 
 class CameraInfo(BaseModel):
     """One camera as ``recording.json`` describes it; all may be missing."""
@@ -257,8 +262,11 @@ def open_recording(
 
 
 def _glob(root: Path, pattern: str, flag: str) -> Listing:
-    if PurePosixPath(pattern).is_absolute() or not pattern:
-        raise UsageError(f"{flag} {pattern!r} must be relative to the folder {root}: write it like 'rgb/*.png'")
+    path = PurePosixPath(pattern)
+    if path.is_absolute() or not path.parts or ".." in path.parts:
+        raise UsageError(
+            f"{flag} {pattern!r} must be relative to the folder {root}, and stay in it: write it like 'rgb/*.png'"
+        )
     listing = list_files(root, pattern)
     if not listing.found:
         more = "".join(f"; {sentence}" for sentence in listing.notes)

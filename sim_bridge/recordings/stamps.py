@@ -48,8 +48,9 @@ def join_by_stamp(sides: Sides, *, any_number: bool = False) -> ByStamp | None:
     fitting = [group for group in groups if group is not None]
     if not fitting or len(fitting) != len(groups):
         return None
-    periods, offsets = ([float(group[i]) for group in fitting] for i in (1, 2))
-    pairs = [pair for group in fitting for pair in group[0]]
+    periods = [float(period) for _, period, _ in fitting]
+    offsets = [float(offset) for _, _, offset in fitting]
+    pairs = [pair for joined, _, _ in fitting for pair in joined]
     return ByStamp(pairs, (min(periods), max(periods)), (min(offsets), max(offsets)))
 
 

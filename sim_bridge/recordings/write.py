@@ -68,7 +68,7 @@ class RecordingWriter:
         content = self._manifest.read()
         self._manifest.truncate(content.rfind(b"\n") + 1)
         for folder in Folder:
-            for path in (*self.root.glob(f"{folder}/.*"), *self.root.glob(f"*/{folder}/.*")):
+            for path in (*self.root.glob(f"{folder}/**/.*"), *self.root.glob(f"*/{folder}/**/.*")):
                 if _UNFINISHED.fullmatch(path.name):
                     path.unlink(missing_ok=True)
 
@@ -84,8 +84,8 @@ class RecordingWriter:
         """Closes the manifest."""
         self._manifest.close()
 
-    def path(self, camera: str, folder: Folder, number: int, suffix: str) -> Path:
-        """Where a file of this recording lies; the folder is made when missing.
+    def path(self, camera: str, folder: Folder, number: int, suffix: str, name: str | None = None) -> Path:
+        """Where a file of this recording lies, called by ``name`` or its number; the folder is made when missing.
 
         Raises UsageError for a second camera in a recording without camera folders, or a name that cannot be a folder.
         """
@@ -96,9 +96,10 @@ class RecordingWriter:
         if not self._camera_folders and camera != DEFAULT_CAMERA:
             raise UsageError(f"camera {camera!r} needs a folder of its own: open the recording with camera folders")
         parent = self.root / camera / folder if self._camera_folders else self.root / folder
-        with _writing(parent):
-            parent.mkdir(parents=True, exist_ok=True)
-        return parent / f"{number:06d}{suffix}"
+        path = parent / f"{f'{number:06d}' if name is None else name}{suffix}"
+        with _writing(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return path
 
     def write_image(self, camera: str, folder: Folder, number: int, pixels: npt.NDArray[Any]) -> Path:
         """Writes an image of a frame: depth and flow as ``.npy``, all others as PNG.
@@ -120,14 +121,14 @@ class RecordingWriter:
         write_png(path, pixels[..., ::-1] if pixels.ndim == 3 else pixels)
         return path
 
-    def copy(self, camera: str, folder: Folder, number: int, source: Path) -> Path:
-        """Copies a file byte for byte, under this recording's name for it.
+    def copy(self, camera: str, folder: Folder, number: int, source: Path, name: str | None = None) -> Path:
+        """Copies a file byte for byte, to its :meth:`path`.
 
         Raises:
             ImageError: The source is missing or cannot be read.
             SimBridgeError: It cannot be written.
         """
-        path = self.path(camera, folder, number, source.suffix.lower())
+        path = self.path(camera, folder, number, source.suffix.lower(), name)
         with _replacing(path) as temporary, temporary.open("wb") as file:
             for part in _parts(source):
                 file.write(part)

@@ -209,6 +209,8 @@ def foreign(root: Path, rgb: list[str], semantic: list[str]) -> Recording:
         ("rgb/*", "/seg/*", "--semantic '/seg/\\*' must be relative"),
         ("**/*.png", "**/*.png", "matched both as RGB and as labels"),
         ("", "seg/*", "must be relative"),
+        (".", "seg/*", "must be relative"),
+        ("rgb/../../*", "seg/*", "and stay in it"),
     ],
 )
 def test_bad_globs(tmp_path: Path, rgb: str, semantic: str, part: str) -> None:
