@@ -9,10 +9,9 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -32,6 +31,7 @@ from sim_bridge.options import (
     LabelsAsOption,
     LabelsOption,
     OutputOption,
+    PairOption,
     PrecisionOption,
     RgbOption,
     SeedOption,
@@ -53,9 +53,6 @@ from sim_bridge.settings import BridgeSettings
 from sim_bridge.source_options import parse_options
 from sim_bridge.translators.threads import share_cores
 from sim_bridge.wire.addresses import SIMULATOR_ADDRESS
-
-if TYPE_CHECKING:
-    from sim_bridge.recordings.translate import Report
 
 INTERRUPTED: Final = 130
 _BENCH_SIZE: Final = (512, 256)
@@ -201,69 +198,64 @@ def run(
 @app.command()
 def translate(
     context: typer.Context,
-    source: Annotated[
-        Path, typer.Argument(metavar="SRC", help="A recording, or any folder with --rgb and --semantic.")
-    ],
-    destination: Annotated[Path, typer.Argument(metavar="DST", help="Folder to write; goes on where a run stopped.")],
+    # Not Annotated: a required argument after a list must look like one with a default.
+    sources: list[Path] = typer.Argument(
+        ..., metavar="SRC...", help="Recordings, or other folders with --rgb and --semantic."
+    ),
+    destination: Path = typer.Argument(..., metavar="DST", help="Folder to write; goes on where a run stopped."),
     rgb: RgbOption = None,
     semantic: SemanticOption = None,
     labels: LabelsOption = None,
     labels_as: LabelsAsOption = None,
     camera: CameraOption = None,
+    pair: PairOption = None,
     strict: StrictOption = False,
     image_format: Annotated[
         Literal["png", "jpg"], typer.Option("--format", help="File type of the photoreal images.")
     ] = "png",
+    keep_names: Annotated[
+        bool, typer.Option("--keep-names", help="Name files as SRC's pictures are, not by frame numbers.")
+    ] = False,
     bundle: BundleOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
     size: SizeOption = None,
     style_seed: SeedOption = None,
+    style_seeds: Annotated[
+        str | None, typer.Option(metavar="SEEDS", help="Several style seeds in one job, like 0,1,2.")
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Translate a recorded folder, labels kept.
+    """Translate recorded folders, labels kept.
 
     DST becomes a recording of photoreal images, with SRC's semantic, instance, depth and flow files copied unchanged
     and a manifest that has frame number, model id and style seed of every image. Whatever --size the network works at,
-    the images have the size of the input.
+    the images have the size of the input. Several SRC or seeds get a folder each in DST.
 
     Stopped in between, the same command goes on where it was. A frame that cannot be read is reported and left out,
     and the exit code is 1.
     """
     settings = settings_of(context)
-    recording = open_recording(source, rgb=rgb, semantic=semantic, labels=labels, camera=camera)
-    for note in recording.notes:
-        typer.echo(f"translate: {note}", err=True)
-    from sim_bridge.recordings.translate import Job, summary, translate_recording
+    options = {"rgb": rgb, "semantic": semantic, "labels": labels, "camera": camera}
+    recordings = [open_recording(source, **options, pairing=pair) for source in sources]
+    from sim_bridge.recordings.jobs import plan, seeds_of
+    from sim_bridge.recordings.translate import Job, translate_all
     from sim_bridge.translators.load import load_translator
 
-    job = Job(settings.bundle, settings.size, settings.style_seed, labels, labels_as, image_format)
-    translator = load_translator(settings)
-    try:
-        with _progress("translating") as progress:
-            report = translate_recording(recording, destination, translator, job, progress=progress)
-    except KeyboardInterrupt:
-        typer.echo("translate: interrupted; the same command goes on from here", err=True)
-        raise typer.Exit(INTERRUPTED) from None
-    for line in summary(report):
+    def say(line: str) -> None:
         typer.echo(f"translate: {line}", err=True)
-    if report.left_out or (report.suspicions and is_strict(context)):
+
+    for note in (note for recording in recordings for note in recording.notes):
+        say(note)
+    tasks = plan(recordings, destination, seeds_of(style_seeds, style_seed, settings.style_seed))
+    job = Job(settings.bundle, settings.size, settings.style_seed, labels, image_format, keep_names, labels_as)
+    try:
+        whole = translate_all(tasks, load_translator(settings), job, say, strict=is_strict(context))
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on from here")
+        raise typer.Exit(INTERRUPTED) from None
+    if not whole:
         raise typer.Exit(1)
-
-
-@contextmanager
-def _progress(label: str) -> Iterator[Callable[[Report], None]]:
-    """A progress bar on stderr; nothing at all where stderr is no terminal."""
-    if not sys.stderr.isatty():
-        yield lambda report: None
-        return
-    with typer.progressbar(length=0, label=label, show_pos=True, file=sys.stderr) as bar:
-
-        def update(report: Report) -> None:
-            bar.length = report.total
-            bar.update(report.already + report.translated + len(report.left_out) - bar.pos)
-
-        yield update
 
 
 @app.command()
@@ -284,6 +276,7 @@ def sheet(
     labels: Annotated[list[str] | None, typer.Option(metavar="NAME|FILE", help=LABELS_HELP)] = None,
     labels_as: LabelsAsOption = None,
     strict: StrictOption = False,
+    pair: PairOption = None,
     timeout: Annotated[float, typer.Option(min=0, help="With --live: seconds to wait for a frame.")] = 30.0,
     topic: TopicOption = None,
     taxonomy: TaxonomyOption = None,
@@ -314,7 +307,9 @@ def sheet(
     if live:
         made = live_rows(settings, count=rows, timeout=timeout)
     else:
-        recordings = open_sources(sources or [], rgb or [], semantic or [], labels or [])
+        recordings = open_sources(sources or [], rgb or [], semantic or [], labels or [], pair)
+        for note in (note for recording, _ in recordings for note in recording.notes):
+            typer.echo(f"sheet: {note}", err=True)
         made = recorded_rows(recordings, settings, count=rows, labels_as=labels_as)
     for problem in made.problems:
         typer.echo(f"sheet: {problem}", err=True)

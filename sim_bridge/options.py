@@ -24,6 +24,10 @@ LABELS_AS_HELP: Final = (
     "How to read label images where two readings fit: ids, palette-colours, palette-indices or carla-raw."
 )
 STRICT_HELP: Final = "End with exit code 1 where something may be wrong, as labels of one class alone."
+PAIR_HELP: Final = (
+    "Foreign folder: how RGB and label images are joined: by what their folders and names say (the default), by each "
+    "name's last number as a time stamp, or by sorted order."
+)
 CAMERA_HELP: Final = "Of a recording, the only camera to take; of a foreign folder, the name to give it."
 
 
@@ -71,6 +75,9 @@ SemanticOption = Annotated[str | None, typer.Option(metavar="GLOB", help=SEMANTI
 LabelsOption = Annotated[str | None, typer.Option(metavar="NAME|FILE", help=LABELS_HELP, show_default=False)]
 LabelsAsOption = Annotated[str | None, typer.Option(metavar="READING", help=LABELS_AS_HELP, show_default=False)]
 StrictOption = Annotated[bool, typer.Option("--strict", help=STRICT_HELP)]
+PairOption = Annotated[
+    Literal["identity", "stamp", "sorted"] | None, typer.Option("--pair", help=PAIR_HELP, show_default=False)
+]
 CameraOption = Annotated[str | None, typer.Option(metavar="NAME", help=CAMERA_HELP, show_default=False)]
 
 

@@ -15,7 +15,15 @@ from plugins.replay.faults import Delivery, FaultInjector, Faults
 from plugins.replay.source import DEFAULT_RATE, ReplaySource
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import Frame
-from sim_bridge.options import CameraOption, LabelsAsOption, LabelsOption, RgbOption, SemanticOption, StrictOption
+from sim_bridge.options import (
+    CameraOption,
+    LabelsAsOption,
+    LabelsOption,
+    PairOption,
+    RgbOption,
+    SemanticOption,
+    StrictOption,
+)
 from sim_bridge.process.drive import Link, topic_flags
 from sim_bridge.process.stop import stop_on_signals
 from sim_bridge.sources import topics_of
@@ -34,6 +42,7 @@ def replay(
     labels: LabelsOption = None,
     labels_as: LabelsAsOption = None,
     camera: CameraOption = None,
+    pair: PairOption = None,
     rate: Annotated[
         float,
         typer.Option(min=0, help="Frames per second; 0 sends as fast as the subscribers take them and loses nothing."),
@@ -77,6 +86,7 @@ def replay(
             "labels": labels,
             "labels_as": labels_as,
             "camera": camera,
+            "pair": pair,
             "rate": rate,
             "loop": loop,
             "frames": frames,
@@ -99,9 +109,6 @@ def replay(
             stop,
         )
     _report(messages, source, injector.counts)
-    if source.problems:
-        frames_left_out = "1 frame was" if len(source.problems) == 1 else f"{len(source.problems)} frames were"
-        _say(f"{frames_left_out} left out, see above")
     if source.problems or (strict and source.suspicions):
         raise typer.Exit(1)
 
@@ -137,6 +144,9 @@ def _report(messages: int, source: ReplaySource, faults: Counter[str]) -> None:
     injected = ", ".join(f"{count} {name}" for name, count in faults.items() if count)
     on_purpose = f" ({injected} on purpose)" if injected else ""
     _say(f"published {messages} messages of {source.published} frames in {passes}{on_purpose}")
+    if source.problems:
+        frames_left_out = "1 frame was" if len(source.problems) == 1 else f"{len(source.problems)} frames were"
+        _say(f"{frames_left_out} left out, see above")
 
 
 def _say(sentence: str) -> None:

@@ -17,6 +17,7 @@ from pydantic import Field
 from plugins.replay.faults import Arrival
 from sim_bridge.errors import ImageError, LabelError
 from sim_bridge.frames import Frame
+from sim_bridge.recordings.file_pairs import Pairing
 from sim_bridge.recordings.read import RecordedFrame, Recording, open_recording
 from sim_bridge.source_options import CheckedOptions
 
@@ -36,6 +37,7 @@ class ReplayOptions(CheckedOptions):
     labels: str | None = None
     labels_as: str | None = None
     camera: str | None = None
+    pair: Pairing | None = None
     rate: Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)] = DEFAULT_RATE
     loop: bool = False
     frames: Annotated[int | None, Field(ge=1)] = None
@@ -79,6 +81,7 @@ class ReplaySource:
             semantic=self._options.semantic,
             labels=self._options.labels,
             camera=self._options.camera,
+            pairing=self._options.pair,
         )
         from sim_bridge.recordings.captures import label_reader, recording_taxonomy
 

@@ -122,7 +122,7 @@ def read_header(data: Buffer, name: str = "the image payload") -> ImageHeader:
         return _read_jpeg_header(bytes(view), name)
     if (missing := missing_content(bytes(view[:READ]))) is not None:
         raise ImageError(f"{name} {missing.fact}, so neither PNG nor JPEG: {missing.advice}")
-    raise ImageError(f"{name} ({view.nbytes} bytes) is neither PNG nor JPEG: convert it to one of them")
+    raise ImageError(f"{name} ({view.nbytes} bytes) is neither PNG nor JPEG: convert it to PNG")
 
 
 def write_png(path: Path, array: PixelArray) -> None:

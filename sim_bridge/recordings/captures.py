@@ -130,7 +130,7 @@ def read_capture(frame: RecordedFrame, labels: LabelReader | Taxonomy | None) ->
 
 
 def _file(frame: RecordedFrame, folder: Folder) -> Path:
-    path = frame.files.get(folder)
+    path = frame.picture if folder is Folder.RGB else frame.files.get(folder)
     if path is None:
         raise ImageError(f"frame {frame.number} of camera {frame.camera!r} has no {folder} image: record it again")
     return path

@@ -8,22 +8,26 @@ come out of a file are used only when they stay inside the recording.
 from __future__ import annotations
 
 import codecs
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError, field_validator
 
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import CAMERA_NAME
 from sim_bridge.mistakes import first_mistake
 from sim_bridge.pixels.taxonomy import is_file_name
-from sim_bridge.recordings.file_pairs import pair_files
+from sim_bridge.recordings.file_pairs import Pairing, pair_files
+from sim_bridge.recordings.listing import Listing, left_out, list_files, list_folders
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 MANIFEST: Final = "manifest.jsonl"
 DESCRIPTION: Final = "recording.json"
@@ -76,6 +80,11 @@ class RecordedFrame:
     files: Mapping[Folder, Path]
     extra: Mapping[str, object] = field(default_factory=dict)
 
+    @property
+    def picture(self) -> Path | None:
+        """What a network sees: the CG image, or in a translation the photoreal one."""
+        return self.files.get(Folder.RGB) or self.files.get(Folder.PHOTOREAL)
+
 
 class CameraInfo(BaseModel):
     """One camera as ``recording.json`` describes it; all may be missing."""
@@ -117,12 +126,19 @@ class Recording:
     Attributes:
         root: The folder.
         info: What ``recording.json`` says, or what is known of a foreign folder.
-        notes: Sentences a user should see: how pairs were made, what has no partner.
+        notes: Sentences a user should see: how pairs were made, what is left out.
+        whole: The recording with all its cameras.
     """
 
     def __init__(
-        self, root: Path, info: RecordingInfo, frames: Mapping[str, Sequence[RecordedFrame]], notes: Sequence[str] = ()
+        self,
+        root: Path,
+        info: RecordingInfo,
+        frames: Mapping[str, Sequence[RecordedFrame]],
+        notes: Sequence[str] = (),
+        whole: Recording | None = None,
     ) -> None:
+        self.whole: Recording = whole or self
         self.root = root
         self.info = info
         self.notes = tuple(notes)
@@ -136,16 +152,25 @@ class Recording:
         """
         _require_folder(root)
         info = _read_description(root / DESCRIPTION)
-        frames = _read_manifest(root) if (root / MANIFEST).exists() else _scan(root)
+        frames, notes = (_read_manifest(root), []) if (root / MANIFEST).exists() else _scan(root)
         if not any(frames.values()):
             raise UsageError(
                 f"the folder {root} holds no {MANIFEST} and no numbered images in rgb/ or semantic/: for another "
                 "layout give --rgb GLOB, --semantic GLOB and --labels NAME"
             )
-        return cls(root, info, frames)
+        return cls(root, info, frames, notes)
 
     @classmethod
-    def foreign(cls, root: Path, *, rgb: str, semantic: str, labels: str, camera: str = DEFAULT_CAMERA) -> Recording:
+    def foreign(
+        cls,
+        root: Path,
+        *,
+        rgb: str,
+        semantic: str,
+        labels: str,
+        camera: str = DEFAULT_CAMERA,
+        pairing: Pairing = "identity",
+    ) -> Recording:
         """Reads a folder of any layout; :func:`~sim_bridge.recordings.file_pairs.pair_files` joins its files.
 
         Args:
@@ -154,6 +179,7 @@ class Recording:
             semantic: Glob of the label images.
             labels: Their taxonomy, by name or file.
             camera: Name to give the camera.
+            pairing: How to join pictures and labels.
 
         Raises:
             UsageError: A glob matches nothing, or the files cannot be paired.
@@ -163,9 +189,11 @@ class Recording:
             raise UsageError(
                 f"the camera name {camera!r} may hold letters, digits, '_', '-' and '.' only: choose another"
             )
-        pairs, notes = pair_files(_glob(root, rgb, "--rgb"), _glob(root, semantic, "--semantic"))
+        pictures, ids = _glob(root, rgb, "--rgb"), _glob(root, semantic, "--semantic")
+        pairs, notes = pair_files(pictures.found, ids.found, pairing)
+        notes += dict.fromkeys((*pictures.notes, *ids.notes))
         frames = [
-            RecordedFrame(camera, pair.number, None, None, {Folder.RGB: pair.rgb, Folder.SEMANTIC: pair.semantic})
+            RecordedFrame(camera, pair.number, pair.time, None, {Folder.RGB: pair.rgb, Folder.SEMANTIC: pair.semantic})
             for pair in pairs
         ]
         named = None if is_file_name(labels) else labels  # the user's file is no file of this folder
@@ -178,7 +206,7 @@ class Recording:
 
     def only(self, camera: str) -> Recording:
         """The same recording with no camera but this one. Raises UsageError when the recording has no such camera."""
-        return Recording(self.root, self.info, {camera: tuple(self.frames(camera))}, self.notes)
+        return Recording(self.root, self.info, {camera: tuple(self.frames(camera))}, self.notes, self.whole)
 
     def cameras(self) -> tuple[str, ...]:
         """The cameras that have frames, sorted by name."""
@@ -196,7 +224,13 @@ class Recording:
 
 
 def open_recording(
-    folder: Path, *, rgb: str | None, semantic: str | None, labels: str | None, camera: str | None
+    folder: Path,
+    *,
+    rgb: str | None,
+    semantic: str | None,
+    labels: str | None,
+    camera: str | None,
+    pairing: Pairing | None = None,
 ) -> Recording:
     """Opens a recording in the project's layout, or a foreign one when globs are given.
 
@@ -206,11 +240,14 @@ def open_recording(
         semantic: Glob of its label images.
         labels: Their taxonomy, by name or file.
         camera: Of a recording the only camera wanted; of a foreign folder the name to give it.
+        pairing: How to join a foreign folder's pictures and labels; None takes ``identity``.
 
     Raises:
         UsageError: The folder cannot be used, or only a part of what a foreign folder needs was given.
     """
     if rgb is None and semantic is None:
+        if pairing is not None:
+            raise UsageError(f"--pair {pairing} is for a folder of another layout: give --rgb and --semantic, too")
         recording = Recording.open(folder)
         return recording if camera is None else recording.only(camera)
     missing = [f for f, value in (("--rgb", rgb), ("--semantic", semantic), ("--labels", labels)) if value is None]
@@ -218,19 +255,29 @@ def open_recording(
         raise UsageError(
             f"a folder of another layout needs --rgb, --semantic and --labels: add {' and '.join(missing)}"
         )
-    return Recording.foreign(folder, rgb=rgb, semantic=semantic, labels=labels, camera=camera or DEFAULT_CAMERA)
+    return Recording.foreign(
+        folder,
+        rgb=rgb,
+        semantic=semantic,
+        labels=labels,
+        camera=camera or DEFAULT_CAMERA,
+        pairing=pairing or "identity",
+    )
 
 
-def _glob(root: Path, pattern: str, flag: str) -> list[Path]:
-    if PurePosixPath(pattern).is_absolute() or not pattern:
-        raise UsageError(f"{flag} {pattern!r} must be relative to the folder {root}: write it like 'rgb/*.png'")
-    try:
-        paths = sorted(path for path in root.glob(pattern) if path.is_file())
-    except ValueError as error:
-        raise UsageError(f"{flag} {pattern!r} is not a glob ({error}): write it like 'rgb/*.png'") from error
-    if not paths:
-        raise UsageError(f"{flag} {pattern!r} matches no file in {root}: quote it so that the shell leaves it alone")
-    return paths
+def _glob(root: Path, pattern: str, flag: str) -> Listing:
+    path = PurePosixPath(pattern)
+    if path.is_absolute() or not path.parts or ".." in path.parts:
+        raise UsageError(
+            f"{flag} {pattern!r} must be relative to the folder {root}, and stay in it: write it like 'rgb/*.png'"
+        )
+    listing = list_files(root, pattern)
+    if not listing.found:
+        more = "".join(f"; {sentence}" for sentence in listing.notes)
+        raise UsageError(
+            f"{flag} {pattern!r} matches no file in {root}: quote it so that the shell leaves it alone{more}"
+        )
+    return listing
 
 
 def _require_folder(root: Path) -> None:
@@ -242,7 +289,7 @@ def _read_description(path: Path) -> RecordingInfo:
     if not path.exists():
         return RecordingInfo()
     try:
-        return RecordingInfo.model_validate_json(path.read_bytes().removeprefix(codecs.BOM_UTF8))
+        return from_json(RecordingInfo, path.read_bytes().removeprefix(codecs.BOM_UTF8))
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
     except ValidationError as error:
@@ -254,24 +301,64 @@ def _where(error: ValidationError) -> str:
     return f"at {place!r} ({message})" if place else f"({message})"
 
 
-def _scan(root: Path) -> dict[str, list[RecordedFrame]]:
-    """Finds the frames of a recording without manifest; with camera folders or without."""
-    if any((root / folder).is_dir() for folder in Folder):
-        folders = {DEFAULT_CAMERA: root}
+def _scan(root: Path) -> tuple[dict[str, list[RecordedFrame]], list[str]]:
+    """The frames of a recording without manifest, by camera, and sentences about what is left out.
+
+    Raises UsageError when two files are one frame, or the name of a folder or a file shuts out what it holds.
+    """
+    folders = list_folders(root)
+    _refuse_other_case(root, folders)
+    holding = [folder for folder in folders if folder.name not in set(Folder) and _holds_kinds(folder)]
+    if any(folder.name in set(Folder) for folder in folders):
+        cameras, nested = {DEFAULT_CAMERA: root}, holding
     else:
-        folders = {
-            path.name: path for path in sorted(root.iterdir()) if path.is_dir() and CAMERA_NAME.fullmatch(path.name)
-        }
-    frames = {camera: _scan_camera(camera, folder) for camera, folder in folders.items()}
-    return {camera: found for camera, found in frames.items() if found}
+        cameras, nested = {_camera_name(folder): folder for folder in holding}, []
+    frames, others = dict[str, list[RecordedFrame]](), list[Path]()
+    notes = left_out(f"folder beside the images of {root}", f"folders beside the images of {root}", nested)
+    for camera, folder in cameras.items():
+        frames[camera] = _scan_camera(camera, folder, others, notes)
+    what = ("file whose name is no frame number", "files whose names are no frame numbers")
+    return {camera: found for camera, found in frames.items() if found}, [*notes, *left_out(*what, others)]
 
 
-def _scan_camera(camera: str, folder: Path) -> list[RecordedFrame]:
+def _holds_kinds(folder: Path) -> bool:
+    inside = list_folders(folder)
+    _refuse_other_case(folder, inside)
+    return any(path.name in set(Folder) for path in inside)
+
+
+def _refuse_other_case(root: Path, folders: Sequence[Path]) -> None:
+    names = {folder.name for folder in folders}
+    for name in sorted(names - set(Folder)):
+        if name.lower() in set(Folder) - names:
+            raise UsageError(f"the folder {root / name} is not read, since case counts: rename it {name.lower()}")
+
+
+def _camera_name(folder: Path) -> str:
+    if not CAMERA_NAME.fullmatch(folder.name):
+        raise UsageError(
+            f"the folder {folder} holds images, but its name is no camera's, which has letters, digits, '_', '-' and "
+            "'.' only, 64 at most: rename it"
+        )
+    return folder.name
+
+
+def _scan_camera(camera: str, folder: Path, others: list[Path], notes: list[str]) -> list[RecordedFrame]:
+    """The frames of a camera by rising number; ``others`` and ``notes`` take what is left out."""
     files: dict[int, dict[Folder, Path]] = {}
     for kind in Folder:
-        for path in sorted((folder / kind).glob("*")):
-            if path.suffix.lower() in EXTENSIONS[kind] and path.stem.isascii() and path.stem.isdigit():
-                files.setdefault(int(path.stem), {})[kind] = path
+        listing = list_files(folder / kind, "*", EXTENSIONS[kind])
+        notes += listing.notes
+        for path in listing.paths:
+            if not (path.stem.isascii() and path.stem.isdigit()):
+                others.append(path)
+                continue
+            number = int(path.stem)
+            if number >= 2**64:
+                raise UsageError(f"the frame number of {path} is above {2**64 - 1}: rename it")
+            other = files.setdefault(number, {}).setdefault(kind, path)
+            if other is not path:
+                raise UsageError(f"{other} and {path} are two files of frame {number}: take one away")
     return [RecordedFrame(camera, number, None, None, files[number]) for number in sorted(files)]
 
 
@@ -313,21 +400,42 @@ class _ManifestLine(BaseModel):
     camera: Annotated[str, Field(pattern=f"^{CAMERA_NAME.pattern}$")] = DEFAULT_CAMERA
     time: Annotated[float | None, Field(strict=True)] = None
     pose: Annotated[list[float] | None, Field(min_length=16, max_length=16)] = None
-    files: dict[str, str]
+    files: dict[str, InstanceOf[str]]  # any string: names of files may be no UTF-8
 
     @field_validator("files")
     @classmethod
     def _stay_inside(cls, value: dict[str, str]) -> dict[str, str]:
         for name in value.values():
-            path = PurePosixPath(name)
-            foreign = "\\" in name or "\0" in name or re.match(r"[A-Za-z]:", name)
-            if not name or foreign or path.is_absolute() or ".." in path.parts:
+            if not stays_inside(name):
                 raise ValueError(f"the path {name!r} leaves the recording, or has no forward slashes")
         return value
 
 
+def stays_inside(name: str) -> bool:
+    """Whether a relative path out of a file stays in its folder, on any system."""
+    path = PurePosixPath(name)
+    foreign = "\\" in name or "\0" in name or re.match(r"[A-Za-z]:", name)
+    return bool(name) and not foreign and not path.is_absolute() and ".." not in path.parts
+
+
+def from_json(model: type[ModelT], text: bytes) -> ModelT:
+    """Reads JSON, where names of files that are no UTF-8 are escaped surrogates; raises ValidationError."""
+    try:
+        return model.model_validate_json(text)
+    except ValidationError:
+        if b"\\ud" not in text.lower():
+            raise
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = None
+        if value is None:
+            raise
+    return model.model_validate(value)
+
+
 def _manifest_frame(root: Path, line: bytes) -> RecordedFrame:
-    entry = _ManifestLine.model_validate_json(line)
+    entry = from_json(_ManifestLine, line)
     pose = None if entry.pose is None else np.array(entry.pose, dtype=np.float64).reshape(4, 4)
     files = {Folder(kind): root / name for kind, name in entry.files.items() if kind in set(Folder)}
     return RecordedFrame(entry.camera, entry.frame, entry.time, pose, files, dict(entry.model_extra or {}))

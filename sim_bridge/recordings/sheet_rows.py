@@ -16,10 +16,12 @@ from sim_bridge.errors import FrameTimeoutError, ImageError, LabelError, Transla
 from sim_bridge.frames import ByteArray, Frame, FrameId, Kind
 from sim_bridge.pixels.images import to_ids, to_rgb
 from sim_bridge.pixels.taxonomy import Taxonomies, Taxonomy
-from sim_bridge.recordings.captures import label_reader, read_capture, recording_taxonomy, to_frames
+from sim_bridge.recordings.captures import label_reader, read_capture, read_rgb, recording_taxonomy, to_frames
+from sim_bridge.recordings.file_pairs import Pairing
 from sim_bridge.recordings.inputs import read_inputs
 from sim_bridge.recordings.labels import LabelReader
-from sim_bridge.recordings.read import RecordedFrame, Recording, open_recording
+from sim_bridge.recordings.origins import SOURCE, find_origin
+from sim_bridge.recordings.read import DESCRIPTION, Folder, RecordedFrame, Recording, open_recording
 from sim_bridge.recordings.sheet import CG, EDGES, LABELS, PHOTOREAL, SheetRow, class_colors, color_labels
 from sim_bridge.recordings.translate import PairTranslator
 from sim_bridge.settings import BridgeSettings
@@ -42,7 +44,11 @@ class SheetContent:
 
 
 def open_sources(
-    folders: Sequence[Path], rgb: Sequence[str], semantic: Sequence[str], labels: Sequence[str]
+    folders: Sequence[Path],
+    rgb: Sequence[str],
+    semantic: Sequence[str],
+    labels: Sequence[str],
+    pairing: Pairing | None = None,
 ) -> list[tuple[Recording, Taxonomy]]:
     """Opens the folders of a sheet.
 
@@ -51,6 +57,7 @@ def open_sources(
         rgb: Globs: none, one for all folders, or one per folder. An empty one means that the folder is a recording.
         semantic: The same for the label images.
         labels: The same for the taxonomies' names.
+        pairing: How to join pictures and labels of the foreign ones.
 
     Raises:
         UsageError: A folder cannot be used, or the counts differ.
@@ -59,7 +66,8 @@ def open_sources(
     names = _spread("--labels", labels, len(folders))
     opened = []
     for folder, pictures, ids, name in zip(folders, *spread, names, strict=True):
-        recording = open_recording(folder, rgb=pictures, semantic=ids, labels=name, camera=None)
+        how = pairing if pictures else None
+        recording = open_recording(folder, rgb=pictures, semantic=ids, labels=name, camera=None, pairing=how)
         opened.append((recording, recording_taxonomy(recording, name)))
     return opened
 
@@ -78,28 +86,41 @@ def recorded_rows(
     count: int,
     labels_as: str | None = None,
 ) -> SheetContent:
-    """Translates ``count`` frames of each recording, spread evenly over it; ``labels_as`` says how labels are read.
+    """Rows of ``count`` frames of each recording, spread evenly over it.
+
+    A recording is translated for it; a translation is shown beside the pictures that it was made from.
+    ``labels_as`` says how labels are read.
 
     Raises:
         TranslatorError: The bundle cannot be loaded.
         ImageError: No frame at all could be read.
     """
-    translator = load_translator(settings)
-    pairs = PairTranslator(translator, settings.size, Style(seed=settings.style_seed))
-    rows, problems, suspicions = [], list[str](), list[str]()
+    network: PairTranslator | None = None
+    rows, titles = list[SheetRow](), dict[str, None]()
+    problems, suspicions = list[str](), list[str]()
     for recording, source in sources:
         labels = label_reader(recording, source, labels_as)
         frames = [frame for camera in recording.cameras() for frame in recording.frames(camera)]
         for frame in spread_evenly(frames, count):
+            if _is_translation(frame):
+                titles[_translated_by(recording)] = None
+            else:
+                network = network or PairTranslator(
+                    load_translator(settings), settings.size, Style(seed=settings.style_seed)
+                )
+                titles[_title(network.translator, settings)] = None
             try:
-                rows.append(_recorded_row(recording, frame, labels, pairs))
+                if network is None or _is_translation(frame):
+                    rows.append(_translated_row(recording, frame, labels, problems))
+                else:
+                    rows.append(_recorded_row(recording, frame, labels, network))
             except (ImageError, LabelError, TranslatorError) as error:
                 problems.append(f"left out: frame {frame.number} of {recording.root}: {error}")
         labels.finish()
         suspicions += labels.suspicions
     if not rows:
         raise ImageError(f"no frame could be put on the sheet: {problems[0].removeprefix('left out: ')}")
-    return SheetContent(rows, _title(translator, settings), problems, suspicions)
+    return SheetContent(rows, "   ".join(titles), problems, suspicions)
 
 
 def spread_evenly(frames: Sequence[T], count: int) -> list[T]:
@@ -121,6 +142,32 @@ def _recorded_row(recording: Recording, frame: RecordedFrame, labels: LabelReade
         images[EDGES] = translation.edges
     caption = f"{recording.root.resolve().name}   frame {frame.number}   {capture.size[0]}x{capture.size[1]}"
     return _with_labels(caption, images, capture.ids, labels.source)
+
+
+def _is_translation(frame: RecordedFrame) -> bool:
+    return Folder.RGB not in frame.files and Folder.PHOTOREAL in frame.files
+
+
+def _translated_row(recording: Recording, frame: RecordedFrame, labels: LabelReader, problems: list[str]) -> SheetRow:
+    """Before and after; ``problems`` takes the sentence when the picture from before is not to be found."""
+    capture = read_capture(frame, labels)
+    images = {PHOTOREAL: capture.rgb}
+    origin = find_origin(recording, frame)
+    if origin is None:
+        problems.append(
+            f"frame {frame.number} of {recording.root} is shown without {frame.extra.get(SOURCE)!r}, which it was made "
+            f"from: put the source, unchanged, back to where {DESCRIPTION} says"
+        )
+    else:
+        images = {CG: read_rgb(origin), **images}
+    size = f"{capture.size[0]}x{capture.size[1]}"
+    caption = f"{recording.root.resolve().name}   frame {frame.number}   {size}   style seed {frame.extra.get('seed')}"
+    return _with_labels(caption, images, capture.ids, labels.source)
+
+
+def _translated_by(recording: Recording) -> str:
+    said = recording.info.translation or {}
+    return f"sim-bridge   {said.get('bundle', '')} {said.get('model', '')}".rstrip()
 
 
 def _with_labels(caption: str, images: dict[str, ByteArray], ids: ByteArray | None, source: Taxonomy) -> SheetRow:

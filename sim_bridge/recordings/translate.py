@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
@@ -17,7 +17,10 @@ from sim_bridge.pixels.preprocess import Preprocessor, fit_rgb
 from sim_bridge.pixels.taxonomy import Taxonomies
 from sim_bridge.recordings.captures import Capture, label_reader, read_capture, recording_taxonomy, to_frames
 from sim_bridge.recordings.inputs import read_inputs
+from sim_bridge.recordings.jobs import Names, Task, kept_names
 from sim_bridge.recordings.labels import LabelReader
+from sim_bridge.recordings.origins import CONTENT, SOURCE, fingerprint, refuse_other_source
+from sim_bridge.recordings.progress import show_progress
 from sim_bridge.recordings.read import (
     DEFAULT_CAMERA,
     DESCRIPTION,
@@ -39,6 +42,8 @@ _AHEAD: Final = (
     2  # frames read ahead, and frames waiting to be written: files and network overlap, memory stays bounded
 )
 
+_PLACES: Final = ("bundle", "source", "folder")  # may move: the model id and the frames' contents say what they are
+
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
@@ -52,16 +57,18 @@ class Job:
         size: ``(width, height)`` the network works at, or None for each image's own; the output has the input's size.
         seed: Style seed.
         labels: Taxonomy of the label images; None takes the recording's.
-        labels_as: How to read them, where two readings fit.
         image_format: File type of the photoreal images.
+        keep_names: Name files as the source's pictures are, not by frame numbers.
+        labels_as: How to read label images, where two readings fit.
     """
 
     bundle: str
     size: Size | None = None
     seed: int = 0
     labels: str | None = None
-    labels_as: str | None = None
     image_format: Literal["png", "jpg"] = "png"
+    keep_names: bool = False
+    labels_as: str | None = None
 
 
 @dataclass(slots=True)
@@ -81,6 +88,11 @@ class Report:
     translated: int = 0
     left_out: list[str] = field(default_factory=list)
     suspicions: list[str] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        """Frames that are finished or left out, those of earlier runs included."""
+        return self.already + self.translated + len(self.left_out)
 
 
 class PairTranslator:
@@ -131,6 +143,32 @@ class PairTranslator:
         return translation
 
 
+def translate_all(
+    tasks: Sequence[Task], translator: Translator, job: Job, say: Callable[[str], None], *, strict: bool = False
+) -> bool:
+    """Does a job's tasks one after the other, with progress and a summary of each.
+
+    Raises as :func:`translate_recording`.
+
+    Returns:
+        Whether no frame was left out; if ``strict``, also whether nothing was suspicious.
+    """
+    whole = True
+    for task in tasks:
+        prefix = f"{task.name}: " if task.name else ""
+
+        def tell(line: str, prefix: str = prefix) -> None:
+            say(prefix + line)
+
+        with show_progress(f"translating {task.name}".rstrip(), tell) as progress:
+            this = replace(job, seed=task.seed)
+            report = translate_recording(task.recording, task.destination, translator, this, progress=progress)
+        for line in summary(report):
+            tell(line)
+        whole = whole and not report.left_out and not (strict and report.suspicions)
+    return whole
+
+
 def translate_recording(
     recording: Recording,
     destination: Path,
@@ -156,6 +194,7 @@ def translate_recording(
     """
     source = recording_taxonomy(recording, job.labels)
     labels = label_reader(recording, source, job.labels_as)
+    names = kept_names(recording) if job.keep_names else {}
     info = _description(recording, translator, job, source.name)
     done = _finished(recording, destination, info)
     frames = [frame for camera in recording.cameras() for frame in recording.frames(camera)]
@@ -169,7 +208,8 @@ def translate_recording(
         ThreadPoolExecutor(1, "translate-write") as writers,
     ):
         pairs = PairTranslator(translator, job.size, Style(seed=job.seed), Taxonomies([source]))
-        output = _Output(recording.root, writer, {"model": translator.model_id, "seed": job.seed}, job.image_format)
+        made = {"model": translator.model_id, "seed": job.seed}
+        output = _Output(recording.root, writer, made, job.image_format, names)
         writing: deque[Future[str | None]] = deque()
         for frame, reading in _ahead(readers, lambda frame: _read(frame, labels), todo):
             rgb = _translated(pairs, frame, recording.info.session or "", reading, report)
@@ -226,22 +266,26 @@ class _Output:
     writer: RecordingWriter
     provenance: dict[str, object]
     image_format: Literal["png", "jpg"]
+    names: Names
 
     def write(self, frame: RecordedFrame, rgb: ByteArray) -> str | None:
         """Writes all of a frame, or nothing and says which of the source's files is broken."""
         files: dict[Folder, Path] = {}
+        picture, name = frame.picture, self.names.get((frame.camera, frame.number))
+        assert picture is not None  # it was translated
         try:
             for folder in LABEL_FOLDERS:
                 if folder in frame.files:
-                    files[folder] = self.writer.copy(frame.camera, folder, frame.number, frame.files[folder])
+                    files[folder] = self.writer.copy(frame.camera, folder, frame.number, frame.files[folder], name)
+            content = fingerprint(picture, frame.files[Folder.SEMANTIC])
         except ImageError as error:
             for copied in files.values():
                 copied.unlink(missing_ok=True)
             return _left_out(frame, error)
-        place = self.writer.path(frame.camera, Folder.PHOTOREAL, frame.number, f".{self.image_format}")
-        (write_jpeg if self.image_format == "jpg" else write_png)(place, rgb[..., ::-1])
-        files[Folder.PHOTOREAL] = place
-        extra = {**frame.extra, **self.provenance, "source": self._name(frame.files[Folder.RGB])}
+        image = self.writer.path(frame.camera, Folder.PHOTOREAL, frame.number, f".{self.image_format}", name)
+        (write_jpeg if self.image_format == "jpg" else write_png)(image, rgb[..., ::-1])
+        files[Folder.PHOTOREAL] = image
+        extra = {**frame.extra, **self.provenance, SOURCE: self._name(picture), CONTENT: content}
         self.writer.add(RecordedFrame(frame.camera, frame.number, frame.time, frame.pose, files, extra))
         return None
 
@@ -269,20 +313,22 @@ def _description(recording: Recording, translator: Translator, job: Job, taxonom
             "labels_as": job.labels_as or recording.info.labels_as,
             "translation": {
                 "source": recording.root.resolve().name,
+                "folder": str(recording.root.resolve()),
                 "bundle": job.bundle,
                 "model": translator.model_id,
                 "seed": job.seed,
                 "size": "input" if job.size is None else f"{job.size[0]}x{job.size[1]}",
                 "format": job.image_format,
+                "names": "kept" if job.keep_names else "numbers",
             },
         }
     )
 
 
-def _finished(recording: Recording, destination: Path, info: RecordingInfo) -> set[tuple[str, int]]:
+def _finished(recording: Recording, destination: Path, info: RecordingInfo) -> Collection[tuple[str, int]]:
     """Cameras and numbers of the frames that an earlier run of the same job finished.
 
-    Raises UsageError when the destination holds anything else.
+    Raises UsageError when the destination holds anything else, or frames of another source.
     """
     if destination.resolve().is_relative_to(recording.root.resolve()):
         raise UsageError(
@@ -294,15 +340,16 @@ def _finished(recording: Recording, destination: Path, info: RecordingInfo) -> s
         raise UsageError(f"the destination {destination} exists and is no translated recording: choose another folder")
     earlier, now = _job_of(Recording.describe(destination)), _job_of(info)
     for name, value in now.items():
-        # The bundle's name may be a path that moved: its model id says whether it is the same.
-        if name != "bundle" and earlier.get(name) != value:
+        if name not in _PLACES and earlier.get(name) != value:
             raise UsageError(
                 f"the destination {destination} was made with {name} {earlier.get(name)!r}, this run has {value!r}: "
                 "choose another folder, or remove that one"
             )
     if not (destination / MANIFEST).exists():
         return set()
-    return {(frame.camera, frame.number) for frame in read_manifest(destination) if _complete(frame.files.values())}
+    made = {(f.camera, f.number): f for f in read_manifest(destination) if _complete(f.files.values())}
+    refuse_other_source(recording, destination, made)
+    return made.keys()
 
 
 def _job_of(info: RecordingInfo) -> dict[str, object]:

@@ -27,7 +27,8 @@ from sim_bridge.recordings.read import (
 )
 
 _COPY_BYTES: Final = 1 << 20
-_UNFINISHED: Final = re.compile(r"\.\d{6,}\.\w+\.(partial|\d+\.tmp)")  # this module's and images'
+_UNFINISHED: Final = re.compile(r"\..+\.\w+\.(partial|\d+\.tmp)", re.DOTALL)  # this module's and images'
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 class RecordingWriter:
@@ -52,12 +53,12 @@ class RecordingWriter:
     ) -> None:
         self.root = root
         self._camera_folders = camera_folders
-        description = json.dumps(info.model_dump(mode="json", exclude_none=True), indent=2, ensure_ascii=False)
+        description = to_json(info.model_dump(exclude_none=True), indent=2)
         with _writing(root):
             root.mkdir(parents=True, exist_ok=True)
             if taxonomy is not None and taxonomy.text:
                 _keep_taxonomy(root / f"{taxonomy.name}.yaml", taxonomy.text.encode())
-            write_bytes(root / DESCRIPTION, description.encode() + b"\n")
+            write_bytes(root / DESCRIPTION, description + b"\n")
             self._manifest = (root / MANIFEST).open("ab+")
         self._drop_unfinished()
 
@@ -67,7 +68,7 @@ class RecordingWriter:
         content = self._manifest.read()
         self._manifest.truncate(content.rfind(b"\n") + 1)
         for folder in Folder:
-            for path in (*self.root.glob(f"{folder}/.*"), *self.root.glob(f"*/{folder}/.*")):
+            for path in (*self.root.glob(f"{folder}/**/.*"), *self.root.glob(f"*/{folder}/**/.*")):
                 if _UNFINISHED.fullmatch(path.name):
                     path.unlink(missing_ok=True)
 
@@ -83,8 +84,8 @@ class RecordingWriter:
         """Closes the manifest."""
         self._manifest.close()
 
-    def path(self, camera: str, folder: Folder, number: int, suffix: str) -> Path:
-        """Where a file of this recording lies; the folder is made when missing.
+    def path(self, camera: str, folder: Folder, number: int, suffix: str, name: str | None = None) -> Path:
+        """Where a file of this recording lies, called by ``name`` or its number; the folder is made when missing.
 
         Raises UsageError for a second camera in a recording without camera folders, or a name that cannot be a folder.
         """
@@ -95,9 +96,10 @@ class RecordingWriter:
         if not self._camera_folders and camera != DEFAULT_CAMERA:
             raise UsageError(f"camera {camera!r} needs a folder of its own: open the recording with camera folders")
         parent = self.root / camera / folder if self._camera_folders else self.root / folder
-        with _writing(parent):
-            parent.mkdir(parents=True, exist_ok=True)
-        return parent / f"{number:06d}{suffix}"
+        path = parent / f"{f'{number:06d}' if name is None else name}{suffix}"
+        with _writing(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return path
 
     def write_image(self, camera: str, folder: Folder, number: int, pixels: npt.NDArray[Any]) -> Path:
         """Writes an image of a frame: depth and flow as ``.npy``, all others as PNG.
@@ -119,14 +121,14 @@ class RecordingWriter:
         write_png(path, pixels[..., ::-1] if pixels.ndim == 3 else pixels)
         return path
 
-    def copy(self, camera: str, folder: Folder, number: int, source: Path) -> Path:
-        """Copies a file byte for byte, under this recording's name for it.
+    def copy(self, camera: str, folder: Folder, number: int, source: Path, name: str | None = None) -> Path:
+        """Copies a file byte for byte, to its :meth:`path`.
 
         Raises:
             ImageError: The source is missing or cannot be read.
             SimBridgeError: It cannot be written.
         """
-        path = self.path(camera, folder, number, source.suffix.lower())
+        path = self.path(camera, folder, number, source.suffix.lower(), name)
         with _replacing(path) as temporary, temporary.open("wb") as file:
             for part in _parts(source):
                 file.write(part)
@@ -148,10 +150,19 @@ class RecordingWriter:
         if frame.pose is not None:
             entry["pose"] = [float(value) for value in frame.pose.reshape(-1)]
         check_extra(frame)
-        line = json.dumps({**entry, "files": files, **frame.extra}, ensure_ascii=False, allow_nan=False)
+        line = to_json({**entry, "files": files, **frame.extra})
         with _writing(self.root / MANIFEST):
-            self._manifest.write(line.encode() + b"\n")
+            self._manifest.write(line + b"\n")
             self._manifest.flush()
+
+
+def to_json(value: object, indent: int | None = None) -> bytes:
+    """JSON as UTF-8; what is none of a file's name is escaped, and reads back as the same name.
+
+    Raises ValueError for NaN and Infinity, TypeError for what JSON has no place for.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+    return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode()
 
 
 def _keep_taxonomy(path: Path, content: bytes) -> None:

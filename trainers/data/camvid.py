@@ -50,13 +50,13 @@ class CamVid(PairedImages):
         self.classes = WITH_ROAD_LINES if road_lines else CAMVID_CLASSES
         self._road_lines = road_lines
 
-        annotations, pictures = root / f"{split}annot", list_images(root / split)
-        images, labels = (
-            [file for file in files if _drive(file) not in exclude] for files in (pictures, list_images(annotations))
-        )
+        annotations, notes = root / f"{split}annot", list[str]()
+        pictures, found = list_images(root / split, notes=notes), list_images(annotations, notes=notes)
+        images, labels = ([file for file in files if _drive(file) not in exclude] for files in (pictures, found))
         held = {_drive(file) for folder in ("train", "val") for file in list_images(root / folder)}
         refuse_unknown_names("exclude", set(exclude) - DRIVES, held, root)
         listing = pair_up(images, labels, lambda image: annotations / f"{image.stem}.png")
+        listing.notes.extend(notes)
         self._map = LabelMap.build(taxonomy("camvid"), self.classes)
         self.description = f"CamVid {split}, {share} frames, without {', '.join(exclude) or 'none'}"
         hint = "give --root the folder that holds train/ and trainannot/"

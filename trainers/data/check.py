@@ -58,6 +58,8 @@ class SplitReport:
     stray: int
     problems: list[Problem] = field(default_factory=list)
     clips: int | None = None
+    notes: tuple[str, ...] = ()
+    """What its folders hold beside, and is left out."""
     readings: list[str] = field(default_factory=list)
     suspicions: list[str] = field(default_factory=list)
 
@@ -71,6 +73,7 @@ class SplitReport:
             "stray_pixels": self.stray,
             "labels": self.readings,
             "suspicions": self.suspicions,
+            "notes": list(self.notes),
             "problems": [{"kind": p.kind, "file": str(p.file), "message": str(p.error)} for p in self.problems],
         }
 
@@ -113,6 +116,7 @@ def _check_split(recipe: DataRecipe, root: Path, split: str, threads: int, insta
         sum(r.stray for r in photographs),
         problems,
         len(data.clips) if recipe.frames > 1 else None,
+        data.notes,
         [f"{reader.name} as {' and '.join(reader.readings)}" for reader in data.readers.values() if reader.readings],
         [s for reader in data.readers.values() for s in reader.suspicions] + _lone_classes(classes) + _misplaced(data),
     )
@@ -190,4 +194,5 @@ def describe(reports: Sequence[SplitReport]) -> str:
         ]
         lines += [f"  suspicious: {suspicion}" for suspicion in report.suspicions]
         lines += [f"  {problem.kind}: {problem.error}" for problem in report.problems]
+        lines += [f"  note: {note}" for note in report.notes]
     return "\n".join(lines)

@@ -8,6 +8,7 @@ from typing import Final
 
 from sim_bridge.pixels.labels import LabelMap, taxonomy
 from sim_bridge.pixels.taxonomy import class_list
+from sim_bridge.recordings.listing import list_folders
 from trainers.data.clips import FrameFiles, Video, predicted_labels
 from trainers.data.pairs import PairedImages, list_images, pair_up, refuse_unknown_names
 from trainers.data.problems import MissingCounterpartError, Problem
@@ -50,12 +51,12 @@ class Cityscapes(PairedImages):
         instances: bool = False,
         strict: bool = True,
     ) -> None:
-        self._instances = instances
+        self._instances, notes = instances, list[str]()
         self._sequences = root / "leftImg8bit_sequence" / split
         photographs, annotations = root / "leftImg8bit" / split, root / "gtFine" / split
 
         def files(folder: Path, ending: str) -> list[Path]:
-            return list_images(folder, f"*/*{ending}.*", {".png"})
+            return list_images(folder, f"*/*{ending}.*", {".png"}, notes=notes)
 
         def wanted(found: list[Path]) -> list[Path]:
             return [file for file in found if file.parent.name not in exclude]
@@ -63,10 +64,11 @@ class Cityscapes(PairedImages):
         def label_of(image: Path) -> Path:
             return annotations / image.parent.name / f"{self.name_of(image)}{LABELS}.png"
 
-        held = {city.name for city in (root / "leftImg8bit").glob("*/*") if city.is_dir()}
+        held = {city.name for side in list_folders(root / "leftImg8bit") for city in list_folders(side)}
         refuse_unknown_names("exclude", exclude, held, root)
         pictures = files(photographs, PICTURE)
         listing = pair_up(wanted(pictures), wanted(files(annotations, LABELS)), label_of)
+        listing.notes.extend(notes)
         missing = [file for _, labels in listing.pairs if (file := self.instances_of(labels)) and not file.is_file()]
         for file in missing:
             sentence = f"instance ids {file} are missing: unpack gtFine whole, or leave out sees_instance_edges"

@@ -40,6 +40,7 @@ class DataSet(Sequence[Photograph]):
     Attributes:
         licence: SPDX id or name, also of what is trained on the data.
         problems: Of the listing; reading the files may find more.
+        notes: What its folders hold beside, and is left out.
         clips: What a sample is where the recipe asks for several frames; empty where photographs are single.
     """
 
@@ -48,6 +49,7 @@ class DataSet(Sequence[Photograph]):
     credit: str
     description: str
     problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
     clips: tuple[Clip, ...] = ()
 
     @property

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from sim_bridge.errors import UsageError
 from sim_bridge.pixels.labels import LabelMap
+from sim_bridge.recordings.listing import list_files, natural_path
 from trainers.data.clips import FrameFiles
 from trainers.data.dataset import DataSet, take_share
 from trainers.data.problems import EmptySplitError, MissingCounterpartError, Problem
@@ -22,13 +23,18 @@ class Listing(NamedTuple):
 
     pairs: list[tuple[Path, Path]]
     problems: list[Problem]
+    notes: list[str]
+    """What the listing left out."""
 
 
-def list_images(folder: Path, pattern: str = "*", endings: Collection[str] = PICTURES) -> list[Path]:
-    """Image files below a folder by a glob, sorted; hidden ones (macOS leaves ``._NAME`` beside files) are none."""
-    return sorted(
-        file for file in folder.glob(pattern) if file.suffix.lower() in endings and not file.name.startswith(".")
-    )
+def list_images(
+    folder: Path, pattern: str = "*", endings: Collection[str] = PICTURES, *, notes: list[str] | None = None
+) -> list[Path]:
+    """Image files below a folder by a glob, as all commands list files; ``notes`` takes what is left out."""
+    listing = list_files(folder, pattern, endings)
+    if notes is not None:
+        notes += listing.notes
+    return listing.paths
 
 
 def refuse_unknown_names(key: str, names: Iterable[str], held: Collection[str], root: Path) -> None:
@@ -49,7 +55,12 @@ def pair_up(images: Iterable[Path], labels: Iterable[Path], label_of: Callable[[
     """
     pairs: list[tuple[Path, Path]] = []
     problems: list[Problem] = []
-    left = {file.with_suffix(file.suffix.lower()): file for file in labels}
+    left: dict[Path, Path] = {}
+    for file in labels:
+        other = left.setdefault(file.with_suffix(file.suffix.lower()), file)
+        if other is not file:
+            sentence = f"{other} and {file} are labels of one picture: take one away"
+            problems.append(Problem(file, MissingCounterpartError(sentence)))
     taken: dict[Path, Path] = {}
     for image in images:
         expected = label_of(image)
@@ -62,10 +73,10 @@ def pair_up(images: Iterable[Path], labels: Iterable[Path], label_of: Callable[[
         else:
             sentence = f"labels {expected} of the picture {image} are missing: complete the data set"
             problems.append(Problem(image, MissingCounterpartError(sentence)))
-    for orphan in sorted(left.values()):
+    for orphan in sorted(left.values(), key=natural_path):
         sentence = f"labels {orphan} have no picture: complete the data set, or take the labels away"
         problems.append(Problem(orphan, MissingCounterpartError(sentence)))
-    return Listing(pairs, problems)
+    return Listing(pairs, problems, [])
 
 
 class PairedImages(DataSet):
@@ -93,7 +104,7 @@ class PairedImages(DataSet):
         shared = set(take_share(pictures, share))
         self.files = [pair for pair in listing.pairs if pair[0] in shared]
         """Picture and label file of every sample."""
-        self.problems = tuple(listing.problems)
+        self.problems, self.notes = tuple(listing.problems), tuple(dict.fromkeys(listing.notes))
         if not self.files:
             nothing = f"{folder} holds no photographs with labels: {hint}"
             empty = nothing_left(folder, len(listing.pairs), share, nothing)

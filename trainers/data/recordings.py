@@ -11,6 +11,7 @@ from sim_bridge.errors import UsageError
 from sim_bridge.pixels.labels import LabelMap
 from sim_bridge.pixels.taxonomy import class_list
 from sim_bridge.recordings.captures import recording_taxonomy
+from sim_bridge.recordings.listing import list_folders
 from sim_bridge.recordings.read import DESCRIPTION, MANIFEST, Folder, RecordedFrame, Recording
 from trainers.data.clips import FrameFiles, Video
 from trainers.data.dataset import DataSet, take_share
@@ -104,6 +105,7 @@ class Recordings(DataSet):
         if recording.info.labels_as:
             self._labels_as[table] = recording.info.labels_as
         frames = [(frame, table) for camera in recording.cameras() for frame in recording.frames(camera)]
+        self.notes = (*self.notes, *recording.notes)
         return recording.info.licence or "unknown", frames
 
     def __len__(self) -> int:
@@ -192,7 +194,7 @@ _HINT: Final = "give --root the folder that holds train/ and val/ recordings"
 
 
 def recording_folders(folder: Path) -> list[Path]:
-    """The folder itself if it is a recording, else the recordings in it, sorted by name."""
+    """The folder itself if it is a recording, else the recordings in it, in natural order."""
     if any((folder / name).exists() for name in (DESCRIPTION, MANIFEST, Folder.RGB)):
         return [folder]
-    return sorted(p for p in folder.glob("*") if p.is_dir() and not p.name.startswith("."))
+    return list_folders(folder)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from sim_bridge.pixels.labels import LabelMap, taxonomy
+from sim_bridge.recordings.listing import list_folders, natural
 from trainers.data.clips import FrameFiles, Video
 from trainers.data.pairs import Listing, PairedImages, list_images, pair_up, refuse_unknown_names
 from trainers.data.problems import MissingViewError, Problem
@@ -63,7 +64,7 @@ class Synthia(PairedImages):
         held = {p.root.name: p for p in _packages(root, views)}
         refuse_unknown_names("exclude", exclude, held, root)
         refuse_unknown_names("val_sequences", val_sequences, held.keys() - set(exclude), root)
-        listing, pictures = Listing([], []), list[Path]()
+        listing, pictures = Listing([], [], []), list[Path]()
         for name, package in held.items():
             validates = (name in val_sequences) if val_sequences else None
             belonging = partial(_of_split, split=split, val_share=val_share, validates=validates)
@@ -73,6 +74,7 @@ class Synthia(PairedImages):
                 if name not in exclude:
                     listing.pairs.extend(found.pairs)
                     listing.problems.extend(found.problems)
+                    listing.notes.extend(found.notes)
         self._random = LabelMap.build(taxonomy("synthia"), self.classes)
         self._sequences = LabelMap.build(taxonomy("synthia-seqs"), self.classes)
         rule = f"sequences {', '.join(val_sequences)}" if val_sequences else f"last {val_share:.0%}"
@@ -104,15 +106,15 @@ def _packages(root: Path, views: tuple[str, ...]) -> Iterator[_Package]:
     def has_pictures(folder: Path) -> bool:
         return any((folder / half).is_dir() for half in _HALVES)
 
-    candidates = [root] if has_pictures(root) else sorted(filter(has_pictures, root.glob("*")))
+    candidates = [root] if has_pictures(root) else [*filter(has_pictures, list_folders(root))]
     for candidate in candidates:
         yield _Package(candidate, views if _views(candidate) else ("",))
 
 
 def _views(package: Path) -> list[str]:
     """The cameras that a download has pictures or labels of, as ``Stereo_Left/Omni_F``; none are of random views."""
-    found = {f"{p.parent.name}/{p.name}" for half in _HALVES for p in (package / half).glob("Stereo_*/*") if p.is_dir()}
-    return sorted(found)
+    sides = [side for half in _HALVES for side in list_folders(package / half) if side.name.startswith("Stereo_")]
+    return sorted({f"{side.name}/{view.name}" for side in sides for view in list_folders(side)})
 
 
 def _of_split(frames: list[str], split: str, val_share: float, validates: bool | None) -> list[str]:
@@ -125,17 +127,19 @@ def _of_split(frames: list[str], split: str, val_share: float, validates: bool |
 
 def _pair_view(package: Path, view: str, belonging: Callable[[list[str]], list[str]]) -> Listing:
     pictures, annotations = package / "RGB" / view, package / "GT" / "LABELS" / view
-    images, labels = (list_images(folder, endings={".png"}) for folder in (pictures, annotations))
+    notes: list[str] = []
+    images, labels = (list_images(folder, endings={".png"}, notes=notes) for folder in (pictures, annotations))
     # Split by the names of both, so that a missing file moves no other to the other side.
-    names = sorted({p.stem for p in (*images, *labels)})
+    names = sorted({p.stem for p in (*images, *labels)}, key=natural)
     mine = set(belonging(names))
     if not images and (mine or not names):
-        return Listing([], [Problem(pictures, _missing_view(package, view, len(labels)))])
-    return pair_up(
+        return Listing([], [Problem(pictures, _missing_view(package, view, len(labels)))], notes)
+    listing = pair_up(
         (p for p in images if p.stem in mine),
         (p for p in labels if p.stem in mine),
         lambda p: annotations / f"{p.stem}.png",
     )
+    return listing._replace(notes=notes)
 
 
 def _missing_view(package: Path, view: str, labelled: int) -> MissingViewError:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from sim_bridge.errors import ImageError, LabelError, UsageError
 from sim_bridge.pixels.images import read_labels
 from sim_bridge.pixels.one_class import lone_class
-from sim_bridge.pixels.readings import Reading, StoredLabels, fitting, ids_from_image, read_stored
-from sim_bridge.pixels.taxonomy import taxonomy
+from sim_bridge.pixels.readings import Reading, StoredLabels, fitting, ids_from_image, ids_from_palette, read_stored
+from sim_bridge.pixels.taxonomy import taxonomy, taxonomy_names
 from sim_bridge.recordings.labels import LabelReader
 from tests.sim_bridge.label_files import (
     VOC,
@@ -228,6 +230,28 @@ def test_a_jpeg_is_refused_whatever_its_name(tmp_path: Path) -> None:
 def test_a_png_whose_palette_is_missing_is_damaged(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="its palette is missing"):
         read(tmp_path, png(image(7), 3))
+
+
+@given(st.sampled_from(taxonomy_names()), st.integers(0, 2**32 - 1), st.integers(2, 9))
+def test_ids_come_back_from_every_container(name: str, seed: int, classes: int) -> None:
+    source, rng = taxonomy(name), np.random.default_rng(seed)
+    known = np.array(sorted(source.ids), np.uint8)
+    ids = rng.choice(rng.choice(known, min(classes, len(known)), replace=False), (12, 16)).astype(np.uint8)
+    assume(len(np.unique(ids)) > 1)
+    zeros = np.zeros_like(ids)
+    for pixels in (
+        ids,
+        ids.astype(np.uint16),
+        np.dstack([ids] * 3),
+        np.dstack([ids] * 4),
+        np.dstack([zeros, zeros, ids]),
+    ):
+        assert np.array_equal(ids_from_image(pixels, source), ids)
+    for palette in (np.zeros((256, 3), np.uint8), np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, 1)):
+        assert np.array_equal(read_stored(StoredLabels(ids, palette), source)[1], ids)
+    colour = coloured(ids, name)
+    lowest = ids_from_palette(colour, source)  # of classes that share a colour
+    assert np.array_equal(ids_from_image(colour[..., ::-1], source), lowest)
 
 
 def test_every_reading_that_fits_is_listed_best_first() -> None:

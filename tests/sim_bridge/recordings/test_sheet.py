@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from models.nets.sflow import SFlowNetwork
 from sim_bridge.client import Subscriber
 from sim_bridge.errors import ImageError, UsageError
 from sim_bridge.pixels.labels import taxonomy, taxonomy_names
-from sim_bridge.recordings.read import RecordedFrame
+from sim_bridge.recordings.read import RecordedFrame, Recording
 from sim_bridge.recordings.sheet import (
     CG,
     EDGES,
@@ -23,7 +24,9 @@ from sim_bridge.recordings.sheet import (
     write_sheet,
 )
 from sim_bridge.recordings.sheet_rows import live_rows, open_sources, recorded_rows, spread_evenly
+from sim_bridge.recordings.translate import Job, translate_recording
 from sim_bridge.settings import BridgeSettings
+from sim_bridge.translators.null import NullTranslator
 from tests.sim_bridge.recording_helpers import (
     TAXONOMY,
     class_ids,
@@ -211,6 +214,44 @@ def test_sheet_is_written_where_it_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(ImageError, match="cannot be made"):
         write_sheet(tmp_path / "file" / "sheet.png", sheet)
+
+
+def test_a_translation_is_shown_before_and_after(tmp_path: Path) -> None:
+    source = Recording.open(make_recording(tmp_path / "in", [1, 2, 3]))
+    translate_recording(source, tmp_path / "out", NullTranslator(), Job("null", seed=4))
+    write_rgb(tmp_path / "out" / "photoreal" / "000003.png", 255 - picture(3))
+    settings = BridgeSettings(bundle="no-such-bundle")  # nothing is translated, so nothing is loaded
+    made = recorded_rows(open_sources([tmp_path / "out"], [], [], []), settings, count=2)
+    assert made.problems == []
+    assert [row.caption.split("   ")[1:4] for row in made.rows] == [
+        ["frame 1", "48x32", "style seed 4"],
+        ["frame 3", "48x32", "style seed 4"],
+    ]
+    row = made.rows[1]
+    assert (row.images[CG] == picture(3)).all()
+    assert (row.images[PHOTOREAL] == 255 - picture(3)).all()
+    assert (row.images[LABELS] == color_labels(class_ids(3), taxonomy(TAXONOMY))).all()
+    assert made.title == "sim-bridge   null 000000000000"
+
+
+def test_a_translation_without_its_source_shows_what_is_there(tmp_path: Path, site: Path) -> None:
+    source = Recording.open(make_recording(tmp_path / "in", [1]))
+    translate_recording(source, tmp_path / "out", NullTranslator(), Job("null"))
+    shutil.rmtree(tmp_path / "in")
+    done = run_cli("sheet", tmp_path / "out", tmp_path / "sheet.png", "--bundle", "null", site=site)
+    assert done.returncode == 1
+    assert "frame 1 of" in done.stderr
+    assert "is shown without 'rgb/000001.png', which it was made from" in done.stderr
+    assert len(columns_of(read_rgb(tmp_path / "sheet.png"), 480)) == 2
+
+
+def test_notes_of_a_folder_are_said(tmp_path: Path, site: Path) -> None:
+    root = make_recording(tmp_path / "in", [1])
+    (root / "manifest.jsonl").unlink()
+    (root / "rgb" / "thumb.png").touch()
+    done = run_cli("sheet", root, tmp_path / "sheet.png", "--bundle", "null", site=site)
+    assert done.returncode == 0, done.stderr
+    assert "sheet: 1 file whose name is no frame number is left out" in done.stderr
 
 
 def test_process_writes_a_sheet(tmp_path: Path, site: Path, bundle: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from sim_bridge.errors import SimBridgeError, TranslatorError, UsageError
+from sim_bridge.recordings.origins import fingerprint
 from sim_bridge.recordings.read import Folder, Recording, open_recording
 from sim_bridge.recordings.translate import Job, Report, summary, translate_recording
 from sim_bridge.translators import Shot, Translation
@@ -77,18 +78,22 @@ def test_every_frame_with_its_identity(tmp_path: Path) -> None:
     assert [(frame.number, frame.time) for frame in frames] == [(7, 7 * 0.05), (8, 8 * 0.05), (1000000, 50000.0)]
     for frame in frames:
         assert (read_rgb(frame.files[Folder.PHOTOREAL]) == 255 - picture(frame.number)).all()
-        assert frame.extra == {"model": "a" * 12, "seed": 5, "source": f"rgb/{frame.number:06d}.png"}
         original = tmp_path / "in" / "semantic" / f"{frame.number:06d}.png"
+        name = f"rgb/{frame.number:06d}.png"
+        content = fingerprint(tmp_path / "in" / name, original)
+        assert frame.extra == {"model": "a" * 12, "seed": 5, "source": name, "source_sha256": content}
         assert frame.files[Folder.SEMANTIC].read_bytes() == original.read_bytes()
     assert out.info.taxonomy == TAXONOMY
     assert (out.info.session, out.info.licence) == ("drive-1", "CC0-1.0")
     assert out.info.translation == {
         "source": "in",
+        "folder": str(tmp_path / "in"),
         "bundle": "negative",
         "model": "a" * 12,
         "seed": 5,
         "size": "input",
         "format": "png",
+        "names": "numbers",
     }
     assert translator.asked == [(48, 32, 5)] * 3
     assert translator.warmed == [(48, 32)]
