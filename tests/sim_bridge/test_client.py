@@ -344,6 +344,21 @@ def test_an_address_in_use_says_so(publisher: Publisher) -> None:
         Publisher(publisher.address)
 
 
+def test_a_second_publisher_on_an_ipc_path_is_refused_until_the_first_is_closed(tmp_path: Path) -> None:
+    address = f"ipc://{tmp_path}/frames"
+    with Publisher(address), pytest.raises(UsageError, match="in use"):
+        Publisher(address)
+    with Publisher(address) as later, connect(later) as subscriber:
+        send(later, 1)
+        assert subscriber.next_frame(PATIENCE).number == 1
+
+
+def test_a_closed_publisher_says_so(publisher: Publisher) -> None:
+    publisher.close()
+    with pytest.raises(UsageError, match="is closed: make a new one"):
+        send(publisher, 1)
+
+
 def test_wrong_arguments_are_sentences(publisher: Publisher, tmp_path: Path) -> None:
     for options in ({"kinds": ()}, {"kinds": ("rbg",)}, {"buffer": 0}, {"curve_keys": tmp_path}):
         with pytest.raises(UsageError):
