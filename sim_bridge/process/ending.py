@@ -13,11 +13,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Final
 
 END_SECONDS: Final = 60.0
-"""How long threads may take; a network that takes longer hangs, and does not come back to abort anything."""
-_SILENT_SECONDS: Final = 2.0
+"""How long threads may go on computing."""
+LOOK_SECONDS: Final = 2.0
+"""A thread that used no processor in this time hangs: it does not come back, and so aborts nothing."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,14 +43,28 @@ class EndedFirst:
 
     def _wait(self) -> None:
         self._stop()
-        start = time.monotonic()
+        deadline = time.monotonic() + END_SECONDS
+        before: dict[str, int | None] = {}
         try:
-            for seconds in (_SILENT_SECONDS, END_SECONDS):
+            while time.monotonic() < deadline:
+                look = time.monotonic() + LOOK_SECONDS
                 for thread in self._threads:
-                    thread.join(max(0.0, start + seconds - time.monotonic()))
-                working = ", ".join(thread.name for thread in self._threads if thread.is_alive())
-                if working and seconds < END_SECONDS:
-                    _log.warning("the process ends when %s is done, in %.0f s at most", working, END_SECONDS)
+                    thread.join(max(0.0, look - time.monotonic()))
+                spent = {thread.name: _ticks(thread) for thread in self._threads if thread.is_alive()}
+                if not any(ticks is None or ticks != before.get(name) for name, ticks in spent.items()):
+                    return
+                if not before:
+                    _log.warning("the process ends when %s is done, in %g s at most", ", ".join(spent), END_SECONDS)
+                before = spent
         except KeyboardInterrupt:  # the second one, as a rule: nothing is awaited any more
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def _ticks(thread: threading.Thread) -> int | None:
+    """Processor time of a thread, in ticks of the system's clock; None where the system does not say."""
+    try:
+        fields = Path(f"/proc/self/task/{thread.native_id}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+    except (OSError, ValueError, IndexError):
+        return None
