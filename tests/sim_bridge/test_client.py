@@ -103,6 +103,19 @@ def test_frames_ends_when_the_stream_does(publisher: Publisher) -> None:
         assert [frame.number for frame in subscriber.frames(timeout=0.05)] == [0, 1, 2, 3, 4]
 
 
+def test_frames_of_an_address_where_nobody_is_end_with_a_warning(
+    publisher: Publisher, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    with Subscriber(f"ipc://{tmp_path}/nobody", kinds=("rgb",)) as subscriber:
+        assert list(subscriber.frames(0.05)) == []
+    assert "did not come within 0.05 s (0 messages so far" in caplog.text
+    caplog.clear()
+    with connect(publisher) as subscriber:
+        send(publisher, 1)
+        assert [frame.number for frame in subscriber.frames(0.5)] == [1]
+    assert not caplog.records
+
+
 def test_only_the_camera_and_kinds_asked_for(publisher: Publisher) -> None:
     with connect(publisher, kinds=("rgb", "semantic"), camera="left") as subscriber:
         send(publisher, 1, camera="right")
