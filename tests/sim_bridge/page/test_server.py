@@ -589,3 +589,11 @@ def test_a_reader_of_the_wire_sees_the_same_with_and_without_the_page() -> None:
         shown.simulator.send(*make_pair(1))
         client.tick()
         assert np.array_equal(shown.reader.frame().pixels, second.frame().pixels)
+
+
+def test_a_frame_number_that_javascript_has_no_number_for_keeps_its_digits() -> None:
+    with showing(Styled()) as shown, contextlib.closing(WebClient(shown.port)) as page:
+        page.watch()
+        for number, told in ((2**53, 2**53), (2**60 + 1, str(2**60 + 1))):
+            shown.simulator.send(*make_pair(number))
+            assert {picture.header["frame"] for picture in page.tick().values()} == {told}
