@@ -132,11 +132,16 @@ class Subscriber:
         return self._wait(self._oldest, timeout, "a frame")
 
     def frames(self, timeout: float | None = None) -> Iterator[Frame]:
-        """Yields frames in order of arrival until none comes within ``timeout`` seconds (None: for ever)."""
+        """Yields frames in order of arrival until none comes within ``timeout`` seconds (None: for ever).
+
+        When none has ever come, a warning says so.
+        """
         while True:
             try:
                 frame = self.next_frame(timeout)
-            except FrameTimeoutError:
+            except FrameTimeoutError as error:
+                if not self.counts["received"] and not self._closed:
+                    _log.warning("%s", error)
                 return
             yield frame
 

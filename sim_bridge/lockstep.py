@@ -6,6 +6,7 @@ harmless: the bridge counts the second one as ``duplicate`` and answers with the
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ _Messages = list[list[bytes | memoryview]]
 
 
 class LockstepClient:
-    """Publishes ticks and waits for what the bridge makes of them. One thread uses it.
+    """Publishes ticks and waits for what the bridge makes of them. Several threads may use it, one at a time.
 
     Example:
         >>> with LockstepClient() as bridge:  # doctest: +SKIP
@@ -70,6 +71,7 @@ class LockstepClient:
         self._sender: FrameSender | None = None
         self.resent = 0
         """How many times a tick was sent again."""
+        self._using = threading.Lock()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
             self._sender = FrameSender(self._context, publish, keys=self._keys, insecure=insecure)
@@ -86,13 +88,14 @@ class LockstepClient:
 
         Raises UsageError when the address cannot be used.
         """
-        if self._receiver is not None:
-            self._receiver.close()
         topics = [f"{camera}/{kind}" for camera in self._cameras for kind in (Kind.PHOTOREAL, Kind.STATUS)]
-        self._receiver = FrameReceiver(self._context, photoreal, topics, keys=self._keys, insecure=self._insecure)
-        self._photoreal = photoreal
-        self._heard.clear()
-        self._status.clear()
+        with self._using:
+            if self._receiver is not None:
+                self._receiver.close()
+            self._receiver = FrameReceiver(self._context, photoreal, topics, keys=self._keys, insecure=self._insecure)
+            self._photoreal = photoreal
+            self._heard.clear()
+            self._status.clear()
 
     def tick(self, rgb: Frame, semantic: Frame, *, timeout: float = 5.0) -> Frame:
         """Sends one camera's tick and returns its photoreal frame; its pixels are a read-only view of the message.
@@ -111,6 +114,12 @@ class LockstepClient:
             UsageError: Two frames of a pair belong to different ticks or cameras, or :meth:`connect` was not called.
         """
         missing = {(rgb.camera, rgb.id): _encode(rgb, semantic) for rgb, semantic in pairs}
+        with self._using:
+            if self._context.closed:
+                raise UsageError("this lockstep client is closed: make a new one")
+            return self._tick_all(missing, timeout)
+
+    def _tick_all(self, missing: dict[_Tick, _Messages], timeout: float) -> Mapping[str, Frame]:
         unknown = {camera for camera, _ in missing}.difference(self._cameras)
         if self._receiver is None or self._sender is None or unknown:
             raise UsageError(f"cameras {sorted(unknown)} are not among {self._cameras}, or connect() was not called")
@@ -131,11 +140,12 @@ class LockstepClient:
         return answers
 
     def close(self) -> None:
-        """Frees the sockets; a second call does nothing."""
-        for socket in (self._sender, self._receiver):
-            if socket is not None:
-                socket.close()
-        self._context.term()
+        """Frees the sockets, after the tick that another thread waits for; a second call does nothing."""
+        with self._using:
+            for socket in (self._sender, self._receiver):
+                if socket is not None:
+                    socket.close()
+            self._context.term()
 
     def __enter__(self) -> Self:
         return self

@@ -93,8 +93,9 @@ class Publisher:
 
     def close(self, linger: float = 2.0) -> None:
         """Unbinds; what is queued may still leave for ``linger`` seconds. A second call does nothing."""
-        self._bound.close(linger)
-        self._context.term()
+        with self._using:
+            self._bound.close(linger)
+            self._context.term()
 
     def publish(self, frame: Frame, *, copy: bool = True, stop: threading.Event | None = None) -> bool:
         """Sends a frame now; False when ``stop`` ended a lossless publisher's wait for room.
@@ -106,6 +107,7 @@ class Publisher:
 
         Raises:
             WireError: The frame breaks the wire format.
+            UsageError: The publisher is closed.
         """
         if frame.sent == 0:
             frame = replace(frame, sent=time.time_ns())
@@ -217,6 +219,8 @@ class Publisher:
 
     def _hear(self) -> None:
         """Reads which subscriptions came and went."""
+        if self._socket.closed:
+            raise UsageError(f"the publisher of {self.address} is closed: make a new one")
         while self._socket.poll(0):
             message = self._socket.recv()
             if message[:1] == b"\x01":

@@ -344,10 +344,14 @@ class BridgeSettings(BaseModel):
         return self
 
     def to_yaml(self) -> str:
-        """The resolved settings as YAML that ``--config`` reads back."""
+        """The resolved settings as YAML that ``--config`` reads back; without the page's token, which is a secret."""
         values = self.model_dump(mode="json")
+        note = ""
+        if self.page_token is not None:
+            del values["page_token"]
+            note = "# page_token is set, and not shown\n"
         values["size"] = "input" if self.size is None else f"{self.size[0]}x{self.size[1]}"
-        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True) + note
 
 
 def _size_or_value_error(text: str) -> Size:

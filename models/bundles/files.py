@@ -163,6 +163,11 @@ def _fill(network: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> No
                 f"weights {source}: tensor {name!r} is {tuple(tensor.shape)}, the card's network has"
                 f" {tuple(wanted[name].shape)}: fetch the bundle again"
             )
+        if not torch.isfinite(tensor).all():
+            raise BundleError(
+                f"weights {source}: tensor {name!r} holds values that are no finite numbers: every picture would be"
+                " black, export the bundle again"
+            )
     network.load_state_dict({k: v.to(wanted[k].dtype) for k, v in tensors.items()})
 
 

@@ -20,7 +20,7 @@ from plugins.carla.rig.sensors import FrameMaker, SensorSet
 from plugins.carla.world.poses import Placement
 from plugins.carla.world.server import DEFAULT_TIMEOUT, VehicleLostError, WorldAccess, import_carla
 from plugins.carla.world.tags import taxonomy_for
-from sim_bridge.errors import FrameTimeoutError, ImageError, MissedFrameError
+from sim_bridge.errors import FrameTimeoutError, ImageError, MissedFrameError, UsageError
 from sim_bridge.frames import Frame, Kind
 from sim_bridge.live.once import OncePerCause
 from sim_bridge.wire.addresses import BRIDGE_ADDRESS, SIMULATOR_ADDRESS
@@ -107,6 +107,8 @@ class PhotorealCamera:
         insecure: bool = False,
     ) -> None:
         import_carla()
+        if engine is not None and bridge != BRIDGE_ADDRESS:
+            raise UsageError("a camera was given bridge and engine: give one, engine runs a bridge of its own")
         place = DEFAULT_PLACE if transform is None else Placement.of(transform)
         rig = single_camera(image_size, fov, place, name)
         taxonomy = taxonomy_for(_client_version(), labels)

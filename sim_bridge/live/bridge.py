@@ -32,6 +32,7 @@ from sim_bridge.live.shared import BundleLoader, Shared, TranslatorSource
 from sim_bridge.live.status import OutputCounts
 from sim_bridge.live.tap import Tap
 from sim_bridge.pixels.taxonomy import Taxonomies
+from sim_bridge.process.ending import EndedFirst
 from sim_bridge.process.signals import on_signals
 from sim_bridge.translators.load import load_translator
 from sim_bridge.wire.transport import EXPECTED_MESSAGE_BYTES, CurveKeys, FrameReceiver, FrameSender
@@ -79,6 +80,7 @@ class Bridge:
         self._requests: queue.SimpleQueue[_Request | Exception] = queue.SimpleQueue()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._sender: FrameSender | None = None
+        self._ended_first: EndedFirst | None = None
         try:
             self._open(translator)
         except BaseException:
@@ -171,6 +173,7 @@ class Bridge:
             SimBridgeError: The translator cannot be loaded, or a stage failed.
         """
         logger.info("%s -> %s, cameras %s", self._settings.input, self.output_address, ", ".join(self._settings.topics))
+        self._ended_first = EndedFirst(lambda: self.stop(drain=False), self._threads.values())
         for thread in self._threads.values():
             thread.start()
         try:
@@ -233,6 +236,8 @@ class Bridge:
         hanging = [thread.name for thread in threads if thread.is_alive()]
         if hanging:
             logger.warning("%s did not end within %.0f s and is left behind", ", ".join(hanging), JOIN_SECONDS)
+        elif self._ended_first is not None:
+            self._ended_first.forget()
         if any(name != "sim-bridge-network" for name in hanging):
             return  # a socket may still be in use there: closing it under that thread would be worse than leaving it
         for socket in (self._sender, getattr(self, "_receiver", None)):

@@ -6,6 +6,8 @@ import logging
 import time
 from collections.abc import Sequence
 
+import numpy as np
+
 from sim_bridge.errors import SimBridgeError, SizeMismatchError, TranslatorError
 from sim_bridge.frames import Style
 from sim_bridge.live.handoff import Taken, TickGatherer
@@ -139,7 +141,7 @@ class NetworkStage:
         start = time.perf_counter_ns()
         translations = engine.translator.translate(shots)
         spent, inferred = time.perf_counter_ns() - start, time.time_ns()
-        _check_count(engine.translator, len(group), translations)
+        _check_answers(engine.translator, len(group), translations)
         for work, shot, translation in zip(group, shots, translations, strict=True):
             self._shared.latency.record(Stage.NETWORK, spent)
             engine.history.translated(shot)
@@ -166,11 +168,17 @@ def _shot(engine: Engine, work: Work) -> Shot:
     return engine.history.shot(work.pair.rgb, prepared.rgb, prepared.labels, work.style, work.inputs)
 
 
-def _check_count(translator: Translator, asked: int, answers: Sequence[Translation]) -> None:
+def _check_answers(translator: Translator, asked: int, answers: Sequence[Translation]) -> None:
     if len(answers) != asked:
         raise TranslatorError(
             f"{translator.name} answered {asked} pairs with {len(answers)} pictures: it must give one for each"
         )
+    for rgb in (answer.rgb for answer in answers):
+        # Floats that are cast here would turn what is no number into black.
+        if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+            raise TranslatorError(
+                f"{translator.name} answered with {rgb.dtype} {rgb.shape}: a picture is uint8 (H, W, 3)"
+            )
 
 
 def _alike(works: Sequence[Work]) -> list[list[Work]]:

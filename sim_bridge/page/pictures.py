@@ -47,13 +47,17 @@ def encode(tick: Work, panel: Panel) -> bytes | None:
     return encode_jpeg(pixels, JPEG_QUALITY).tobytes()
 
 
+_LARGEST_IN_JAVASCRIPT: Final = 2**53
+"""Its numbers lose digits above."""
+
+
 def describe(tick: Work) -> dict[str, object]:
     """Where a tick's pictures come from, as plain values for JSON."""
     rgb, semantic, made = tick.pair.rgb, tick.pair.semantic, tick.provenance
     assert made is not None and tick.translator is not None
     return {
         "camera": tick.camera,
-        "frame": rgb.number,
+        "frame": rgb.number if rgb.number <= _LARGEST_IN_JAVASCRIPT else str(rgb.number),
         "session": rgb.session,
         "time": rgb.time,
         "sent": rgb.sent,

@@ -90,8 +90,9 @@ class Guard:
 
     def _ask(self, scope: Scope, headers: Headers, host: str) -> Response | None:
         """Takes the token as a bearer, or its cookie; one in the address becomes the cookie and leaves the address."""
-        given = headers.get("authorization", "").removeprefix("Bearer ")
-        if self._is_token(given) or self._is_ticket(_cookies(headers).get(_cookie_name(host), "")):
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        bears = scheme.lower() == "bearer" and self._is_token(given.strip())
+        if bears or self._is_ticket(_cookies(headers).get(_cookie_name(host), "")):
             return None
         asked = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
         if scope["type"] == "http" and self._is_token(asked):

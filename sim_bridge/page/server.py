@@ -36,6 +36,7 @@ except ImportError as error:
     raise MissingExtraError((error.name or "starlette").partition(".")[0], "page", "the live page") from error
 
 from sim_bridge.page import metrics
+from sim_bridge.page.connections import BoundedProtocol
 from sim_bridge.page.hub import MAX_CLIENTS, Client, Hub, pack
 from sim_bridge.page.orders import ChooseBundle, Order, Run, SaveStill, SetStyle, Shown, Watch, read_order
 from sim_bridge.page.pictures import Panel, describe
@@ -62,6 +63,7 @@ class Page:
     Raises:
         UsageError: The port is in use, or the host is not this machine's.
         MissingExtraError: The packages of the extra ``page`` are not installed.
+        SimBridgeError: It does not start.
     """
 
     def __init__(self, bridge: Bridge) -> None:
@@ -75,6 +77,7 @@ class Page:
         """Where the page is, the port resolved."""
         config = uvicorn.Config(
             Guard(self._routes(), settings.page_host, settings.page_token),
+            http=BoundedProtocol,
             ws="wsproto",
             ws_max_size=MAX_ORDER_BYTES,
             ws_per_message_deflate=False,  # pictures are compressed already
@@ -86,11 +89,17 @@ class Page:
         )
         self._server = uvicorn.Server(config)
         self._ready = threading.Event()
+        self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="sim-bridge-page", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._ready.wait(START_SECONDS)
+        if not self._ready.wait(START_SECONDS) or self._error is not None:
+            reason = self._error or f"not ready after {START_SECONDS:g} s"
+            self.close()
+            raise SimBridgeError(
+                f"the page at {self.address} did not start ({reason}): leave --page away to run without it"
+            ) from self._error
         logger.info("the page is at %s%s", self.address, "?token=..." if self._bridge.settings.page_token else "")
         return self
 
@@ -107,8 +116,13 @@ class Page:
         self._socket.close()
 
     def _run(self) -> None:
-        with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(self._serve())
+        try:
+            with contextlib.suppress(KeyboardInterrupt):
+                asyncio.run(self._serve())
+        except Exception as error:
+            self._error = error
+            logger.exception("the page at %s has ended; the bridge goes on", self.address)
+            self._ready.set()
 
     async def _serve(self) -> None:
         hub = self._hub = Hub(self._bridge, asyncio.get_running_loop())

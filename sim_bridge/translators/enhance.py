@@ -130,8 +130,9 @@ class EnhanceTranslator(Translator):
     def _style(self, style: Style) -> Tensor:
         looks, mix = self._network.look_names, style.get("mix")
         if isinstance(mix, tuple):
-            total = sum(mix)
-            made = self._network.style([share / total for share in mix], style.seed)
+            largest = max(mix)  # first, or huge shares have no finite sum
+            total = sum(share / largest for share in mix)
+            made = self._network.style([share / largest / total for share in mix], style.seed)
         else:
             made = self._network.style(looks.index(str(style.get("look", looks[0]))), style.seed)
         return made[None].to(self._target.device)

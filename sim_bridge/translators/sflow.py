@@ -218,10 +218,8 @@ class SFlowTranslator(Translator):
         Returns:
             uint8 ``(H, W)``, 255 where there is an edge, of either sign.
         """
-        # A second team of OpenMP threads would slow the network's own (see above). Torch keeps the number of threads
-        # per thread; the network's has taken its own before the first picture can be shown.
         if not getattr(_this_thread, "alone", False):
-            torch.set_num_threads(1)
+            _compute_alone()
             _this_thread.alone = True
         planes = self._operator(_as_tensor(rgb[None]))[0]
         edges: ByteArray = planes.any(0).to(torch.uint8).mul_(255).numpy()
@@ -256,6 +254,18 @@ class SFlowTranslator(Translator):
 def load(reference: str, settings: TranslatorSettings) -> Translator:
     """Loads the bundle called ``reference``, as :meth:`SFlowTranslator.load` does."""
     return SFlowTranslator.load(reference, device=settings.device, precision=settings.precision)
+
+
+def _compute_alone() -> None:
+    """Has this thread compute without a team of OpenMP threads, which would slow the network's own.
+
+    Torch takes the number as the default of threads to come, too: a thread that ends at once gives that back.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    restore = threading.Thread(target=torch.set_num_threads, args=(before,))
+    restore.start()
+    restore.join()
 
 
 def _empty_frames(count: int, width: int, height: int) -> tuple[ByteArray, ByteArray, Tensor]:

@@ -21,12 +21,16 @@ from zmq.auth.thread import ThreadAuthenticator
 
 from sim_bridge.errors import UsageError
 from sim_bridge.wire.addresses import is_loopback, parse_address
+from sim_bridge.wire.binding import check_free, why_not_bound
 
 KEY_NAME: Final = "sim-bridge"
 KEY_CHARACTERS: Final = 40
 """Length of a Z85 key."""
 MAX_PART_BYTES: Final = 1 << 29
-"""Largest message part that is taken from a socket; ZeroMQ closes the connection of a peer that announces more."""
+"""Largest message part that is taken from a socket. ZeroMQ ends the connection of a peer that announces more, for good:
+a bound near the largest picture would make the bridge deaf where it now counts a malformed frame."""
+MAX_PARTS: Final = 4
+"""Parts that are kept of a message: one more than the wire format has, so that its reader sees a wrong number."""
 EXPECTED_MESSAGE_BYTES: Final = 1280 * 720 * 4
 MAX_SEND_HWM: Final = 1000
 MIN_SEND_HWM: Final = 4
@@ -179,14 +183,21 @@ class FrameReceiver(_Socket):
             self._socket.unsubscribe(topic)
 
     def receive(self, timeout: float) -> Message | None:
-        """Takes the next message, waiting up to ``timeout`` seconds; None when there was none."""
+        """Takes the next message, waiting up to ``timeout`` seconds; None when there was none.
+
+        Parts after the fourth are let go unseen.
+        """
         timeout_ms = round(timeout * 1000)
         if timeout_ms != self._timeout_ms:
             self._socket.rcvtimeo = self._timeout_ms = timeout_ms
         try:
-            parts = self._socket.recv_multipart(copy=False)
+            parts = [self._socket.recv(copy=False)]
         except zmq.Again:
             return None
+        while self._socket.getsockopt(zmq.RCVMORE):
+            part = self._socket.recv(copy=False)
+            if len(parts) < MAX_PARTS:
+                parts.append(part)
         return Message(parts, time.time_ns(), time.perf_counter_ns())
 
 
@@ -227,7 +238,7 @@ class BoundSocket(_Socket):
             self._bind(address, hwm)
         except zmq.ZMQError as error:
             self.close()
-            raise UsageError(_cannot_bind(address, error)) from error
+            raise UsageError(why_not_bound(address, error)) from error
         self.address: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         """Where it is bound, the port resolved."""
 
@@ -248,6 +259,7 @@ class BoundSocket(_Socket):
         if self._keys is not None:
             self._socket.curve_publickey, self._socket.curve_secretkey = self._keys.public, self._keys.secret
             self._socket.curve_server = True
+        check_free(address)
         self._socket.bind(address)
 
     def _bind_again(self, hwm: int) -> None:
@@ -260,7 +272,7 @@ class BoundSocket(_Socket):
             except zmq.ZMQError as error:
                 self._socket.close(linger=0)
                 if time.monotonic() > give_up:
-                    raise UsageError(_cannot_bind(self.address, error)) from error
+                    raise UsageError(why_not_bound(self.address, error)) from error
                 # ZeroMQ frees the port of a closed socket in its own time and tells nobody.
                 threading.Event().wait(0.005)
             else:
@@ -334,11 +346,6 @@ def _new_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int, address: str
     socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 5)
     socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
     return socket
-
-
-def _cannot_bind(address: str, error: zmq.ZMQError) -> str:
-    reason = zmq.strerror(error.errno or 0)
-    return f"cannot bind {address} ({reason}): another process may hold it; choose a free port or end that process"
 
 
 def _authenticate(context: zmq.Context[zmq.Socket[bytes]], keys: CurveKeys) -> ThreadAuthenticator:

@@ -103,6 +103,19 @@ def test_frames_ends_when_the_stream_does(publisher: Publisher) -> None:
         assert [frame.number for frame in subscriber.frames(timeout=0.05)] == [0, 1, 2, 3, 4]
 
 
+def test_frames_of_an_address_where_nobody_is_end_with_a_warning(
+    publisher: Publisher, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    with Subscriber(f"ipc://{tmp_path}/nobody", kinds=("rgb",)) as subscriber:
+        assert list(subscriber.frames(0.05)) == []
+    assert "did not come within 0.05 s (0 messages so far" in caplog.text
+    caplog.clear()
+    with connect(publisher) as subscriber:
+        send(publisher, 1)
+        assert [frame.number for frame in subscriber.frames(0.5)] == [1]
+    assert not caplog.records
+
+
 def test_only_the_camera_and_kinds_asked_for(publisher: Publisher) -> None:
     with connect(publisher, kinds=("rgb", "semantic"), camera="left") as subscriber:
         send(publisher, 1, camera="right")
@@ -342,6 +355,21 @@ def test_missing_keys_and_impossible_ports_are_sentences(tmp_path: Path) -> None
 def test_an_address_in_use_says_so(publisher: Publisher) -> None:
     with pytest.raises(UsageError, match="in use"):
         Publisher(publisher.address)
+
+
+def test_a_second_publisher_on_an_ipc_path_is_refused_until_the_first_is_closed(tmp_path: Path) -> None:
+    address = f"ipc://{tmp_path}/frames"
+    with Publisher(address), pytest.raises(UsageError, match="in use"):
+        Publisher(address)
+    with Publisher(address) as later, connect(later) as subscriber:
+        send(later, 1)
+        assert subscriber.next_frame(PATIENCE).number == 1
+
+
+def test_a_closed_publisher_says_so(publisher: Publisher) -> None:
+    publisher.close()
+    with pytest.raises(UsageError, match="is closed: make a new one"):
+        send(publisher, 1)
 
 
 def test_wrong_arguments_are_sentences(publisher: Publisher, tmp_path: Path) -> None:

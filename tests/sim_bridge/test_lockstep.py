@@ -148,6 +148,28 @@ def test_several_cameras_make_one_tick() -> None:
             assert {(camera, frame.number) for camera, frame in answers.items()} == {(n, number) for n in names}
 
 
+def test_two_threads_tick_and_each_gets_its_own_frames() -> None:
+    cameras = ("left", "right")
+    with LockstepClient(ANY_PORT, None, cameras=cameras) as client:
+        settings = make_settings(client.address, mode="lockstep", topics=cameras)
+        with running(settings, StampTranslator()) as bridge:
+            client.connect(bridge.bridge.output_address)
+
+            def drive(camera: str) -> list[tuple[str, int]]:
+                frames = [client.tick(*make_pair(number, camera=camera), timeout=WAIT) for number in range(200)]
+                return [(frame.camera, frame.number) for frame in frames]
+
+            with ThreadPoolExecutor(2) as pool:
+                answers = list(pool.map(drive, cameras))
+    assert answers == [[(camera, number) for number in range(200)] for camera in cameras]
+
+
+def test_a_closed_client_says_so(client: LockstepClient) -> None:
+    client.close()
+    with pytest.raises(UsageError, match="is closed: make a new one"):
+        client.tick(*make_pair(0))
+
+
 def test_a_pair_sent_again_is_a_duplicate_and_its_result_comes_again_bit_for_bit() -> None:
     with Simulator() as simulator, streaming(simulator, StampTranslator(), mode="lockstep") as (bridge, reader):
         simulator.send(*make_pair(7))

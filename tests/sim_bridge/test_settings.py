@@ -59,7 +59,14 @@ def test_shown_config_reads_back_the_same(tmp_path: Path, flags: dict[str, objec
     settings = load_settings(flags, environ=EMPTY)
     config = tmp_path / "bridge.yaml"
     config.write_text(settings.to_yaml())
-    assert load_settings(config=config, environ=EMPTY) == settings
+    environ = {} if settings.page_token is None else {"SIM_BRIDGE_PAGE_TOKEN": settings.page_token}
+    assert load_settings(config=config, environ=environ) == settings
+
+
+def test_a_token_is_never_shown() -> None:
+    settings = load_settings({"page": 8008, "page_token": "0123456789abcdef"}, environ=EMPTY)
+    assert "0123456789abcdef" not in settings.to_yaml()
+    assert "# page_token is set, and not shown" in settings.to_yaml()
 
 
 def test_environment_values_are_text() -> None:

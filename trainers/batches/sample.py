@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +15,16 @@ from trainers.data.dataset import DataSet, in_threads
 from trainers.data.photograph import Flow, InstanceIds, Photograph, within
 
 Value = TypeVar("Value", bound=np.generic)
+_LARGEST_HALF: Final = float(torch.finfo(torch.float16).max)
 BoolArray = npt.NDArray[np.bool_]
 
 
 def edge_strength(operator: LaplacianEdges, rgb: Tensor) -> Tensor:
     """Response over limit, float16 ``(N, S, H, W)`` by scale: beyond -1 and 1 is an edge, above 0 its dark side."""
     measured = [scale.measure(rgb) for scale in operator.scales]
-    return torch.stack([(response / limit).to(torch.float16) for response, limit in measured], 1)
+    # A threshold of 0 makes 0/0 of flat areas, which have no edge, and infinities of the rest.
+    ratios = [(response / limit).nan_to_num(0.0).clamp(-_LARGEST_HALF, _LARGEST_HALF) for response, limit in measured]
+    return torch.stack([ratio.to(torch.float16) for ratio in ratios], 1)
 
 
 class Sample(NamedTuple):

@@ -269,6 +269,8 @@ class RunFolder:
         try:
             with temporary.open("wb") as file:
                 torch.save(state | data, file)
+                file.flush()
+                os.fsync(file.fileno())  # or a machine that loses power may keep the new name of an empty file
             temporary.replace(self.checkpoint)
         except (OSError, RuntimeError) as e:  # torch's writer wraps what the disk says in errors of its own
             temporary.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """Bundles: what is written is read back, and everything that can be wrong with one is one sentence."""
 
 import json
+import math
 import pickle
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from models.bundles.files import (
     BundleError,
     Card,
     load_bundle,
+    load_tensors,
     read_card,
     save_bundle,
     sha256_of,
@@ -231,3 +233,13 @@ def test_every_shipped_bundle_loads_is_small_and_names_its_licence() -> None:
 def test_a_segmenter_is_not_taken_for_a_translator() -> None:
     with pytest.raises(BundleError, match="no translator"):
         _ = load_bundle("camvid-judge").sflow
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_weights_that_are_no_numbers_are_refused(bundle: Path, number: float) -> None:
+    tensors = load_tensors(bundle / WEIGHTS)
+    name = next(name for name, tensor in tensors.items() if tensor.is_floating_point())
+    tensors[name].view(-1)[0] = number
+    rewrite_weights(bundle, tensors)
+    with pytest.raises(BundleError, match=f"tensor '{name}' holds values that are no finite numbers"):
+        load_bundle(bundle)

@@ -341,6 +341,8 @@ def test_no_bridge_and_wrong_arguments_are_sentences(fresh: CarlaServer, world: 
         PhotorealCamera(world, attach_to=car, publish=f"ipc://{tmp_path}/in", bridge=f"ipc://{tmp_path}/out", timeout=1)
     with pytest.raises(UsageError, match=r"camera\.fov"):
         PhotorealCamera(world, attach_to=car, fov=500, engine="null")
+    with pytest.raises(UsageError, match="bridge and engine: give one"):
+        PhotorealCamera(world, attach_to=car, bridge=f"ipc://{tmp_path}/out", engine="null")
     with pytest.raises(UsageError, match="--labels nonsense"):
         PhotorealCamera(world, attach_to=car, labels="nonsense", engine="null")
     with pytest.raises(UsageError, match="no-such"):

@@ -671,3 +671,15 @@ def test_a_stage_that_breaks_ends_the_bridge_with_its_error(
         monkeypatch.setattr(FrameSender, "send", broken)
         simulator.send(*make_pair(0))
         assert isinstance(bridge.wait(), OSError)
+
+
+@pytest.mark.parametrize("pixels", [np.full((8, 8, 3), np.nan, np.float32), np.zeros((8, 8), np.uint8)])
+def test_pictures_that_are_none_are_failed_and_never_fresh(simulator: Simulator, pixels: ByteArray) -> None:
+    class Wrong(StampTranslator):
+        def translate(self, shots: Sequence[Shot]) -> Sequence[Translation]:
+            return [Translation(pixels) for _ in shots]
+
+    with streaming(simulator, Wrong(), on_error="passthrough") as (_, reader):
+        simulator.send(*make_pair(0))
+        frame = reader.frame()
+    assert frame.provenance is not None and frame.provenance.status == "fallback"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
+import select
 import socket
 import zlib
 from collections.abc import Sequence
@@ -20,11 +22,13 @@ pytest.importorskip("starlette", reason="the page needs the extra 'page': pip in
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from sim_bridge.errors import UsageError
+from sim_bridge.errors import SimBridgeError, UsageError
 from sim_bridge.frames import FrameId, Kind
+from sim_bridge.page import connections, server
 from sim_bridge.page.hub import MAX_IN_FLIGHT, SILENT_SECONDS, Hub
 from sim_bridge.translators import ByteArray, Control, Shot, Style, Translation, Translator
 from tests.sim_bridge.bridge_helpers import (
+    WAIT,
     BlockingTranslator,
     Reader,
     StampTranslator,
@@ -495,7 +499,10 @@ def test_with_a_token_nobody_comes_in_without_it() -> None:
             assert (answer.status, answer.getheader("www-authenticate")) == (401, "Bearer") and "token" in sentence
         with pytest.raises(RefusedError, match="401"):
             WebClient(shown.port)
-        assert shown.get("/metrics", Authorization=f"Bearer {TOKEN}")[0].status == 200
+        for scheme in ("Bearer", "bearer", "BEARER"):
+            assert shown.get("/metrics", Authorization=f"{scheme} {TOKEN}")[0].status == 200
+        for wrong in (TOKEN, f"Basic {TOKEN}"):
+            assert shown.get("/metrics", Authorization=wrong)[0].status == 401
         answer, _ = shown.get(f"/?token={TOKEN}")
         for path in ("//evil.example", "/%2fevil.example", "/%5cevil.example"):
             there, _ = shown.get(f"{path}?token={TOKEN}")
@@ -508,6 +515,37 @@ def test_with_a_token_nobody_comes_in_without_it() -> None:
         assert shown.get("/", Cookie=ticket)[0].status == 200
         with WebClient(shown.port, cookie=ticket) as client:
             client.text("hello")
+
+
+def test_half_a_request_is_dropped_in_time_and_a_whole_one_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.3)
+    with showing(Styled()) as shown, socket.create_connection(("127.0.0.1", shown.port), WAIT) as slow:
+        slow.sendall(b"GET / HTTP/1.1\r\nHost: 127")
+        assert slow.recv(1) == b""
+        with socket.create_connection(("127.0.0.1", shown.port), WAIT) as again:
+            again.sendall(f"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1:{shown.port}\r\n\r\nGET /".encode())
+            answer = b""
+            while part := again.recv(4096):
+                answer += part
+        assert answer.startswith(b"HTTP/1.1 200")
+
+
+def test_connections_above_the_limit_are_closed_and_pages_stay_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 8)
+    with showing(Styled()) as shown, contextlib.ExitStack() as stack:
+        page = stack.enter_context(contextlib.closing(WebClient(shown.port)))
+        held = [stack.enter_context(socket.create_connection(("127.0.0.1", shown.port), WAIT)) for _ in range(12)]
+        assert sum(not select.select([one], [], [], 1)[0] for one in held) <= 7
+        assert isinstance(page.message(), dict)
+
+
+def test_a_page_that_does_not_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no hub today")
+
+    monkeypatch.setattr(server, "Hub", fail)
+    with pytest.raises(SimBridgeError, match=r"did not start \(no hub today\): leave --page away"), showing(Styled()):
+        pass
 
 
 def test_a_port_in_use_is_one_sentence() -> None:
@@ -551,3 +589,11 @@ def test_a_reader_of_the_wire_sees_the_same_with_and_without_the_page() -> None:
         shown.simulator.send(*make_pair(1))
         client.tick()
         assert np.array_equal(shown.reader.frame().pixels, second.frame().pixels)
+
+
+def test_a_frame_number_that_javascript_has_no_number_for_keeps_its_digits() -> None:
+    with showing(Styled()) as shown, contextlib.closing(WebClient(shown.port)) as page:
+        page.watch()
+        for number, told in ((2**53, 2**53), (2**60 + 1, str(2**60 + 1))):
+            shown.simulator.send(*make_pair(number))
+            assert {picture.header["frame"] for picture in page.tick().values()} == {told}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -431,3 +432,22 @@ def test_two_cameras_styles_are_drawn_once_each(monkeypatch: pytest.MonkeyPatch)
     for seed in (1, 2) * 3:
         translate(translator, *street(), Style(seed=seed))
     assert drawn == [1, 2]
+
+
+def test_an_edge_map_leaves_the_threads_of_others_alone() -> None:
+    translator = SFlowTranslator.load("camvid-lite", device="cpu")
+    seen: dict[str, int] = {}
+
+    def draw() -> None:
+        seen["before"] = torch.get_num_threads()
+        translator.edge_map(np.zeros((32, 32, 3), np.uint8))
+        seen["drawing"] = torch.get_num_threads()
+
+    def look() -> None:
+        seen["later"] = torch.get_num_threads()
+
+    for target in (draw, look):
+        thread = threading.Thread(target=target)
+        thread.start()
+        thread.join()
+    assert (seen["drawing"], seen["later"]) == (1, seen["before"])

@@ -1,4 +1,5 @@
 import logging
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,6 +100,65 @@ def test_both_directions_hold_the_rule(context: Context) -> None:
 def test_a_port_in_use_is_one_sentence(context: Context) -> None:
     with FrameSender(context, ANY_PORT) as first, pytest.raises(UsageError, match="another process may hold it"):
         FrameSender(context, first.address)
+
+
+def test_an_ipc_path_at_which_somebody_listens_is_refused(context: Context, tmp_path: Path) -> None:
+    address = f"ipc://{tmp_path}/frames"
+    with FrameSender(context, address) as first:
+        with pytest.raises(UsageError, match=r"in use.*another process may hold it"):
+            FrameSender(context, address)
+        with FrameReceiver(context, address, ["a/rgb"]) as receiver:
+            handshake(first, receiver)
+
+
+def test_an_ipc_file_of_a_dead_process_is_taken_over(context: Context, tmp_path: Path) -> None:
+    path = tmp_path / "frames"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
+        dead.bind(str(path))
+    with FrameSender(context, f"ipc://{path}") as sender, FrameReceiver(context, f"ipc://{path}", ["a/rgb"]) as reader:
+        handshake(sender, reader)
+
+
+def test_a_file_that_is_no_socket_is_never_replaced_by_one(context: Context, tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("mine")
+    with pytest.raises(UsageError, match="a file that is no socket is there; choose another path"):
+        FrameSender(context, f"ipc://{path}")
+    assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("address", "advice"),
+    [
+        ("ipc://{tmp}/nowhere/frames", "make its folder first"),
+        ("ipc://{tmp}/" + "x" * 110, "at most 107 bytes; choose a shorter one"),
+        ("ipc://{tmp}/file/frames", "a part of its path is a file"),
+        ("tcp://192.0.2.1:5555", "this machine has no such address"),
+    ],
+)
+def test_what_cannot_be_bound_says_what_to_do(context: Context, tmp_path: Path, address: str, advice: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=advice):
+        FrameSender(context, address.format(tmp=tmp_path), insecure=True)
+
+
+def test_a_larger_message_binds_an_ipc_path_again(context: Context, tmp_path: Path) -> None:
+    address = f"ipc://{tmp_path}/frames"
+    with FrameSender(context, address, buffer_bytes=1 << 20, message_bytes=1 << 10) as sender:
+        before = sender.hwm
+        sender.send([b"a/rgb", bytes(1 << 17)])
+        assert sender.hwm < before
+        with FrameReceiver(context, address, ["a/rgb"]) as receiver:
+            handshake(sender, receiver)
+
+
+def test_of_a_message_of_many_parts_four_are_kept_and_the_next_one_is_whole(context: Context) -> None:
+    with FrameSender(context, ANY_PORT) as sender, FrameReceiver(context, sender.address, ["a/rgb"]) as receiver:
+        handshake(sender, receiver)
+        sender.send([b"a/rgb", *[bytes(1 << 10)] * 100])
+        sender.send([b"a/rgb", b"header", b"pixels"])
+        assert len(parts_of(receiver.receive(WAIT))) == 4
+        assert parts_of(receiver.receive(WAIT)) == [b"a/rgb", b"header", b"pixels"]
 
 
 def test_messages_arrive_whole_with_their_stamps(context: Context) -> None:

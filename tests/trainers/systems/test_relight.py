@@ -41,3 +41,11 @@ def test_result_stays_in_range() -> None:
     x = torch.rand(4, 3, 8, 8) * 2 - 1
     lit = relight(x, torch.randn(4, SIDES) * 5, 1.0)
     assert lit.min() >= -1 and lit.max() <= 1
+
+
+def test_reduced_precision_around_it_changes_nothing() -> None:
+    generator = torch.Generator().manual_seed(3)
+    x, offsets = torch.rand(2, 3, 4, 4, generator=generator) * 2 - 1, torch.randn(2, SIDES, generator=generator)
+    exact = relight(x, offsets, 1.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(relight(x, offsets, 1.0), exact)
