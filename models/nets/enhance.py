@@ -1,8 +1,8 @@
 """A translator that keeps the render: graded by class, then its own detail scaled; trained without pairs.
 
-Colour is a grade, fitted in closed form. The network gives smooth gains of four bands of the render's luma: it makes
-asphalt coarser and far windows softer, but draws nothing. So hues, letters and paint survive by construction, and
-texture moves with the scene.
+Colour and the mean contrast of four bands of luma are a grade by class, fitted in closed form. The network varies the
+bands' gains smoothly from place to place: it makes asphalt coarser and far windows softer, but draws nothing. So hues,
+letters and paint survive by construction, and texture moves with the scene.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ from models.nets.sflow import to_pixels
 
 STRIDE: Final = 16
 LABEL_DIM: Final = 4
-GRADE: Final = 5
+TONE: Final = 5
 """Of a class: gain of luma, gain of colour, offsets of red, green and blue."""
 DETAIL: Final = 1.5
 """Largest factor of detail, and the inverse of the smallest, of classes of which nothing else is said."""
 BANDS: Final = 4
 """Of luma, between Gaussians of about 0.8, 1.6, 3.2 and 6.4 pixels, finest first."""
+GRADE: Final = TONE + BANDS
+"""Of a class: its tone, and logarithms of its bands' gains."""
 STRONG: Final = 0.08
 """Detail beyond it, in -1..1, is an edge: it is hardly scaled, so that edges get no halos."""
 BLACK: Final = 0.04
@@ -66,7 +68,7 @@ class EnhanceNetwork(nn.Module):
     Looks are a count, or their names. By option the network sees an edge map.
 
     Attributes:
-        grades: By look and class, :data:`GRADE`, ``(looks, classes, 5)``.
+        grades: By look and class, :data:`GRADE`, ``(looks, classes, 9)``.
         detail: Logarithm of the largest factor of detail by class ``(classes,)``.
 
     Raises:
@@ -120,7 +122,7 @@ class EnhanceNetwork(nn.Module):
         self.gains_up = nn.ModuleList(BilinearDoubling(BANDS) for _ in range(GAIN_DOUBLINGS))
         self.grade_up = BilinearDoubling(GRADE)
         self.bands = LumaBands()
-        self.register_buffer("grades", torch.tensor([1.0, 1, 0, 0, 0]).repeat(self.looks, classes, 1))
+        self.register_buffer("grades", torch.tensor([1.0, 1] + [0.0] * (GRADE - 2)).repeat(self.looks, classes, 1))
         self.register_buffer("detail", torch.full((classes,), math.log(DETAIL)))
         nn.init.normal_(self.style8.weight, std=0.1 / STYLE_GAIN)
         nn.init.zeros_(self.gains.weight)  # the identity at the start
@@ -176,15 +178,15 @@ class EnhanceNetwork(nn.Module):
         """
         if style is None:
             style = self.style().to(rgb.device).expand(len(rgb), -1)
-        graded = self.graded(rgb, labels, style)
-        made = self.detailed(graded, labels, self.find_gains(graded, labels, style, edges))
+        graded, bands = self.graded(rgb, labels, style)
+        made = self.detailed(graded, labels, self.find_gains(graded, labels, style, edges), bands)
         if isinstance(strength, float) and strength == 1:
             return made
         share = strength.view(-1, 1, 1, 1) if isinstance(strength, Tensor) else strength
         return rgb + share * (made - rgb)
 
-    def graded(self, rgb: Tensor, labels: Tensor, style: Tensor) -> Tensor:
-        """The render with its look's light and colour, float32 ``(N, 3, H, W)``."""
+    def graded(self, rgb: Tensor, labels: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
+        """The render with its look's light and colour, float32 ``(N, 3, H, W)``, and its bands' gains as logarithms."""
         tables = self._tables(style.float())
         count = tables.shape[1]
         first = count * torch.arange(len(labels), device=rgb.device, dtype=torch.int32).view(-1, 1, 1)
@@ -193,23 +195,30 @@ class EnhanceNetwork(nn.Module):
         planes = self.grade_up(planes, 0)
         # gain * luma + vivid * (rgb - luma) + offset, in fewer passes over the picture
         gain, vivid = planes[:, 0:1], planes[:, 1:2]
-        return torch.addcmul(torch.addcmul(planes[:, 2:], gain - vivid, luma_of(rgb)), rgb, vivid)
+        toned = torch.addcmul(torch.addcmul(planes[:, 2:TONE], gain - vivid, luma_of(rgb)), rgb, vivid)
+        return toned, planes[:, TONE:]
 
     def _tables(self, style: Tensor) -> Tensor:
-        """The grade of each picture ``(N, classes, 5)``, varied as its style says."""
+        """The grade of each picture ``(N, classes, 9)``, its tone varied as its style says."""
         tables = torch.einsum("nl,lck->nck", style[:, : self.looks], self.grades)
         light, contrast, colour, warmth = (
             spread * style[:, self.looks + i, None, None] for i, spread in enumerate(CAMERA_SPREAD)
         )
-        gain, vivid, red, green, blue = (tables[:, :, i : i + 1] for i in range(GRADE))
-        parts = gain + contrast, vivid * (1 + colour), red + light + warmth, green + light, blue + light - warmth
+        gain, vivid, red, green, blue = (tables[:, :, i : i + 1] for i in range(TONE))
+        tone = gain + contrast, vivid * (1 + colour), red + light + warmth, green + light, blue + light - warmth
+        parts = *tone, tables[:, :, TONE:]
         return torch.cat(parts, 2)
 
-    def detailed(self, picture: Tensor, labels: Tensor, gains: Tensor) -> Tensor:
-        """A graded render, or a photograph, with its detail scaled by :meth:`find_gains`' result."""
+    def detailed(self, picture: Tensor, labels: Tensor, gains: Tensor, bands: Tensor | None = None) -> Tensor:
+        """A graded render, or a photograph, with its detail scaled by :meth:`find_gains`' result.
+
+        ``bands`` are :meth:`graded`'s; None for a photograph.
+        """
         most = F.embedding(labels.int(), self.detail[:, None]).permute(0, 3, 1, 2)
         luma = luma_of(picture)
-        added = (torch.expm1(most * torch.tanh(gains)) * self.bands(luma)).sum(1, keepdim=True)
+        factors = most * torch.tanh(gains)
+        factors = factors if bands is None else factors + bands
+        added = (torch.expm1(factors) * self.bands(luma)).sum(1, keepdim=True)
         white = 1 + 2 * BLACK
         share: Tensor = added / (luma + white).clamp_min(2 * BLACK)
         return torch.addcmul(picture, picture + white, share)  # alike for red, green and blue, which keeps the hue

@@ -15,6 +15,7 @@ from trainers.batches.sampler import refuse_small_pictures
 from trainers.data.dataset import DataSet
 from trainers.data.open import open_data
 from trainers.loop.board import Board
+from trainers.loop.device import warn_of_slow_precision
 from trainers.loop.loop import train
 from trainers.loop.processes import Group
 from trainers.loop.run_folder import RunFolder
@@ -75,6 +76,8 @@ def begin(
         return True
     if start is not None:
         run.start_from(start)
+    if group.is_first:
+        warn_of_slow_precision(recipe.precision, run.device)
     load(samples)
     refuse_small_pictures(samples, recipe.data)
     shown = validation_photographs(val, 1 if system.bundles_at_end else max(1, len(val) // 5)) if group.is_first else []

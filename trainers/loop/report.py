@@ -60,7 +60,7 @@ class Progress:
         steps: Of the whole training.
         start: Steps done so far; later rows of an earlier run are dropped.
         images: Samples of a step.
-        stream: Receives the lines.
+        stream: Receives the lines; None is stderr.
         board: Receives reports for TensorBoard.
     """
 
@@ -70,7 +70,7 @@ class Progress:
         steps: int,
         start: int = 0,
         images: int = 1,
-        stream: TextIO = sys.stderr,
+        stream: TextIO | None = None,
         board: Board | None = None,
     ) -> None:
         self._file = folder / "stats.jsonl"
@@ -78,7 +78,7 @@ class Progress:
         self._steps, self._images = steps, images
         self._began = time.perf_counter()
         self._recent = deque([(start, self._began)], maxlen=11)
-        self._stream, self._board = stream, board
+        self._stream, self._board = stream or sys.stderr, board
 
     def _forget_after(self, start: int) -> None:
         if not self._file.is_file():

@@ -29,7 +29,7 @@ from trainers.data.open import open_data
 from trainers.data.photograph import Photograph
 from trainers.recipes.enhance import EnhanceRecipe, EnhanceStage
 from trainers.systems.base import MicroBatch, Paint, Player, System, Term
-from trainers.systems.grades import FITTED, LabelledPicture, fit_grades, statistics
+from trainers.systems.grades import FITTED, LabelledPicture, fit_grade
 
 MEASURED: Final = 32
 """Photographs that the scales of features are measured on."""
@@ -48,19 +48,28 @@ BORDER: Final = 16
 class Critic(nn.Module):
     """Both discriminators. They see luma alone, because the network changes nothing else.
 
+    Renders get the photographs' grain before they are seen, else the network lifts faint texture in its place. The
+    pictures that users see have none: it is new in every frame.
+
     Args:
         channels: Of the frozen network's maps.
         classes: How many.
         looks: How many; both are given a picture's.
         width: Channels of the patch discriminator.
+
+    Attributes:
+        grain: Its standard deviation by look, on the scale -1..1.
+        measured: Whether all that begins a training was measured.
     """
 
+    grain: Tensor
     measured: Tensor
 
     def __init__(self, channels: Sequence[int], classes: int, looks: int, width: int) -> None:
         super().__init__()
         self.projected = ProjectedDiscriminator(channels, classes, looks)
         self.patch = PatchDiscriminator(classes, width, planes=looks)
+        self.register_buffer("grain", torch.zeros(looks))
         self.register_buffer("measured", torch.zeros((), dtype=torch.bool))
 
 
@@ -70,7 +79,7 @@ class Forward:
 
     Attributes:
         s, t: Labels of renders and photographs, merged as they are judged.
-        graded: Renders in the light and colour of the look.
+        graded: Renders in the grade of the look.
         gains: Of their detail, before the bound.
         fake: The pictures made of them.
         keep: How much of the content is kept, ``(N, 1, H, W)``.
@@ -142,24 +151,26 @@ class Enhance(System[EnhanceRecipe]):
         if self.critic.measured:
             return
         own = [samples[i] for i in spread_evenly(range(len(samples)), FITTED)]
-        others = [
-            [
-                LabelledPicture(p.rgb, look.table[p.labels])
-                for p in (look.data[i] for i in spread_evenly(range(len(look.data)), FITTED))
-            ]
-            for look in self.unpaired.looks
-        ]
-        renders = statistics([spread_evenly(held.renders, FITTED) for held in self.unpaired.renders], len(self.classes))
-        held = [self.recipe.keep.get(name, KEEP) >= 1 for name in self.classes]
-        sets: list[Sequence[Any]] = [own, *others]
-        for number, photographs in enumerate(sets):
-            theirs = statistics([photographs], len(self.classes))
-            self.network.grades[number] = torch.from_numpy(fit_grades(renders, theirs, held))
+        self._fit([own, *(self._pictures(look) for look in self.unpaired.looks)])
         w, h = self.recipe.data.crop
         tiles = torch.cat([_tiles(sample.rgb, h, w) for sample in own[:MEASURED]])[: 2 * MEASURED].to(self.device)
         with self.autocast(), torch.no_grad():
             self.critic.projected.measure(self._features(_grey(tiles)))
         self.critic.measured.fill_(True)
+
+    @staticmethod
+    def _pictures(look: LookSet) -> list[LabelledPicture]:
+        shown = (look.data[i] for i in spread_evenly(range(len(look.data)), FITTED))
+        return [LabelledPicture(p.rgb, look.table[p.labels]) for p in shown]
+
+    def _fit(self, sets: Sequence[Sequence[Any]]) -> None:
+        """The grade and the grain of each look, from its photographs."""
+        renders = [spread_evenly(held.renders, FITTED) for held in self.unpaired.renders]
+        held = [self.recipe.keep.get(name, KEEP) >= 1 for name in self.classes]
+        for number, photographs in enumerate(sets):
+            found = fit_grade(renders, photographs, held)
+            self.network.grades[number] = torch.from_numpy(found.grades)
+            self.critic.grain[number] = found.grain / 127.5
 
     def _read(self) -> None:
         least = min(1.0, self.recipe.render_scale[0])
@@ -174,12 +185,14 @@ class Enhance(System[EnhanceRecipe]):
         return [_beside(p, renders, self.merged) for p in photographs]
 
     def draw(self, count: int) -> dict[str, Tensor]:
-        """Counterparts, photographs of further looks, changes of contrast and light, and a move."""
+        """Counterparts, photographs of further looks, changes of contrast and light, a move, and a sensor's grain."""
         drawn = dict(self.unpaired.draw(count)._asdict())
         rng = self.changes_rng
         changed = (torch.rand(count, 2, 1, generator=rng) < self.recipe.tone_share).float()
         drawn["tone"] = changed * (torch.rand(count, 2, 2, generator=rng) * 2 - 1) * torch.tensor(CHANGES)
         drawn["move"] = torch.randint(0, STRIDE, (count, 2), generator=rng)
+        w, h = self.recipe.data.crop
+        drawn["grain"] = torch.randn(count, 1, h, w, generator=rng)
         return drawn
 
     def prepare(self, batch: Batch, drawn: Mapping[str, Tensor]) -> Mapping[str, Any]:
@@ -204,32 +217,35 @@ class Enhance(System[EnhanceRecipe]):
         style = torch.cat([looks, looks.new_zeros(len(looks), len(CAMERA))], 1)
         count = max(1, len(y) // 4)
         with torch.no_grad():
-            graded = self.network.graded(x, labels, style)
+            toned, bands = self.network.graded(x, labels, style)
+            graded = self.network.detailed(toned, labels, torch.zeros_like(bands), bands)
         with self.autocast():
-            gains = self.network.find_gains(graded, labels, style)
+            gains = self.network.find_gains(toned, labels, style)
             same = y[:count], photo_labels[:count]
             identity = self.network.detailed(*same, self.network.find_gains(*same, style[:count]))
-        fake = self.network.detailed(graded, labels, gains)
-        moved = self._moved(graded, labels, style, fake, micro.drawn["by"])
+        fake = self.network.detailed(toned, labels, gains, bands)
+        moved = self._moved((toned, labels, bands), style, fake, micro.drawn["by"])
         judged = fake.clamp(-SOFT, SOFT)
         judged = judged + LEAK * (fake - fake.detach())
-        tone = drawn["tone"]
-        seen = changed(_grey(judged), tone[:, 0]), changed(_grey(y), tone[:, 1])
+        tone, grain = drawn["tone"], drawn["grain"] * self.critic.grain[look].view(-1, 1, 1, 1)
+        seen = changed(_grey(judged) + grain, tone[:, 0]), changed(_grey(y), tone[:, 1])
         with self.autocast():
             with torch.no_grad():
-                of_render, of_real = self._features(changed(_grey(graded), tone[:, 0])), self._features(seen[1])
+                of_render, of_real = self._features(changed(_grey(graded) + grain, tone[:, 0])), self._features(seen[1])
             features = self._features(seen[0]), of_render, of_real
         return Forward(s, t, graded, gains, fake, keep, y[:count], identity, moved, looks, seen, features)
 
     def _moved(
-        self, graded: Tensor, labels: Tensor, style: Tensor, fake: Tensor, move: list[int]
+        self, shown: tuple[Tensor, Tensor, Tensor], style: Tensor, fake: Tensor, move: list[int]
     ) -> tuple[Tensor, Tensor]:
         """The same pixels of the first render made twice, seen at other places of the network's strides."""
-        h, w = (side - STRIDE for side in graded.shape[2:])
+        toned, labels, bands = shown
+        h, w = (side - STRIDE for side in toned.shape[2:])
         rows, columns = (slice(at, at + side) for at, side in zip(move, (h, w), strict=True))
         with self.autocast():
-            cut = graded[:1, :, rows, columns], labels[:1, rows, columns].contiguous()
-            again = self.network.detailed(*cut, self.network.find_gains(*cut, style[:1]))
+            cut = toned[:1, :, rows, columns], labels[:1, rows, columns].contiguous()
+            gains = self.network.find_gains(*cut, style[:1])
+        again = self.network.detailed(*cut, gains, bands[:1, :, rows, columns])
         border = min(BORDER, h // 4, w // 4)
         inner = (slice(None), slice(None), slice(border, h - border), slice(border, w - border))
         return again[inner], fake[:1, :, rows, columns][inner]

@@ -1,4 +1,4 @@
-"""Fits the grade of an enhancer's look: light and colour by class, without a network and without changing hues.
+"""Fits the grade of an enhancer's look: tone and detail by class, without a network and without changing hues.
 
 Chroma is scaled, never shifted by class: a shift that makes leaves less green makes the trunks beside them purple.
 """
@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from models.layers import LUMA
+from models.nets.enhance import BANDS, LumaBands, pad_picture
 from sim_bridge.frames import ByteArray
+from sim_bridge.pixels.grade import noise_level
 
 FITTED: Final = 96
 """Pictures of a set that are measured."""
@@ -30,6 +34,15 @@ SHIFT: Final = 0.06
 CAST: Final = 0.03
 """Largest shift of red, green or blue of the whole picture."""
 
+DETAIL: Final = ((0.9, 1.1), (0.85, 1.1), (0.8, 1.1), (0.9, 1.1))
+"""Least and greatest gain of a band, finest first: lower middle ones look like haze, a higher fine one like noise."""
+DETAIL_HELD: Final = 0.93
+"""Least gain of a band of classes that are held."""
+INNER: Final = 7
+"""Pixels of one class around a pixel whose detail is measured: a border is no texture."""
+NOISY: Final = 32
+"""Pictures that grain is measured on."""
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -38,6 +51,13 @@ class LabelledPicture(NamedTuple):
 
     rgb: ByteArray
     labels: ByteArray
+
+
+class LookGrade(NamedTuple):
+    """What :func:`fit_grade` finds: ``(classes, 9)`` float32 for the network, and missing grain in grey levels."""
+
+    grades: npt.NDArray[np.float32]
+    grain: float
 
 
 class Statistics(NamedTuple):
@@ -79,7 +99,70 @@ def _sums(rgb: ByteArray, ids: ByteArray, classes: int) -> tuple[Floats, Floats]
     )
 
 
-def fit_grades(renders: Statistics, photographs: Statistics, held: Sequence[bool]) -> npt.NDArray[np.float32]:
+def fit_grade(renders: Sequence[Sequence[Any]], photographs: Sequence[Any], held: Sequence[bool]) -> LookGrade:
+    """Tone and detail of one look.
+
+    Args:
+        renders: Sets of pictures with ``rgb`` and ``labels``; every set counts alike.
+        photographs: Of the look.
+        held: Classes whose light follows the whole picture's, and whose colour and detail are hardly touched.
+    """
+    classes = len(held)
+    tones = fit_tones(statistics(renders, classes), statistics([photographs], classes), held)
+    ours, theirs = (share_of_bands(sets, classes, table) for sets, table in ((renders, tones), ([photographs], None)))
+    bands = fit_bands(ours, theirs, held)
+    real, shown = (
+        noise_level([p.rgb for p in pictures[:: max(1, len(pictures) // NOISY)]])
+        for pictures in (photographs, [p for pictures in renders for p in pictures])
+    )
+    return LookGrade(np.concatenate([tones, bands], 1), max(0.0, real**2 - shown**2) ** 0.5)
+
+
+def share_of_bands(sets: Sequence[Sequence[Any]], classes: int, tones: npt.NDArray[np.float32] | None = None) -> Floats:
+    """Size of each band of a class's luma, as a share of the whole picture's contrast, ``(classes, 4)``.
+
+    Both are root mean squares. ``tones`` are applied first; a class of few pixels has the shares of all.
+    """
+    split, count, total, contrast = LumaBands(), np.zeros(classes), np.zeros((classes, BANDS)), 0.0
+    for pictures in sets:
+        for picture in pictures:
+            light = _luma(picture, tones)
+            with torch.inference_mode():
+                found = split(pad_picture(torch.from_numpy(light)[None, None]))[
+                    0, :, : light.shape[0], : light.shape[1]
+                ]
+            ids = picture.labels[inner := _inner(picture.labels)]
+            weight = 1 / (len(pictures) * picture.labels.size)
+            count += weight * np.bincount(ids, minlength=classes)
+            total += weight * np.stack([np.bincount(ids, b.numpy()[inner] ** 2, classes) for b in found], 1)
+            contrast += float(light.var()) / len(pictures)
+    rare = count < FEWEST / 1e6 * len(sets)
+    total[rare], count[rare] = total.sum(0), max(float(count.sum()), 1e-9)
+    shares: Floats = np.sqrt(total / count[:, None] / max(contrast / len(sets), 1e-6))
+    return shares
+
+
+def _luma(picture: Any, tones: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float32]:
+    weights = np.array(LUMA, np.float32)
+    luma: npt.NDArray[np.float32] = picture.rgb.astype(np.float32) @ weights / 127.5 - 1
+    if tones is not None:
+        luma = luma * tones[picture.labels, 0] + (tones[:, 2:] @ weights)[picture.labels]
+    return luma
+
+
+def _inner(labels: ByteArray) -> npt.NDArray[np.bool_]:
+    around = np.ones((INNER, INNER), np.uint8)
+    return np.asarray(cv2.erode(labels, around) == cv2.dilate(labels, around))
+
+
+def fit_bands(renders: Floats, photographs: Floats, held: Sequence[bool]) -> npt.NDArray[np.float32]:
+    """Logarithms of the bands' gains by class, ``(classes, 4)``, from both sets' :func:`share_of_bands`."""
+    gains = (photographs / np.maximum(renders, 1e-6)).clip(*np.array(DETAIL).T)
+    gains = np.where(np.array(held)[:, None], gains.clip(DETAIL_HELD, 1 / DETAIL_HELD), gains)
+    return np.asarray(np.log(gains), np.float32)
+
+
+def fit_tones(renders: Statistics, photographs: Statistics, held: Sequence[bool]) -> npt.NDArray[np.float32]:
     """Gains of luma and chroma and offsets of RGB by class, ``(classes, 5)`` float32.
 
     Args:

@@ -169,25 +169,41 @@ def test_tables_stay_exact_in_bfloat16() -> None:
 
 def test_a_grade_is_what_its_table_says() -> None:
     network = fresh(looks=2)
-    network.grades[1] = torch.tensor([0.5, 2, 0.1, 0, -0.1])
+    network.grades[1, :, :5] = torch.tensor([0.5, 2, 0.1, 0, -0.1])
+    network.grades[1, :, 5:] = torch.tensor([0.1, 0.2, 0.3, 0.4])
     rgb = torch.tensor([0.5, -0.1, 0.2]).view(1, 3, 1, 1).expand(-1, -1, 32, 32)
     labels = torch.zeros(1, 32, 32, dtype=torch.uint8)
     luma = 0.299 * 0.5 - 0.587 * 0.1 + 0.114 * 0.2
     wanted = [0.5 * luma + 2 * (c - luma) + o for c, o in zip((0.5, -0.1, 0.2), (0.1, 0, -0.1), strict=True)]
-    made = network.graded(rgb, labels, network.style(1)[None])
+    made, bands = network.graded(rgb, labels, network.style(1)[None])
     torch.testing.assert_close(made[0, :, 16, 16], torch.tensor(wanted))
-    torch.testing.assert_close(network.graded(rgb, labels, network.style(0)[None]), rgb)
+    torch.testing.assert_close(bands[0, :, 16, 16], torch.tensor([0.1, 0.2, 0.3, 0.4]))
+    untouched, bands = network.graded(rgb, labels, network.style(0)[None])
+    torch.testing.assert_close(untouched, rgb)
+    assert not bands.any()
+
+
+def test_a_grade_scales_the_bands_of_its_class() -> None:
+    network = fresh()
+    network.grades[0, 1, 5:] = torch.tensor(0.5).log()
+    picture = (0.02 * torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))).expand(-1, 3, -1, -1)
+    labels = torch.zeros(1, 64, 64, dtype=torch.uint8)
+    labels[:, :, 32:] = 1
+    made = network(picture, labels).detach()
+    torch.testing.assert_close(made[..., :24], picture[..., :24])
+    fine = [network.bands(p[:, :1])[:, :1, 16:48, 40:56].std() for p in (picture, made)]
+    assert fine[1] / fine[0] == pytest.approx(0.5, abs=0.05)
 
 
 def test_a_seed_varies_the_camera_and_not_the_texture() -> None:
     network, (rgb, labels) = trained(), scene(32, 32)
     style = torch.tensor([[1.0, 1.0, 0.0, 0.0, 2.0]])  # light, warmth
     picture = rgb.permute(0, 3, 1, 2) / 127.5 - 1
-    plain = network.graded(picture, labels, network.style()[None])
+    plain, bands = network.graded(picture, labels, network.style()[None])
     shift = torch.tensor(CAMERA_SPREAD[0]) + torch.tensor([2.0, 0, -2]) * CAMERA_SPREAD[3]
-    torch.testing.assert_close(
-        network.graded(picture, labels, style) - plain, shift.view(1, 3, 1, 1).expand_as(plain), atol=1e-5, rtol=0
-    )
+    varied, same = network.graded(picture, labels, style)
+    torch.testing.assert_close(varied - plain, shift.view(1, 3, 1, 1).expand_as(plain), atol=1e-5, rtol=0)
+    assert torch.equal(same, bands)
 
 
 def test_edges_come_in_by_option() -> None:

@@ -118,7 +118,8 @@ def test_one_network_learns_several_looks(trains: Trains, tmp_path: Path) -> Non
     state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
     assert state["networks"]["network"]["style8.weight"].shape[1] == 2
     grades = state["networks"]["network"]["grades"]
-    assert grades.shape == (2, len(WITH_ROAD_LINES), 5) and not torch.equal(grades[0], torch.tensor([1.0, 1, 0, 0, 0]))
+    untouched = torch.tensor([1.0, 1] + [0.0] * 7)
+    assert grades.shape == (2, len(WITH_ROAD_LINES), 9) and not torch.equal(grades[0], untouched.expand_as(grades[0]))
     refused = trains(tmp_path / "no", "--set", f"looks={looks.replace('0.5', '1')}")
     assert "leave camvid a share, below 1" in refused.sentence
 
