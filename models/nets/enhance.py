@@ -65,7 +65,7 @@ class EnhanceNetwork(nn.Module):
     """Render and labels in, photograph-like picture out; starts as the identity.
 
     A style is ``(looks + 4,)``: weights of the looks, then :data:`CAMERA` in standard deviations, 0 on average.
-    Looks are a count, or their names. By option the network sees an edge map.
+    Looks are a count, or their names. By option the network sees an edge map, and draws what the render lacks.
 
     Attributes:
         grades: By look and class, :data:`GRADE`, ``(looks, classes, 9)``.
@@ -84,6 +84,8 @@ class EnhanceNetwork(nn.Module):
         classes: int,
         looks: int | Sequence[str] = 1,
         edge: EdgeSettings | None = None,
+        *,
+        draws: bool = False,
     ) -> None:
         super().__init__()
         if tier not in ENHANCE_TIERS:
@@ -97,10 +99,13 @@ class EnhanceNetwork(nn.Module):
             "classes": classes,
             "looks": looks if isinstance(looks, int) else list(looks),
         }
+        if draws:
+            self.args["draws"] = True
         self.looks = count
         self.operator = None if edge is None else LaplacianEdges(edge)
         self.planes = 3 + (0 if edge is None else edge.planes)
         self._build(ENHANCE_TIERS[tier], classes)
+        self.pencil = Pencil(*ENHANCE_TIERS[tier].widths[:2]) if draws else None
 
     def _build(self, size: EnhanceTier, classes: int) -> None:
         c2, c4, c8, c16 = size.widths
@@ -179,7 +184,9 @@ class EnhanceNetwork(nn.Module):
         if style is None:
             style = self.style().to(rgb.device).expand(len(rgb), -1)
         graded, bands = self.graded(rgb, labels, style)
-        made = self.detailed(graded, labels, self.find_gains(graded, labels, style, edges), bands)
+        gains, drawn = self.find_changes(graded, labels, style, edges)
+        made = self.detailed(graded, labels, gains, bands)
+        made = made if drawn is None else made + drawn
         if isinstance(strength, float) and strength == 1:
             return made
         share = strength.view(-1, 1, 1, 1) if isinstance(strength, Tensor) else strength
@@ -228,21 +235,30 @@ class EnhanceNetwork(nn.Module):
 
         ``picture`` is graded, or a photograph; the rest as in :meth:`forward`.
         """
-        seen = self._seen(picture, edges)
-        return GAIN_SCALE * self.changes(seen, labels, style[:, : self.looks]).float()
+        return self.find_changes(picture, labels, style, edges)[0]
 
-    def changes(self, seen: Tensor, labels: Tensor, looks: Tensor) -> Tensor:
-        """What becomes the gains, ``(N, 4, H, W)``."""
+    def find_changes(
+        self, picture: Tensor, labels: Tensor, style: Tensor, edges: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """:meth:`find_gains`, and what is drawn on top, float32 ``(N, 3, H, W)``; None if the network does not draw."""
+        seen = self._seen(picture, edges)
+        x4, x2 = self._decode(seen, labels, style[:, : self.looks])
+        gains: Tensor = self.gains(x4)
+        for double in self.gains_up:
+            gains = double(gains, 0)
+        drawn = None if self.pencil is None else self.pencil(x4, x2).float()
+        return GAIN_SCALE * gains.float(), drawn
+
+    def _decode(self, seen: Tensor, labels: Tensor, looks: Tensor) -> tuple[Tensor, Tensor]:
+        """What the network knows at stride 4, and the render's own features at stride 2."""
         embedded, style = self.embed(labels).to(seen.dtype), STYLE_GAIN * looks.to(seen.dtype)
         at8 = F.relu(self.labels8(embedded) + self.style8(style)[:, :, None, None])
-        x4 = self.down4(self.down2(concatenate([unshuffle(seen), embedded])))
+        x2 = self.down2(concatenate([unshuffle(seen), embedded]))
+        x4 = self.down4(x2)
         x8 = self.down8(x4)
         x = self.trunk16(self.down16(x8), F.relu(self.labels16(at8)))
         x = self.trunk8(self.up8(x, x8), at8)
-        gains: Tensor = self.gains(self.out4(self.up4(x, x4)))
-        for double in self.gains_up:
-            gains = double(gains, 0)
-        return gains
+        return self.out4(self.up4(x, x4)), x2
 
     def _seen(self, rgb: Tensor, edges: Tensor | None) -> Tensor:
         """What the network sees at full resolution."""
@@ -267,6 +283,22 @@ class EnhanceNetwork(nn.Module):
         picture, labels = pad_picture(picture), pad_picture(labels[:, None])[:, 0]
         edges = None if edges is None else pad_picture(edges)
         return to_pixels(self(picture, labels, style, strength, edges)[:, :, :h, :w])
+
+
+class Pencil(nn.Module):
+    """Draws what a render lacks, in RGB, from features at strides 2 and 4; draws nothing at the start."""
+
+    def __init__(self, c2: int, c4: int) -> None:
+        super().__init__()
+        self.up2 = Up(c4, c2)
+        self.out2 = ConvReLU(c2, c2)
+        self.draw = nn.Conv2d(c2, 12, 3, 1, 1)
+        nn.init.zeros_(self.draw.weight)
+        nn.init.zeros_(self.draw.bias)  # type: ignore[arg-type]
+
+    def forward(self, x4: Tensor, x2: Tensor) -> Tensor:
+        """``(N, c4, H/4, W/4)`` and ``(N, c2, H/2, W/2)`` to ``(N, 3, H, W)``."""
+        return F.pixel_shuffle(self.draw(self.out2(self.up2(x4, x2))), 2)
 
 
 class LumaBands(nn.Module):

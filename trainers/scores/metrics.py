@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from sim_bridge.frames import ByteArray
+
+GREY: Final = 0.01
+"""Fine colour, in grey levels, that grey photographs count as having."""
 
 
 def psnr(generated: ByteArray, photograph: ByteArray) -> float:
@@ -50,7 +53,8 @@ def chroma_detail(picture: ByteArray) -> float:
 
 def relative_chroma_detail(generated: Sequence[ByteArray], photographs: Sequence[ByteArray]) -> float:
     """Fine colour of the generated pictures as a share of the photographs'; what is above 1 is colour noise."""
-    return float(np.mean([chroma_detail(g) for g in generated]) / np.mean([chroma_detail(p) for p in photographs]))
+    of_photographs = float(np.mean([chroma_detail(p) for p in photographs]))
+    return float(np.mean([chroma_detail(g) for g in generated]) / max(of_photographs, GREY))
 
 
 def grid_amplitude(pictures: Sequence[ByteArray]) -> tuple[float, float, float]:

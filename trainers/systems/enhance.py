@@ -147,13 +147,15 @@ class Enhance(System[EnhanceRecipe]):
     def begin(self, samples: Sequence[SampleSource]) -> None:
         """Reads the renders; fits the looks' grades and measures features once, which the checkpoint keeps."""
         self._read()
-        self.network.detail.copy_(_bounds(self.recipe, self.classes))  # those of a checkpoint may be another recipe's
+        self.network.detail.copy_(
+            bounds(self.recipe.detail, self.classes)
+        )  # those of a checkpoint may be another recipe's
         if self.critic.measured:
             return
         own = [samples[i] for i in spread_evenly(range(len(samples)), FITTED)]
         self._fit([own, *(self._pictures(look) for look in self.unpaired.looks)])
         w, h = self.recipe.data.crop
-        tiles = torch.cat([_tiles(sample.rgb, h, w) for sample in own[:MEASURED]])[: 2 * MEASURED].to(self.device)
+        tiles = torch.cat([tiles(sample.rgb, h, w) for sample in own[:MEASURED]])[: 2 * MEASURED].to(self.device)
         with self.autocast(), torch.no_grad():
             self.critic.projected.measure(self._features(_grey(tiles)))
         self.critic.measured.fill_(True)
@@ -225,8 +227,7 @@ class Enhance(System[EnhanceRecipe]):
             identity = self.network.detailed(*same, self.network.find_gains(*same, style[:count]))
         fake = self.network.detailed(toned, labels, gains, bands)
         moved = self._moved((toned, labels, bands), style, fake, micro.drawn["by"])
-        judged = fake.clamp(-SOFT, SOFT)
-        judged = judged + LEAK * (fake - fake.detach())
+        judged = softly_clamped(fake)
         tone, grain = drawn["tone"], drawn["grain"] * self.critic.grain[look].view(-1, 1, 1, 1)
         seen = changed(_grey(judged) + grain, tone[:, 0]), changed(_grey(y), tone[:, 1])
         with self.autocast():
@@ -339,7 +340,7 @@ class Enhance(System[EnhanceRecipe]):
         """With the looks' names and the classes' bounds."""
         looks = [recipe.look, *(look.name for look in recipe.looks)]
         network = EnhanceNetwork(recipe.tier, len(classes), looks)
-        network.detail.copy_(_bounds(recipe, classes))
+        network.detail.copy_(bounds(recipe.detail, classes))
         return network
 
     @classmethod
@@ -396,9 +397,15 @@ def _grey(picture: Tensor) -> Tensor:
     return luma_of(picture).expand(-1, 3, -1, -1)
 
 
-def _bounds(recipe: EnhanceRecipe, classes: Sequence[str]) -> Tensor:
-    """What :attr:`EnhanceNetwork.detail` holds."""
-    return torch.tensor([recipe.detail.get(name, DETAIL) for name in classes]).log()
+def bounds(detail: Mapping[str, float], classes: Sequence[str]) -> Tensor:
+    """What :attr:`EnhanceNetwork.detail` holds, of largest factors by class."""
+    return torch.tensor([detail.get(name, DETAIL) for name in classes]).log()
+
+
+def softly_clamped(picture: Tensor) -> Tensor:
+    """Within what pixels can have, nearly; beyond it a small share of the gradient comes back."""
+    inside = picture.clamp(-SOFT, SOFT)
+    return inside + LEAK * (picture - picture.detach())
 
 
 def _look_set(recipe: EnhanceRecipe, number: int, classes: Sequence[str]) -> LookSet:
@@ -407,7 +414,7 @@ def _look_set(recipe: EnhanceRecipe, number: int, classes: Sequence[str]) -> Loo
     return LookSet.of(data, look.data.model_copy(update={"crop": recipe.data.crop}), look.share, classes)
 
 
-def _tiles(rgb: ByteArray, height: int, width: int) -> Tensor:
+def tiles(rgb: ByteArray, height: int, width: int) -> Tensor:
     """Windows of a picture beside each other, ``(N, 3, H, W)`` in -1..1."""
     windows = [
         rgb[y : y + height, x : x + width]

@@ -270,3 +270,13 @@ def test_every_weight_learns_once_nothing_is_zero() -> None:
     network(picture, labels, style).square().sum().backward()
     without = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum()]
     assert not without
+
+
+def test_a_drawing_network_begins_as_one_that_does_not_and_draws_in_colour() -> None:
+    network, (rgb, labels) = fresh(draws=True), scene(64, 96)
+    picture = rgb.permute(0, 3, 1, 2) / 127.5 - 1
+    torch.testing.assert_close(network(picture, labels), picture)
+    assert network.args["draws"] is True and network.pencil is not None
+    network.pencil.draw.bias = nn.Parameter(torch.full((12,), 0.1))
+    torch.testing.assert_close(network(picture, labels), picture + 0.1)
+    assert torch.equal(network.translate(rgb, labels, strength=0.0), rgb)

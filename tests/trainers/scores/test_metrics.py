@@ -53,6 +53,7 @@ def test_chroma_detail_is_of_colour_noise_and_of_no_grey_texture() -> None:
     coloured = np.clip(grey + rng.integers(-20, 20, grey.shape), 0, 255).astype(np.uint8)
     assert relative_chroma_detail([coloured], [coloured]) == 1
     assert relative_chroma_detail([grey], [coloured]) < 0.1
+    assert relative_chroma_detail([grey], [grey]) == 0 and np.isfinite(relative_chroma_detail([coloured], [grey]))
     assert relative_chroma_detail([coloured, grey], [coloured, coloured]) == pytest.approx(0.5, abs=0.05)
 
 
