@@ -100,7 +100,7 @@ def test_paths_that_are_no_weights_of_this_network_are_named(weights: Path, tmp_
     with pytest.raises(WeightsError, match=r"cut\.pth is no file of weights"):
         VGG19Features(cut)
     cut.write_bytes(b"")
-    with pytest.raises(WeightsError, match=r"cut\.pth is no file of weights"):
+    with pytest.raises(WeightsError, match=r"cut\.pth is empty: fetch or write it again"):
         VGG19Features(cut)
     torch.save([1, 2], cut)
     with pytest.raises(WeightsError, match="holds no state dict"):

@@ -153,6 +153,9 @@ def test_the_check_reads_flow_and_says_where_there_are_no_clips(tmp_path: Path) 
 def test_flow_files_that_are_none_are_named(tmp_path: Path) -> None:
     file = tmp_path / "000000.npy"
     file.write_bytes(b"")
+    with pytest.raises(ImageError, match=r"^flow \S+000000\.npy is empty: fetch or write it again$"):
+        read_flow(file)
+    file.write_bytes(b"no array")
     with pytest.raises(ImageError, match=r"^flow \S+000000\.npy cannot be read \([^\n]*\): record it again$"):
         read_flow(file)
     for wrong in (np.zeros((4, 6, 3), np.float32), np.zeros((4, 6, 2)), np.zeros((4, 6), np.float32)):

@@ -301,4 +301,4 @@ def test_the_command_resumes_a_segmenter_with_its_own_recipe_alone(
     assert done.code == 0 and load_bundle(tmp_path / "run" / "bundle").card.steps == 6
     assert (tmp_path / "run" / "recipe-until-000002.yaml").is_file()
     (tmp_path / "run" / "checkpoint.pt").write_bytes(b"")
-    assert "cannot be read" in command_line("segmenter", "--recipe", save(6), *common, "--resume").sentence
+    assert "is empty: fetch or write it" in command_line("segmenter", "--recipe", save(6), *common, "--resume").sentence

@@ -262,10 +262,17 @@ def test_a_run_that_ended_before_its_first_checkpoint_says_so(recipe: Path, camv
         RunFolder(tmp_path / "run", resume=True)
 
 
-@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04"])
-def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "fact"),
+    [
+        (b"", "is empty: fetch or write it again"),
+        (b"no checkpoint", "cannot be read, it ends early or is damaged: restore it"),
+        (b"PK\x03\x04", "cannot be read, it ends early or is damaged: restore it"),
+    ],
+)
+def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path, content: bytes, fact: str) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(content)
-    with pytest.raises(UsageError, match=r"checkpoint.pt cannot be read, it ends early or is damaged: restore it"):
+    with pytest.raises(UsageError, match=rf"checkpoint.pt {fact}"):
         RunFolder(tmp_path, resume=True).load()
 
 
