@@ -29,6 +29,9 @@ from sim_bridge.recordings.write import RecordingWriter
 SETTLE = 10
 """Ticks that a car that was moved needs to stand on the road."""
 
+ASKED = 1_000_000
+"""Ticks between those that are translated by themselves: none of these is, only what ``get`` asks for."""
+
 Scene = tuple[Frame, Frame, PhotorealImage]
 """What one tick shows: RGB, class ids, photoreal."""
 
@@ -87,7 +90,9 @@ def record(flags: argparse.Namespace) -> int:
         car = stack.enter_context(car_on_the_road(world))
         stack.enter_context(autopilot(client, car, flags.tm_port))
         camera = stack.enter_context(
-            PhotorealCamera(world, attach_to=car, image_size=flags.size, engine=flags.bundle, timeout=flags.timeout)
+            PhotorealCamera(
+                world, attach_to=car, image_size=flags.size, engine=flags.bundle, every=ASKED, timeout=flags.timeout
+            )
         )
         stack.callback(client.set_timeout, 3.0)  # what cleans up does not wait long for a server that is gone
         writer: RecordingWriter | None = None
@@ -109,7 +114,7 @@ def main() -> int:
     parser.add_argument("--tm-port", type=int, default=8000, help="port of its traffic manager")
     parser.add_argument("--timeout", type=float, default=20.0, help="seconds that an answer or an image may take")
     parser.add_argument("--size", type=size, default=(960, 540), metavar="WxH", help="size of the images (960x540)")
-    parser.add_argument("--bundle", default="camvid-lite", help="the network: a bundle's name or path")
+    parser.add_argument("--bundle", default="street-enhance", help="the network: a bundle's name or path")
     parser.add_argument("--images", type=int, default=500, help="how many (500)")
     parser.add_argument("--every", type=int, default=10, help="ticks of 0.05 s from one image to the next (10)")
     parser.add_argument("--per-place", type=int, default=20, help="images before the car is moved elsewhere (20)")

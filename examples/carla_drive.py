@@ -164,7 +164,7 @@ def main() -> int:
         "--tm-port": {"default": 8000, "type": int, "help": "port of its traffic manager"},
         "--timeout": {"default": 20.0, "type": float, "help": "seconds that an answer or an image may take"},
         "--size": {"default": (640, 360), "type": size, "metavar": "WxH", "help": "size of the images (640x360)"},
-        "--bundle": {"default": "camvid-lite", "help": "the network: a bundle's name or path"},
+        "--bundle": {"default": "street-enhance", "help": "the network: a bundle's name or path"},
         "--step": {"default": 0.05, "type": float, "help": "simulator seconds of a tick"},
         "--frames": {"default": -1, "type": int, "help": "how many; else until the window is closed, or Ctrl-C"},
         "--video": {"default": None, "type": Path, "metavar": "FILE", "help": "write a video in place of a window"},

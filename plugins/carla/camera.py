@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
@@ -34,6 +34,8 @@ KEPT: Final = 16
 """Photoreal images that :meth:`PhotorealCamera.get` still finds; of 1920x1080 they take 133 MB."""
 SENT_KEPT: Final = 4
 """Ticks that can be sent again, and that :meth:`PhotorealCamera.inputs` still finds."""
+ASKED_KEPT: Final = 64
+"""Ticks that :meth:`PhotorealCamera.get` asked for and that are remembered."""
 RESEND_SECONDS: Final = 1.0
 """After which a tick is sent to the bridge again; more than most networks take, as the answer would come twice."""
 OPEN_SECONDS: Final = 0.25
@@ -72,6 +74,11 @@ class PhotorealCamera:
         name: The camera's name, the bridge's ``--topic``.
         labels: Taxonomy of the semantic images; None goes by the version of the client package, which should be the
             server's.
+        every: Only ticks whose frame number is a multiple go through the network by themselves; :meth:`get` has any of
+            the last few ticks translated. For data sets, which keep one tick of several.
+        attributes: Of the blueprint of the RGB camera, like ``{"gamma": 2.4}``; those of the lens go to both cameras.
+        settings: With ``engine``: settings of its bridge, by their names in docs/settings.md: ``device``,
+            ``precision``, ``style_seed``, ``style``, ``size``. Unset, the network works at the size of the images.
         mode: With ``engine``: ``lockstep`` translates every frame, ``realtime`` the newest it has time for; None is
             lockstep in a synchronous world.
         timeout: Seconds to wait for the bridge; for the server, the client's own time-out counts.
@@ -101,6 +108,9 @@ class PhotorealCamera:
         publish: str = SIMULATOR_ADDRESS,
         name: str = DEFAULT_CAMERA,
         labels: str | None = None,
+        every: int = 1,
+        attributes: Mapping[str, object] | None = None,
+        settings: Mapping[str, object] | None = None,
         mode: Mode | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         curve_keys: Path | None = None,
@@ -109,9 +119,14 @@ class PhotorealCamera:
         import_carla()
         if engine is not None and bridge != BRIDGE_ADDRESS:
             raise UsageError("a camera was given bridge and engine: give one, engine runs a bridge of its own")
+        if engine is None and settings is not None:
+            raise UsageError("settings are of a bridge in this process: give engine, too, or set them where it runs")
+        if every < 1:
+            raise UsageError(f"every is {every}: every tick is 1, every second one 2")
         place = DEFAULT_PLACE if transform is None else Placement.of(transform)
-        rig = single_camera(image_size, fov, place, name)
+        rig = single_camera(image_size, fov, place, name, attributes)
         taxonomy = taxonomy_for(_client_version(), labels)
+        self._every = every
         self.name, self.session = name, f"carla-{uuid.uuid4().hex[:16]}"
         self.malformed = 0
         self._access = WorldAccess(world, "the CARLA server")
@@ -119,7 +134,8 @@ class PhotorealCamera:
         self._maker = FrameMaker(self.session, taxonomy, rig)
         self._changed = threading.Condition()
         self._images: OrderedDict[int, PhotorealImage] = OrderedDict()
-        self._sent: OrderedDict[int, dict[Kind, Frame]] = OrderedDict()
+        self._kept: OrderedDict[int, dict[Kind, Frame]] = OrderedDict()
+        self._asked: OrderedDict[int, None] = OrderedDict()
         self._callback: Callable[[PhotorealImage], None] | None = None
         self._closed = threading.Event()
         self._once = OncePerCause(_log)
@@ -130,7 +146,8 @@ class PhotorealCamera:
             self._link = bridge
         elif engine is not None:
             chosen = mode or ("lockstep" if self._synchronous else "realtime")
-            self._link = self._own_link = BridgeLink.in_process(engine, (name,), chosen)
+            sized = {"size": "x".join(map(str, image_size)), **(settings or {})}
+            self._link = self._own_link = BridgeLink.in_process(engine, (name,), chosen, sized)
         else:
             self._link = self._own_link = BridgeLink(bridge, publish, curve_keys=curve_keys, insecure=insecure)
         self._subscriber = self._link.subscribe(name)
@@ -187,6 +204,7 @@ class PhotorealCamera:
             VehicleLostError: Sensors, vehicle or world are gone.
             Exception: What ended a bridge in this process.
         """
+        self._ask_for(frame)
         deadline = time.monotonic() + timeout
         resend = time.monotonic() + RESEND_SECONDS
         while True:
@@ -215,7 +233,7 @@ class PhotorealCamera:
             MissedFrameError: It is too long ago, or one of the two has not come.
         """
         with self._changed:
-            found = self._sent.get(frame, {})
+            found = self._kept.get(frame, {})
             if len(found) == len(_KINDS):
                 return found[Kind.RGB], found[Kind.SEMANTIC]
         raise MissedFrameError(
@@ -278,10 +296,12 @@ class PhotorealCamera:
                 self._once.warn(arrival.kind, f"{arrival.kind} frame {arrival.number} is left out: {error}")
                 continue
             with self._changed:
-                self._sent.setdefault(frame.number, {})[frame.kind] = frame
-                if len(self._sent) > SENT_KEPT:
-                    self._sent.popitem(last=False)
-            self._link.send(frame)
+                self._kept.setdefault(frame.number, {})[frame.kind] = frame
+                if len(self._kept) > SENT_KEPT:
+                    self._kept.popitem(last=False)
+                wanted = self._is_sent(frame.number)
+            if wanted:
+                self._link.send(frame)
 
     def _receive_all(self) -> None:
         """A thread's body: photoreal frames from the bridge."""
@@ -319,13 +339,32 @@ class PhotorealCamera:
         if status is None or status.mode != "lockstep":
             return
         with self._changed:
-            frames = list(self._sent.get(number, {}).values())
+            frames = list(self._kept.get(number, {}).values())
         if len(frames) == len(_KINDS):
             for frame in frames:
                 self._link.send(frame)
 
+    def _is_sent(self, number: int) -> bool:
+        """Whether a tick goes to the bridge; the rest waits to be asked for."""
+        return number % self._every == 0 or number in self._asked
+
+    def _ask_for(self, number: int) -> None:
+        """Sends a tick that was not sent by itself; the images that are not here yet follow when they come."""
+        with self._changed:
+            gone = number not in self._kept and max(self._kept, default=-1) > number
+            if self._is_sent(number) or gone:
+                return
+            self._asked[number] = None
+            if len(self._asked) > ASKED_KEPT:
+                self._asked.popitem(last=False)
+            frames = list(self._kept.get(number, {}).values())
+        for frame in frames:
+            self._link.send(frame)
+
     def _is_missed(self, number: int) -> bool:
         """Whether a frame that is not here cannot come: a newer one is, and the bridge goes by the newest."""
+        if number not in self._images and not self._is_sent(number):
+            return True
         if number in self._images or not self._images or max(self._images) < number:
             return False
         status = self._subscriber.status
@@ -336,6 +375,11 @@ class PhotorealCamera:
         return len(self._images) == KEPT and number < min(self._images)
 
     def _why_missed(self, number: int) -> str:
+        if not self._is_sent(number):
+            return (
+                f"photoreal frame {number} of camera {self.name!r} was not asked for in time, with every={self._every}:"
+                f" ask for it at most {SENT_KEPT} ticks later"
+            )
         if self._is_forgotten(number):
             return (
                 f"photoreal frame {number} of camera {self.name!r} is not here any more, as {KEPT} later ones are: ask "

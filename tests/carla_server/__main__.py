@@ -2,7 +2,8 @@
 
 Prints one JSON line with its ports when it is ready, then takes orders on standard input, one JSON line each
 (``{"order": "drop", "arguments": {"sensor": 27}}``), and answers each with one line: ``{"result": ...}`` or
-``{"error": "sentence"}``. It ends with its input.
+``{"error": "sentence"}``. It ends with its input where that is a pipe; otherwise (a terminal, ``nohup``, a service) by
+a signal.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
+import stat
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -36,6 +39,8 @@ def main() -> None:
     server.start()
     _say({"port": server.port, "stream_port": simulation.streams.port})
     _obey(sys.stdin, Orders(simulation, server))
+    if not stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
+        signal.pause()
     # Threads that serve clients need no farewell: a simulator that ends just goes.
     os._exit(0)
 

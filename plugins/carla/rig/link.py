@@ -5,14 +5,14 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from plugins.carla.rig.rig import batched
 from sim_bridge.client import Publisher, Subscriber
-from sim_bridge.errors import FrameTimeoutError
+from sim_bridge.errors import FrameTimeoutError, UsageError
 from sim_bridge.frames import Frame, Kind
 from sim_bridge.load_settings import load_settings
 from sim_bridge.wire.addresses import BRIDGE_ADDRESS, SIMULATOR_ADDRESS
@@ -26,6 +26,7 @@ Mode = Literal["realtime", "lockstep"]
 _LOOK_SECONDS: Final = 0.02
 _BUFFER: Final = 64
 _DRAIN_SECONDS: Final = 1.0
+_OWN_SETTINGS: Final = frozenset({"topics", "input", "output", "mode", "bundle"})
 
 
 class BridgeLink:
@@ -65,7 +66,11 @@ class BridgeLink:
 
     @classmethod
     def in_process(
-        cls, engine: Translator | str, cameras: Sequence[str] = ("camera",), mode: Mode = "lockstep"
+        cls,
+        engine: Translator | str,
+        cameras: Sequence[str] = ("camera",),
+        mode: Mode = "lockstep",
+        settings: Mapping[str, object] | None = None,
     ) -> Self:
         """A link to a bridge that runs in threads of this process.
 
@@ -73,11 +78,19 @@ class BridgeLink:
             engine: A translator, or the name or path of a bundle.
             cameras: Names of the cameras that will be.
             mode: ``lockstep`` translates every frame, ``realtime`` the newest that it has time for.
+            settings: Of the bridge, by their names in docs/settings.md: ``device``, ``precision``, ``size``,
+                ``style_seed``, ``style``. With ``size`` the network warms up at once, not in the first frame.
 
         Raises:
+            UsageError: A setting is unknown or out of bounds.
             SimBridgeError: The bundle cannot be loaded.
         """
-        running = _Engine(engine, cameras, mode)
+        asked = settings or {}
+        if taken := sorted(asked.keys() & _OWN_SETTINGS):
+            raise UsageError(
+                f"settings has {taken[0]!r}, which a bridge in this process has from elsewhere: leave it out"
+            )
+        running = _Engine(engine, cameras, mode, asked)
         try:
             link = cls(running.output, running.input)
         except BaseException:
@@ -163,7 +176,9 @@ class BridgeLink:
 class _Engine:
     """A bridge in a thread of this process."""
 
-    def __init__(self, engine: Translator | str, cameras: Sequence[str], mode: Mode) -> None:
+    def __init__(
+        self, engine: Translator | str, cameras: Sequence[str], mode: Mode, asked: Mapping[str, object]
+    ) -> None:
         from sim_bridge.live.bridge import Bridge
         from sim_bridge.translators.load import load_translator
 
@@ -172,7 +187,11 @@ class _Engine:
         self.input, self.output = (f"ipc://{self._folder.name}/{name}" for name in ("carla", "photoreal"))
         flags: dict[str, object] = {"topics": tuple(cameras), "input": self.input, "output": self.output, "mode": mode}
         bundle = {"bundle": engine} if isinstance(engine, str) else {}
-        settings = batched(load_settings({**flags, **bundle, "drain_timeout": _DRAIN_SECONDS}))
+        try:
+            settings = batched(load_settings({"drain_timeout": _DRAIN_SECONDS, **asked, **flags, **bundle}))
+        except UsageError:
+            self._folder.cleanup()
+            raise
         translator = (lambda: load_translator(settings)) if isinstance(engine, str) else engine
         self.error: Exception | None = None
         self._bridge: Bridge = Bridge(settings, translator)

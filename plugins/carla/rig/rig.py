@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -27,6 +27,17 @@ BATCH_WAIT: Final = 0.02
 _EXAMPLE: Final = "cameras: {front: {x: 1.5, z: 2.4}, left: {x: 1.0, y: -0.5, z: 2.4, yaw: -60}}"
 
 Metres = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
+OWN_ATTRIBUTES: Final = {
+    "image_size_x": "size",
+    "image_size_y": "size",
+    "fov": "fov",
+    "role_name": "the camera's name",
+    "sensor_tick": "every",
+}
+"""Blueprint attributes that are set from elsewhere, and from where."""
+
+Attributes = dict[str, bool | int | float | str]
+"""Blueprint attributes by name, as the blueprint has them: ``{"gamma": 2.4, "lens_k": -0.5}``."""
 Degrees = Annotated[float, Field(ge=-360, le=360, allow_inf_nan=False)]
 
 
@@ -37,6 +48,7 @@ class RigCamera(BaseModel):
         x: Metres forward of the vehicle's origin; the others as in :class:`~plugins.carla.world.poses.Placement`.
         size: Width and height, pixels.
         fov: Horizontal field of view, degrees.
+        attributes: Of the blueprint of the RGB camera; those of the lens go to all, so that pixels agree.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,6 +61,15 @@ class RigCamera(BaseModel):
     roll: Degrees = 0.0
     size: tuple[int, int] = DEFAULT_SIZE
     fov: Annotated[float, Field(gt=1, lt=170, allow_inf_nan=False)] = DEFAULT_FOV
+    attributes: Attributes = Field(default_factory=dict)
+
+    @field_validator("attributes")
+    @classmethod
+    def _check_attributes(cls, value: Attributes) -> Attributes:
+        for name in value:
+            if name in OWN_ATTRIBUTES:
+                raise ValueError(f"the attribute {name!r} is set by {OWN_ATTRIBUTES[name]}: leave it out here")
+        return value
 
     @field_validator("size", mode="before")
     @classmethod
@@ -94,16 +115,27 @@ class Rig(BaseModel):
         return tuple(self.cameras)
 
 
-def single_camera(size: tuple[int, int], fov: float, place: Placement, name: str = DEFAULT_CAMERA) -> Rig:
-    """The rig with one camera. Raises UsageError: the size, the field of view or the place is out of bounds."""
-    camera = {**place._asdict(), "size": size, "fov": fov}
+def single_camera(
+    size: tuple[int, int],
+    fov: float,
+    place: Placement,
+    name: str = DEFAULT_CAMERA,
+    attributes: Mapping[str, object] | None = None,
+) -> Rig:
+    """The rig with one camera. Raises UsageError: size, field of view, place or an attribute cannot be used."""
+    camera = {**place._asdict(), "size": size, "fov": fov, "attributes": dict(attributes or {})}
     return _checked({"cameras": {name: camera}}, "the camera's option")
 
 
-def read_rig(path: Path, size: tuple[int, int] = DEFAULT_SIZE, fov: float = DEFAULT_FOV) -> Rig:
+def read_rig(
+    path: Path,
+    size: tuple[int, int] = DEFAULT_SIZE,
+    fov: float = DEFAULT_FOV,
+    attributes: Mapping[str, object] | None = None,
+) -> Rig:
     """Reads a rig from a YAML file: a map ``cameras`` from names to the fields of :class:`RigCamera`.
 
-    ``size`` and ``fov`` are for cameras that do not say theirs.
+    ``size``, ``fov`` and ``attributes`` are for cameras that do not say theirs.
 
     Raises:
         UsageError: The file cannot be read, is no YAML, or says something that is unknown or out of bounds.
@@ -118,10 +150,21 @@ def read_rig(path: Path, size: tuple[int, int] = DEFAULT_SIZE, fov: float = DEFA
     if not isinstance(cameras, dict):
         raise UsageError(f"the rig {path} has no map 'cameras': write it like {_EXAMPLE}")
     filled = {
-        str(name): {"size": size, "fov": fov, **(camera or {})} if isinstance(camera, dict | None) else camera
+        str(name): {"size": size, "fov": fov, "attributes": dict(attributes or {}), **(camera or {})}
+        if isinstance(camera, dict | None)
+        else camera
         for name, camera in cameras.items()
     }
     return _checked({**content, "cameras": filled}, f"the rig {path}:")
+
+
+def parse_attributes(texts: Sequence[str]) -> Attributes:
+    """Reads ``NAME=VALUE`` each. Raises UsageError: one has no ``=``."""
+    pairs = [text.partition("=") for text in texts]
+    for text, (name, equals, value) in zip(texts, pairs, strict=True):
+        if not (name and equals and value):
+            raise UsageError(f"--attribute {text!r} is not NAME=VALUE: write it like gamma=2.4")
+    return {name: value for name, _, value in pairs}
 
 
 def parse_transform(text: str) -> Placement:

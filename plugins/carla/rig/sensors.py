@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections import deque
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from plugins.carla.rig.rig import Rig, RigCamera
+from plugins.carla.rig.rig import OWN_ATTRIBUTES, Rig, RigCamera
 from plugins.carla.world.images import BLUEPRINTS, InstanceNumbers, bgra, depth_metres, semantic_ids
 from plugins.carla.world.poses import Placement, pose_of
 from plugins.carla.world.server import CarlaError, WorldAccess
@@ -27,6 +28,14 @@ TICKS_KEPT: Final = 8
 
 SensorKey = tuple[str, Kind]
 """Camera and kind of image."""
+
+LENS: Final = "lens_"
+"""What attributes of the lens begin with: they move pixels, so all of a camera's kinds must have them."""
+_FITS: Final = {
+    "Bool": re.compile("true|false", re.IGNORECASE),
+    "Int": re.compile(r"[+-]?\d+"),
+    "Float": re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE),
+}
 
 _log = logging.getLogger(__name__)
 
@@ -197,7 +206,7 @@ class SensorSet:
         return {number for number in numbers if snapshot.has_actor(number)}
 
     def _add(self, name: str, camera: RigCamera, kind: Kind, tag: str) -> None:
-        blueprint = camera_blueprint(self._server, kind, camera.size, camera.fov, tag)
+        blueprint = camera_blueprint(self._server, kind, camera, tag)
         place = camera.placement.to_carla()
         with self._server.asking(f"the {kind} sensor of camera {name!r}"):
             sensor = self._server.world.spawn_actor(blueprint, place, attach_to=self._vehicle)
@@ -216,11 +225,11 @@ class SensorSet:
         return receive
 
 
-def camera_blueprint(server: WorldAccess, kind: Kind, size: tuple[int, int], fov: float, tag: str) -> Any:
+def camera_blueprint(server: WorldAccess, kind: Kind, camera: RigCamera, tag: str) -> Any:
     """The blueprint of a camera that sees ``kind``, an image at every tick.
 
     Raises:
-        CarlaError: This server has no such camera.
+        CarlaError: This server has no such camera, its RGB camera no such attribute, or an attribute another type.
     """
     name = BLUEPRINTS[kind]
     with server.asking("its blueprints"):
@@ -230,9 +239,9 @@ def camera_blueprint(server: WorldAccess, kind: Kind, size: tuple[int, int], fov
         raise CarlaError(f"{server.name} has no {name}: leave it out")
     blueprint = found[0]
     wanted = {
-        "image_size_x": str(size[0]),
-        "image_size_y": str(size[1]),
-        "fov": f"{fov:g}",
+        "image_size_x": str(camera.size[0]),
+        "image_size_y": str(camera.size[1]),
+        "fov": f"{camera.fov:g}",
         "sensor_tick": "0.0",
         "motion_blur_intensity": "0.0",  # it blurs the edges that the class ids have sharp
         "role_name": tag,
@@ -240,7 +249,21 @@ def camera_blueprint(server: WorldAccess, kind: Kind, size: tuple[int, int], fov
     for attribute, value in wanted.items():
         if blueprint.has_attribute(attribute):
             blueprint.set_attribute(attribute, value)
+    for attribute, asked in camera.attributes.items():
+        if kind is Kind.RGB or (attribute.startswith(LENS) and blueprint.has_attribute(attribute)):
+            _set_attribute(blueprint, attribute, asked)
     return blueprint
+
+
+def _set_attribute(blueprint: Any, name: str, value: bool | float | str) -> None:
+    """Sets what a user asked for; the client itself lets any name and any text pass."""
+    if not blueprint.has_attribute(name):
+        known = ", ".join(sorted(attribute.id for attribute in blueprint if attribute.id not in OWN_ATTRIBUTES))
+        raise CarlaError(f"{blueprint.id} has no attribute {name!r}: it has {known}")
+    kind, text = str(blueprint.get_attribute(name).type), str(value)
+    if not _FITS.get(kind, re.compile(".*", re.DOTALL)).fullmatch(text):
+        raise CarlaError(f"the attribute {name!r} of {blueprint.id} is {text!r}, but must be of the type {kind}")
+    blueprint.set_attribute(name, text)
 
 
 class FrameMaker:

@@ -98,7 +98,7 @@ class Attachment:
 
     def _vehicle(self) -> carla.Actor | None:
         if not self._options.target.spawn:
-            return find_vehicle(self.server, self._options.target, self._go_on)
+            return find_vehicle(self.server, self._options.target, self._go_on, for_ever=self._options.wait)
         self._spawned = spawn_vehicle(self.server, self._options.role_name, self._options.tag)
         return self._spawned
 

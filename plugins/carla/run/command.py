@@ -16,6 +16,7 @@ from plugins.carla.rig.rig import (
     DEFAULT_SIZE,
     Rig,
     batched,
+    parse_attributes,
     parse_transform,
     read_rig,
     single_camera,
@@ -49,6 +50,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+_PASSED: Final = ("host", "port", "actor", "spawn", "wait", "tick", "step", "labels", "timeout")
+"""Flags that the source's options have, too."""
 _SIZE: Final = f"{DEFAULT_SIZE[0]}x{DEFAULT_SIZE[1]}"
 _PLACE: Final = ",".join(f"{value:g}" for value in DEFAULT_PLACE)
 
@@ -64,6 +67,15 @@ RoleOption = Annotated[
 ]
 ActorOption = Annotated[int | None, typer.Option(min=1, metavar="ID", help="The vehicle by its actor id.")]
 SpawnOption = Annotated[bool, typer.Option("--spawn", help="Make a vehicle; it stands still and goes at the end.")]
+WaitOption = Annotated[
+    bool, typer.Option("--wait", help="Wait for the vehicle for ever, as for one that a scenario spawns later.")
+]
+AttributeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE", help="Set an attribute of the RGB camera's blueprint, like gamma=2.4; repeatable."
+    ),
+]
 CameraSizeOption = Annotated[str, typer.Option("--size", metavar="WxH", help="Size of the cameras' images.")]
 FovOption = Annotated[float, typer.Option(metavar="DEGREES", help="Horizontal field of view.")]
 TransformOption = Annotated[
@@ -98,8 +110,10 @@ def carla(
     role_name: RoleOption = None,
     actor: ActorOption = None,
     spawn: SpawnOption = False,
+    wait: WaitOption = False,
     size: CameraSizeOption = _SIZE,
     fov: FovOption = DEFAULT_FOV,
+    attribute: AttributeOption = None,
     transform: TransformOption = None,
     rig: RigOption = None,
     tick: TickOption = False,
@@ -162,19 +176,21 @@ def _options(given: Mapping[str, Any]) -> tuple[dict[str, object], Rig]:
         raise UsageError(f"{flags} each name the vehicle: give one of them")
     if given["step"] is not None and not given["tick"]:
         raise UsageError(f"--step {given['step']:g} says how long a tick of --tick is: add --tick, or leave it out")
-    size, fov = parse_size(given["size"]), given["fov"]
+    if given["wait"] and (given["spawn"] or given["actor"] is not None):
+        raise UsageError("--wait is for a vehicle that comes later, by its role name: leave out --spawn and --actor")
+    size, fov, attributes = parse_size(given["size"]), given["fov"], parse_attributes(given["attribute"] or ())
     if given["rig"] is None:
         place = DEFAULT_PLACE if given["transform"] is None else parse_transform(given["transform"])
-        rig = single_camera(size, fov, place)
+        rig = single_camera(size, fov, place, attributes=attributes)
     elif given["transform"] is not None:
         raise UsageError(
             "--transform is of the one camera, and --rig says where each of its cameras is: give one of them"
         )
     else:
-        rig = read_rig(given["rig"], size, fov)
+        rig = read_rig(given["rig"], size, fov, attributes)
     if given["labels"] is not None:
         taxonomy_for("", given["labels"])
-    options = {name: given[name] for name in ("host", "port", "actor", "spawn", "tick", "step", "labels", "timeout")}
+    options = {name: given[name] for name in _PASSED}
     options |= {"role_name": given["role_name"] or DEFAULT_ROLE, "rig": rig.model_dump(mode="json")}
     CarlaOptions.checked(options)
     return options, rig
@@ -247,8 +263,10 @@ def record(
     role_name: RoleOption = None,
     actor: ActorOption = None,
     spawn: SpawnOption = False,
+    wait: WaitOption = False,
     size: CameraSizeOption = _SIZE,
     fov: FovOption = DEFAULT_FOV,
+    attribute: AttributeOption = None,
     transform: TransformOption = None,
     rig: RigOption = None,
     tick: TickOption = False,

@@ -33,6 +33,7 @@ class CarlaOptions(CheckedOptions):
         role_name: Of the vehicle, also of one that is made.
         actor: Id of the vehicle, in place of the role name.
         spawn: Make a vehicle.
+        wait: Wait for the vehicle for ever, as for one that a scenario spawns later.
         rig: The cameras, or the path of a YAML file.
         labels: Taxonomy of the semantic images; None goes by the server's version.
         tick: Drive the world in synchronous mode.
@@ -48,6 +49,7 @@ class CarlaOptions(CheckedOptions):
     role_name: Annotated[str, Field(min_length=1)] = DEFAULT_ROLE
     actor: Annotated[int | None, Field(ge=1)] = None
     spawn: bool = False
+    wait: bool = False
     rig: Rig = single_camera(DEFAULT_SIZE, DEFAULT_FOV, DEFAULT_PLACE)
     labels: str | None = None
     kinds: tuple[Kind, ...] = ()

@@ -35,8 +35,10 @@ class Target:
         return f"vehicle with the role name {self.role!r}" if self.actor is None else f"actor {self.actor}"
 
 
-def find_vehicle(server: Server, target: Target, go_on: Callable[[], bool]) -> carla.Actor | None:
-    """Looks for a vehicle until it is there, for as long as the server's time-out.
+def find_vehicle(
+    server: Server, target: Target, go_on: Callable[[], bool], *, for_ever: bool = False
+) -> carla.Actor | None:
+    """Looks for a vehicle until it is there, for as long as the server's time-out, or for ever.
 
     A client that has just come into a synchronous world knows no actor before the next tick. None when ``go_on``
     ended the search.
@@ -51,7 +53,10 @@ def find_vehicle(server: Server, target: Target, go_on: Callable[[], bool]) -> c
         if found is not None:
             return found
         if time.monotonic() > deadline:
-            raise VehicleLostError(_not_found(server, target))
+            if not for_ever:
+                raise VehicleLostError(_not_found(server, target))
+            _log.info("still waiting for the %s in the world of %s", target, server.where)
+            deadline = time.monotonic() + server.where.timeout
         time.sleep(_LOOK_SECONDS)
     return None
 

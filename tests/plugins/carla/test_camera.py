@@ -18,7 +18,7 @@ from plugins.carla import BridgeLink, PhotorealCamera, PhotorealImage
 from plugins.carla.camera import KEPT, SENT_KEPT
 from plugins.carla.rig.rig import DEFAULT_PLACE
 from plugins.carla.world.poses import Placement
-from plugins.carla.world.server import VehicleLostError
+from plugins.carla.world.server import CarlaError, VehicleLostError
 from sim_bridge.errors import FrameTimeoutError, MissedFrameError, UsageError
 from sim_bridge.frames import Kind
 from sim_bridge.pixels.labels import taxonomy
@@ -166,6 +166,86 @@ def test_what_it_was_made_of_is_there_for_some_ticks(world: Any, car: Any) -> No
         for number in (frames[0], frames[-1] + 1):
             with pytest.raises(MissedFrameError, match=f"at frame {number} is not here"):
                 camera.inputs(number)
+
+
+class CountingTranslator(NullTranslator):
+    """Remembers which frames it got."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames: list[int] = []
+
+    def translate(self, shots: Sequence[Shot]) -> list[Translation]:
+        self.frames += [read_stamp(shot.rgb[..., 0]).frame for shot in shots]
+        return super().translate(shots)
+
+
+def test_only_what_is_asked_for_is_translated(world: Any, car: Any) -> None:
+    counting = CountingTranslator()
+    with PhotorealCamera(
+        world, attach_to=car, image_size=SIZE, engine=counting, every=1_000_000, timeout=WAIT
+    ) as camera:
+        frames = [world.tick() for _ in range(3 * SENT_KEPT)]
+        check(camera.get(frames[-1], WAIT), frames[-1])
+        check(camera.get(frames[-3], WAIT), frames[-3])  # an older one, still here
+        check(camera.get(frames[-1], WAIT), frames[-1])
+        with pytest.raises(MissedFrameError, match=f"frame {frames[0]} .* was not asked for in time"):
+            camera.get(frames[0], WAIT)
+        heard: queue.Queue[int] = queue.Queue()
+        camera.listen(lambda image: heard.put(image.frame))
+        coming = world.tick()
+        check(camera.get(coming, WAIT), coming)
+        assert heard.get(timeout=WAIT) == coming
+    assert counting.frames[-3:] == [frames[-1], frames[-3], coming]
+    assert not set(counting.frames) & set(frames[:-3])
+
+
+def test_every_nth_tick_goes_by_itself(world: Any, car: Any) -> None:
+    counting = CountingTranslator()
+    heard: queue.Queue[int] = queue.Queue()
+    with PhotorealCamera(world, attach_to=car, image_size=SIZE, engine=counting, every=3, timeout=WAIT) as camera:
+        camera.listen(lambda image: heard.put(image.frame))
+        frames = [world.tick() for _ in range(9)]
+        wanted = [frame for frame in frames if frame % 3 == 0]
+        assert [heard.get(timeout=WAIT) for _ in wanted] == wanted
+    assert [frame for frame in counting.frames if frame in frames] == wanted
+
+
+def test_attributes_reach_the_blueprints_and_are_checked(fresh: CarlaServer, world: Any, car: Any) -> None:
+    attributes = {"gamma": 1.7, "lens_k": -0.5, "enable_postprocess_effects": False}
+    with PhotorealCamera(
+        world, attach_to=car, image_size=SIZE, engine="null", attributes=attributes, timeout=WAIT
+    ) as camera:
+        frame = world.tick()
+        check(camera.get(frame, WAIT), frame)
+        rgb, semantic = sorted(world.get_actors().filter("sensor.camera.*"), key=lambda actor: actor.type_id)
+        assert float(rgb.attributes["gamma"]) == 1.7 and rgb.attributes["enable_postprocess_effects"].lower() == "false"
+        assert float(rgb.attributes["lens_k"]) == float(semantic.attributes["lens_k"]) == -0.5
+    for wrong, sentence in (
+        ({"gama": 2}, "sensor.camera.rgb has no attribute 'gama': it has .*gamma"),
+        ({"gamma": "bright"}, "'gamma' of sensor.camera.rgb is 'bright', but must be of the type Float"),
+    ):
+        with pytest.raises(CarlaError, match=sentence):
+            PhotorealCamera(world, attach_to=car, image_size=SIZE, engine="null", attributes=wrong, timeout=WAIT)
+    assert fresh.sensors() == []
+
+
+def test_settings_of_a_bridge_in_this_process(world: Any, car: Any) -> None:
+    with PhotorealCamera(
+        world, attach_to=car, image_size=SIZE, engine="null", settings={"size": "64x32", "style_seed": 5}, timeout=WAIT
+    ) as camera:
+        image = camera.get(world.tick(), WAIT)
+        assert (image.width, image.height) == (64, 32)
+    for wrong, sentence in (
+        ({"divice": "cpu"}, "'divice'.*'device'"),
+        ({"topics": ["a"]}, "'topics', which a bridge in this process has from elsewhere"),
+    ):
+        with pytest.raises(UsageError, match=sentence):
+            PhotorealCamera(world, attach_to=car, image_size=SIZE, engine="null", settings=wrong, timeout=WAIT)
+    with pytest.raises(UsageError, match="give engine, too"):
+        PhotorealCamera(world, attach_to=car, image_size=SIZE, settings={"device": "cpu"}, timeout=1.0)
+    with pytest.raises(UsageError, match="every is 0"):
+        PhotorealCamera(world, attach_to=car, image_size=SIZE, engine="null", every=0, timeout=1.0)
 
 
 def test_what_did_not_come_is_named(fresh: CarlaServer, world: Any, car: Any) -> None:

@@ -5,8 +5,10 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytest
@@ -397,6 +399,26 @@ def test_a_vehicle_that_is_not_there_is_named(fresh: CarlaServer) -> None:
     with pytest.raises(VehicleLostError, match="no actor 4711"):
         CarlaSource().open({"port": fresh.port, "actor": 4711, "timeout": 1.0})
     hero.destroy()
+
+
+def test_a_vehicle_that_comes_late_is_waited_for(fresh: CarlaServer, caplog: pytest.LogCaptureFixture) -> None:
+    """The time-out of 0.5 s passes twice, by the log, before the vehicle is made."""
+    source, heroes = CarlaSource(), list[Any]()
+
+    def spawn_late() -> None:
+        waits = "still waiting for the vehicle with the role name 'hero'"
+        wait_until(lambda: caplog.text.count(waits) >= 2, "the second wait")
+        heroes.append(spawn_hero(connect(fresh).get_world()))
+
+    with caplog.at_level("INFO"), ThreadPoolExecutor(1) as pool:
+        spawned = pool.submit(spawn_late)
+        source.open({"port": fresh.port, "wait": True, "timeout": 0.5})
+        try:
+            spawned.result()
+            assert {actor.parent for actor in fresh.sensors()} == {heroes[0].id}
+        finally:
+            source.close()
+    heroes[0].destroy()
 
 
 def test_a_server_that_does_not_answer_is_a_time_out_with_a_name(fresh: CarlaServer) -> None:

@@ -201,6 +201,8 @@ def test_a_rig_is_read(tmp_path: Path) -> None:
         ("cameras: {front: 3}", "front' is 3"),
         ("cameras: {front/left: {}}", "front/left"),
         ("cameras: {front: {x: .nan}}", "finite"),
+        ("cameras: {front: {attributes: {fov: 90}}}", "the attribute 'fov' is set by fov"),
+        ("cameras: {front: {attributes: [gamma]}}", "cameras.front.attributes"),
         ("cameras: {front: {}}\nwheels: 4", "wheels"),
         ("cameras: [", "is not YAML"),
         ("", "no map 'cameras'"),
@@ -356,6 +358,9 @@ def test_its_transform_and_colours_are_carlas() -> None:
         (["--size", "wide"], "not WIDTHxHEIGHT"),
         (["--labels", "nonsense"], "--labels nonsense"),
         (["--network-size", "1x1"], "'size'"),
+        (["--attribute", "gamma"], "'gamma' is not NAME=VALUE"),
+        (["--attribute", "sensor_tick=1"], "the attribute 'sensor_tick' is set by every"),
+        (["--wait", "--spawn"], "--wait is for a vehicle that comes later"),
         (["--port", "3000", "record", "out"], "the flag --port comes before 'record'"),
     ],
 )
