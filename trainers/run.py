@@ -8,7 +8,7 @@ import logging
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 if __package__ in (None, ""):  # run as a script: the project's root, not trainers/, is where imports start
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -24,7 +24,8 @@ from trainers.recipes.read import dump_recipe, load_recipe, set_keys
 from trainers.recipes.schema import Recipe
 from trainers.recipes.sflow import SFlowRecipe
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+_HELP: Final = {"help_option_names": ["-h", "--help"]}
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, context_settings=_HELP)
 
 data_app = typer.Typer(no_args_is_help=True)
 app.add_typer(data_app, name="data")

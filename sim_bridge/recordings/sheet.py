@@ -121,6 +121,11 @@ def contact_sheet(
     return np.concatenate(bands)
 
 
+def headings(total: int, texts: Sequence[tuple[int, str]]) -> ByteArray:
+    """A line of small texts, uint8 ``(H, total, 3)``; each has its left edge in pixels."""
+    return _text_band(total, [(left, text, _INK) for left, text in texts], 13)
+
+
 def write_sheet(path: Path, image: ByteArray) -> None:
     """Writes a sheet (uint8 ``(H, W, 3)`` RGB) as PNG or JPEG by the name's ending; its folder is made when missing.
 

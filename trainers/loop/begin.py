@@ -85,7 +85,7 @@ def begin(
     folder.save_recipe(recipe, run.step, may_differ=recipe_changed)
     folder.save_command(command)
     rows = run.system.shown(shown[:: max(1, len(shown) // 5)])
-    sheet = SampleSheet(system, folder.samples, rows, run.scores) if shown else None
+    sheet = SampleSheet(system, folder.samples, rows, val.classes, run.scores) if shown else None
     with _board(folder.path, run.step, wanted=tensorboard and group.is_first) as board:
         reached_end = train(run, sheet, board)
     if not reached_end and group.is_first:

@@ -16,6 +16,7 @@ from sim_bridge.process.signals import on_signals
 from trainers.errors import TrainingError
 from trainers.loop.board import Board
 from trainers.loop.guard import gradients, total_norm
+from trainers.loop.report import LOSS
 from trainers.loop.sheets import SampleSheet
 from trainers.loop.training import Training, constant
 from trainers.systems.base import Term
@@ -54,7 +55,7 @@ def train(run: Training, sheet: SampleSheet | None = None, board: Board | None =
                 optimiser.zero_grad(set_to_none=True)
             total = torch.zeros((), device=run.device)
             for micro in micro_batches:
-                made, noted = system.forward(micro, stage), list[Term]()
+                made, noted, losses = system.forward(micro, stage), list[Term](), dict[str, torch.Tensor]()
                 for player in system.players:
                     with constant(other.module for other in system.players if other is not player):
                         terms = system.losses(player.name, made, micro, stage)
@@ -62,8 +63,10 @@ def train(run: Training, sheet: SampleSheet | None = None, board: Board | None =
                             loss = torch.stack([term.weight * term.value for term in terms]).sum()
                             loss.backward()  # type: ignore[no-untyped-call]
                             total += loss.detach()
+                            losses[f"{LOSS}{player.name}"] = loss
                     noted = [*terms, *noted]
                 run.note(noted)
+                run.collector.add(**losses)
 
             # Guard: average over micro-batches and processes, and let nothing that is not finite reach a weight. The
             # loss goes with the gradients, so that all processes decide alike.

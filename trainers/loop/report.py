@@ -8,13 +8,16 @@ import sys
 import time
 from collections import deque
 from pathlib import Path
-from typing import TextIO
+from typing import Final, TextIO
 
 from torch import Tensor
 
 from trainers.errors import TrainingError
 from trainers.loop.board import Board
 from trainers.loop.guard import ADVICE
+
+LOSS: Final = "loss_"
+"""Before a player's name: the weighted sum of its terms."""
 
 
 class Collector:
@@ -115,16 +118,17 @@ class Progress:
             file.write(json.dumps({"step": step, "stage": stage, **numbers}) + "\n")
         if self._board is not None:
             self._board.report(step, numbers)
-        self._say(step, stage, rate, values)
+        self._say(step, stage, rate, {k[len(LOSS) :]: v for k, v in values.items() if k.startswith(LOSS)})
 
-    def _say(self, step: int, stage: str, rate: float, values: dict[str, float]) -> None:
+    def _say(self, step: int, stage: str, rate: float, losses: dict[str, float]) -> None:
+        """The few numbers that tell a person whether it goes on; ``stats.jsonl`` has all."""
         left = (self._steps - step) / rate if rate else 0.0
-        told = " ".join(f"{k} {v:.3g}" for k, v in values.items())
         filled = 20 * step // self._steps
         bar = "#" * filled + "." * (20 - filled)
-        speed = f"{rate:.2f} steps/s, {rate * self._images:.1f} images/s, {left / 60:.0f} min left"
+        told = "".join(f", loss {name} {value:.3g}" for name, value in losses.items())
         end = "\r" if self._stream.isatty() and step < self._steps else "\n"
-        self._stream.write(f"[{bar}] {step}/{self._steps} {stage} {speed}  {told}{end}")
+        line = f"[{bar}] step {step} of {self._steps} ({stage}), {rate:.2f} steps/s, {left / 60:.0f} min left{told}"
+        self._stream.write(f"{line}{end}")
         self._stream.flush()
 
 

@@ -150,9 +150,13 @@ class System(ABC, Generic[RecipeT]):
         return {}
 
     @classmethod
-    def sheet(cls, network: Any, photograph: Photograph) -> list[ByteArray]:
-        """Columns of a sample sheet before the photograph, uint8 ``(H, W, 3)`` each; the first pictures made last."""
-        return [photograph.shown_rgb, *cls.pictures(network, [photograph])]
+    def sheet(cls, network: Any, photograph: Photograph) -> Mapping[str, ByteArray]:
+        """Columns of a sample sheet before the photograph, by heading; the picture made comes last.
+
+        Each is uint8 ``(H, W, 3)``.
+        """
+        shown = "photograph in" if photograph.render is None else "render"
+        return {shown: photograph.shown_rgb, "picture": cls.pictures(network, [photograph])[0]}
 
     @classmethod
     def parts(cls, recipe: Any) -> dict[str, Any]:

@@ -155,9 +155,9 @@ class Enhance(System[EnhanceRecipe]):
         own = [samples[i] for i in spread_evenly(range(len(samples)), FITTED)]
         self._fit([own, *(self._pictures(look) for look in self.unpaired.looks)])
         w, h = self.recipe.data.crop
-        tiles = torch.cat([tiles(sample.rgb, h, w) for sample in own[:MEASURED]])[: 2 * MEASURED].to(self.device)
+        shown = torch.cat([tiles(sample.rgb, h, w) for sample in own[:MEASURED]])[: 2 * MEASURED].to(self.device)
         with self.autocast(), torch.no_grad():
-            self.critic.projected.measure(self._features(_grey(tiles)))
+            self.critic.projected.measure(self._features(_grey(shown)))
         self.critic.measured.fill_(True)
 
     @staticmethod

@@ -256,11 +256,16 @@ class SFlow(System[SFlowRecipe]):
         return {name: edges_to_pixels(planes[:, :, :h, :w])[0].cpu().numpy() for name, planes in both.items()}
 
     @classmethod
-    def sheet(cls, network: SFlowNetwork, photograph: Photograph) -> list[ByteArray]:
-        """E(x), DNED's ensemble, generated from E(x), with another style seed, from the ensemble."""
-        maps = cls.maps(network, photograph.shown_rgb, photograph.labels).values()
-        plain, other = _from_laplacian(network, photograph), generate(network, [photograph], 1)
-        return [*(np.repeat(m[..., None], 3, 2) for m in maps), plain, *other, *generate(network, [photograph])]
+    def sheet(cls, network: SFlowNetwork, photograph: Photograph) -> dict[str, ByteArray]:
+        """Edge maps, and pictures from E(x), with another style seed, and from the ensemble."""
+        operator, ensemble = cls.maps(network, photograph.shown_rgb, photograph.labels).values()
+        return {
+            "E(x)": np.repeat(operator[..., None], 3, 2),
+            "DNED's ensemble": np.repeat(ensemble[..., None], 3, 2),
+            "picture from E(x)": _from_laplacian(network, photograph),
+            "style seed 1": generate(network, [photograph], 1)[0],
+            "picture": generate(network, [photograph])[0],
+        }
 
     @classmethod
     def parts(cls, recipe: SFlowRecipe) -> dict[str, SFlowRecipe]:

@@ -85,8 +85,9 @@ def test_it_trains_and_its_bundle_says_of_what(
     # It begins as the identity: nothing differs from the render yet.
     assert rows[0]["content"] == rows[0]["identity"] == rows[0]["light"] == 0 < rows[-1]["content"]
     sheet = cv2.imread(str(run / "samples" / "000004.png"))
-    assert sheet is not None and sheet.shape == (2 * 64, 3 * 96, 3)  # render, translated, photograph; two rows
-    assert np.abs(sheet[:, :96].astype(int) - sheet[:, 192:]).mean() > 10
+    assert sheet is not None and sheet.shape[1] == 4 * 96  # labels, render, picture, photograph
+    row = sheet[sheet.shape[0] // 2 - 64 : sheet.shape[0] // 2]  # two rows, each below its headings
+    assert np.abs(row[:, 96:192].astype(int) - row[:, 288:]).mean() > 10
     exported = command_line("export", "--run", run, "--root", camvid, "--bundle", tmp_path / "bundle", "--every", "1")
     assert exported.code == 0, exported.err
     bundle = load_bundle(tmp_path / "bundle")

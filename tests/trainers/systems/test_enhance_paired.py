@@ -61,7 +61,7 @@ def test_it_learns_what_the_render_lacks_and_is_exported(
     rows = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
     assert rows[-1]["tone"] < 0.5 * rows[0]["tone"] and rows[-1]["pixel"] < 0.7 * rows[0]["pixel"]
     sheet = cv2.imread(str(run / "samples" / "000060.png"))
-    assert sheet is not None and sheet.shape[1] == 3 * 96  # render, translated, photograph
+    assert sheet is not None and sheet.shape[1] == 4 * 96  # labels, render, picture, photograph
     exported = command_line("export", "--run", run, "--root", pairs, "--bundle", tmp_path / "bundle", "--every", "1")
     assert exported.code == 0, exported.err
     bundle = load_bundle(tmp_path / "bundle")

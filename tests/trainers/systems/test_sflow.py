@@ -329,7 +329,7 @@ def test_a_signal_during_a_sheet_loses_nothing(recipe: Path, camvid: Path, tmp_p
             return super().write(network, step)
 
     photographs = [p.crop_to_stride() for p in CamVid(camvid, "val")]
-    assert not train(run, Sheet(SFlow, tmp_path / "run" / "samples", photographs, run.collector))
+    assert not train(run, Sheet(SFlow, tmp_path / "run" / "samples", photographs, run.classes, run.collector))
     assert run.folder.load()["step"] == run.step == 2
     last = json.loads((tmp_path / "run" / "stats.jsonl").read_text().splitlines()[-1])
     assert last["step"] == 2 and last["val_sharpness"] > 0
@@ -396,7 +396,7 @@ def test_tensorboard_shows_what_the_statistics_hold(recipe: Path, camvid: Path, 
     run = trainer(recipe, camvid, tmp_path / "run", sample_every=3)
     photographs = [p.crop_to_stride() for p in CamVid(camvid, "val")]
     board = Board(run.folder.path)
-    assert train(run, SampleSheet(SFlow, run.folder.samples, photographs, run.scores), board)
+    assert train(run, SampleSheet(SFlow, run.folder.samples, photographs, run.classes, run.scores), board)
     board.close()
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     rows = [json.loads(line) for line in (tmp_path / "run" / "stats.jsonl").read_text().splitlines()]
@@ -437,7 +437,7 @@ def test_training_with_sheets_and_resume_on_cuda(recipe: Path, camvid: Path, tmp
     assert run.device.type == "cuda"
     photographs = [p.crop_to_stride() for p in CamVid(camvid, "val")]
     stop_at_step(run, 3)
-    assert not train(run, SampleSheet(SFlow, tmp_path / "run" / "samples", photographs, run.collector))
+    assert not train(run, SampleSheet(SFlow, tmp_path / "run" / "samples", photographs, run.classes, run.collector))
     assert train(trainer(recipe, camvid, tmp_path / "run", resume=True, sample_every=2, precision="bf16"))
 
 
