@@ -90,7 +90,7 @@ class BridgeSettings(BaseModel):
             "folder, path of an `.onnx` file with its sidecar, or `null` to pass frames through.",
             json_schema_extra={"values": "name or path", "metavar": "NAME|PATH"},
         ),
-    ] = "camvid-lite"
+    ] = "street-enhance"
     device: Annotated[
         str,
         Field(
@@ -131,7 +131,8 @@ class BridgeSettings(BaseModel):
         dict[str, str | float | tuple[float, ...]],
         Field(
             description="What else the network lets you choose about its pictures, by name; with an unknown name the "
-            "bridge says which there are. `camvid-lite` has `ensemble`, six weights. The flag may be given several "
+            "bridge says which there are. `street-enhance` has `strength`, `look` and `mix`, `camvid-lite` has "
+            "`ensemble`, six weights. The flag may be given several "
             "times.",
             json_schema_extra={
                 "values": "`NAME=VALUE`, separated by spaces; weights as `1,0,0.5`",

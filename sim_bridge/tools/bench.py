@@ -110,7 +110,7 @@ def run_bench(
     *,
     size: tuple[int, int],
     frames: int,
-    bundle: str = "camvid-lite",
+    bundle: str = "street-enhance",
     device: str = "auto",
     precision: str = "auto",
     mode: Literal["full", "paced"] = "full",

@@ -575,7 +575,7 @@ def test_command_line_trains_exports_and_never_overwrites(recipe: Path, camvid: 
     common = ["--recipe", str(recipe), "--root", str(camvid), "--run", run]
     done = run_cli("image", *common)
     assert done.returncode == 0, done.stderr
-    assert "6/6 phase3" in done.stderr
+    assert "step 6 of 6 (phase3)" in done.stderr
     assert (tmp_path / "run" / "samples" / "000006.png").is_file()
     again = run_cli("image", *common)
     assert again.returncode == 2 and "is not empty" in again.stderr and "Traceback" not in again.stderr
