@@ -30,11 +30,34 @@ def check_round_trip() -> None:
     raise SystemExit("no frame arrived in 10 seconds")
 
 
-def check_bridge_names_extra(bridge: Path) -> None:
-    """``sim-bridge`` without torch is one sentence and exit code 2."""
-    done = subprocess.run([bridge, "--topic", "camera"], capture_output=True, text=True, timeout=60, check=False)
-    if done.returncode != 2 or "pip install '.[engine]'" not in done.stderr or "Traceback" in done.stderr:
-        raise SystemExit(f"exit code {done.returncode}, wanted 2 and the pip command; it said: {done.stderr}")
+EXTRAS = {
+    ("sim-bridge", "--topic", "camera"): "engine",
+    ("sim-bridge", "demo"): "demo",
+    ("sim-bridge", "toytown", "run"): "toytown",
+    ("sim-bridge", "carla", "--spawn"): "carla,engine",
+    ("python", "-m", "trainers.run", "train", "--recipe", "camvid_lite"): "train",
+}
+"""What each command needs, all of it at once."""
+
+
+def check_commands_name_their_extras(folder: Path) -> None:
+    """A command without its packages is one sentence and exit code 2."""
+    for (program, *arguments), extra in EXTRAS.items():
+        command = [folder / program, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        wrong = done.returncode != 2 or f"pip install '.[{extra}]'" not in done.stderr
+        if wrong or len(done.stderr.strip().splitlines()) > 1:
+            wanted = f"wanted 2 and '.[{extra}]'"
+            raise SystemExit(f"{command}: exit code {done.returncode}, {wanted}; it said: {done.stderr}")
+                f"{command}: exit code {done.returncode}, wanted 2 and '.[{extra}]'; it said: {done.stderr}"
+            )
+
+
+def check_bundles(bridge: Path) -> None:
+    """What ships is listed without torch."""
+    done = subprocess.run([bridge, "bundles"], capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode or "street-enhance" not in done.stdout:
+        raise SystemExit(f"sim-bridge bundles: exit code {done.returncode}; it said: {done.stdout}{done.stderr}")
 
 
 def main(bin_folder: Path) -> None:
@@ -44,9 +67,10 @@ def main(bin_folder: Path) -> None:
         if importlib.util.find_spec(heavy) is not None:
             raise SystemExit(f"{heavy} is installed: this must run in an environment with the core alone")
     check_round_trip()
-    check_bridge_names_extra(bin_folder / "sim-bridge")
+    check_commands_name_their_extras(bin_folder)
+    check_bundles(bin_folder / "sim-bridge")
     sys.stdout.write(
-        f"core: client works without torch, bridge names its extra ({time.perf_counter() - start:.1f} s)\n"
+        f"core: client works without torch, commands name their extras ({time.perf_counter() - start:.1f} s)\n"
     )
 
 

@@ -68,6 +68,8 @@ _EXTRAS: Final = {
     "wsproto": ("wsproto", "page"),
 }
 """Import name of each optional dependency: the package that has it and the extra that installs it."""
+_NEEDS: Final = {"demo": "demo", "toytown": "toytown", "carla": "carla,engine"}
+"""Extras of the commands that need more than one of these packages."""
 
 
 app = typer.Typer(
@@ -392,7 +394,7 @@ def bundles() -> None:
 
     Those that translate can be given as --bundle; segmenters score results and serve trainings.
     """
-    from models.bundles.files import BundleError, read_card, shipped_bundles
+    from models.bundles.card import TRANSLATORS, BundleError, read_card, shipped_bundles
 
     typer.echo(
         f"{'name':<20} {'model id':<13} {'network':<20} {'translates':<11} {'classes':<8} licence of the weights"
@@ -403,7 +405,7 @@ def bundles() -> None:
         except BundleError as error:
             raise TranslatorError(str(error)) from error
         network = f"{card.arch} {card.args.get('tier', '')}"
-        use = "yes" if card.arch == "sflow" else "no"
+        use = "yes" if card.arch in TRANSLATORS else "no"
         typer.echo(
             f"{name:<20} {card.sha256[:12]:<13} {network:<20} {use:<11} {len(card.classes):<8} {card.licence_weights}"
         )
@@ -421,18 +423,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         app(args=[word for word in words if word != "--debug"], prog_name="sim-bridge")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    except MissingExtraError as error:
+        return _fail(error, str(_missing(error.package, error.extra, words)), error.exit_code, debug)
     except SimBridgeError as error:
         return _fail(error, str(error), error.exit_code, debug)
     except ModuleNotFoundError as error:
         package, extra = _EXTRAS.get((error.name or "").partition(".")[0], (None, ""))
         if package is None:
             return _fail(error, f"the module {error.name!r} is missing: install what brings it", 1, debug)
-        missing = MissingExtraError(package, extra, "this command")
+        missing = _missing(package, extra, words)
         return _fail(error, str(missing), missing.exit_code, debug)
     # The last line of defence: a bug ends in a sentence as well, and says how to see where it is.
     except Exception as error:  # noqa: BLE001
         return _fail(error, f"a bug: {type(error).__name__}: {error} (--debug shows where; please report it)", 1, debug)
     return 0
+
+
+def _missing(package: str, extra: str, words: Sequence[str]) -> MissingExtraError:
+    """Names all that the command needs, not one package after the other."""
+    command = next((word for word in words if not word.startswith("-")), "")
+    purpose = f"sim-bridge {command}" if command in _NEEDS else "this command"
+    return MissingExtraError(package, _NEEDS.get(command, extra), purpose)
 
 
 def _fail(error: BaseException, sentence: str, code: int, debug: bool) -> int:

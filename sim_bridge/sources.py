@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Final, Protocol, runtime_checkable
 
-from sim_bridge.errors import UsageError
+from sim_bridge.errors import MissingExtraError, UsageError
 from sim_bridge.frames import Frame, Kind
 
 SOURCE_GROUP: Final = "sim_bridge.sources"
@@ -105,6 +105,8 @@ def load_entry_point(entry: EntryPoint) -> object:
     """Imports what an entry point names. Raises UsageError, with package and cause, when it cannot."""
     try:
         loaded: object = entry.load()
+    except MissingExtraError:
+        raise  # it says what to install
     # A plugin is foreign code: whatever its import raises must end in a sentence, not in the bridge's traceback.
     except Exception as error:
         package = entry.dist.name if entry.dist is not None else "an unknown package"

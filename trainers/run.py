@@ -13,11 +13,17 @@ from typing import Annotated, Final, Literal
 if __package__ in (None, ""):  # run as a script: the project's root, not trainers/, is where imports start
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-import torch
-import typer
+from sim_bridge.errors import MissingExtraError, SimBridgeError, UsageError
+
+try:
+    import cv2  # noqa: F401
+    import torch
+    import typer
+except ModuleNotFoundError as error:
+    sys.stderr.write(f"error: {MissingExtraError(error.name or 'torch', 'train', 'training')}\n")
+    sys.exit(2)
 
 from models.bundles.files import CARD, BundleError, find_bundle, read_card
-from sim_bridge.errors import SimBridgeError, UsageError
 from trainers.loop.processes import joined, launched
 from trainers.loop.run_folder import RunFolder
 from trainers.recipes.read import dump_recipe, load_recipe, set_keys

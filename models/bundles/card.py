@@ -1,4 +1,4 @@
-"""The card of a bundle, ``card.json``, read and checked."""
+"""The card of a bundle, ``card.json``, read and checked, and where bundles are. Without torch."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from models.content import missing_file_content
 
 FORMAT: Final = 1
 CARD: Final = "card.json"
+ZOO: Final = Path(__file__).parent / "zoo"
+TRANSLATORS: Final = frozenset({"sflow", "enhance"})
+"""``arch`` of bundles that make pictures; others score results or serve trainings."""
 NORMALISATION: Final = "rgb / 127.5 - 1"
 _MAX_CARD_BYTES: Final = 1 << 20
 _TYPES: Final[Mapping[str, type]] = {
@@ -131,3 +134,22 @@ def _is_a(value: Any, kind: Any) -> bool:
     if kind is float:
         return type(value) in (int, float) and math.isfinite(value)
     return type(value) is kind
+
+
+def shipped_bundles() -> dict[str, Path]:
+    """Folders of the package's bundles by name."""
+    return {p.parent.name: p.parent for p in sorted(ZOO.glob(f"*/{CARD}"))}
+
+
+def find_bundle(name_or_path: str | Path) -> Path:
+    """Folder of a shipped bundle's name, or of a path with a card; raises BundleNotFoundError for anything else."""
+    shipped = shipped_bundles()
+    if str(name_or_path) in shipped:
+        return shipped[str(name_or_path)]
+    path = Path(name_or_path)
+    if not (path / CARD).is_file():
+        raise BundleNotFoundError(
+            f"bundle {str(name_or_path)!r} is neither a folder with a {CARD} nor one of the shipped ones"
+            f" ({', '.join(shipped) or 'none'}): give the path of a bundle's folder, or one of these"
+        )
+    return path

@@ -14,7 +14,17 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from models.bundles.card import CARD, BundleError, BundleNotFoundError, Card, checked_arguments, read_card
+from models.bundles.card import (
+    CARD,
+    ZOO,
+    BundleError,
+    BundleNotFoundError,
+    Card,
+    checked_arguments,
+    find_bundle,
+    read_card,
+    shipped_bundles,
+)
 from models.bundles.published import WeightsError
 from models.content import missing_file_content
 from models.edges import EdgeSettings
@@ -29,7 +39,6 @@ __all__ = [
 
 WEIGHTS: Final = "weights.safetensors"
 TRAINING: Final = "training.safetensors"
-ZOO: Final = Path(__file__).parent / "zoo"
 ID_DIGITS: Final = 12
 
 
@@ -59,25 +68,6 @@ class Bundle:
                 f"bundle {self.path} holds a {self.card.arch!r}, no translator: give a bundle of arch 'sflow'"
             )
         return self.network
-
-
-def shipped_bundles() -> dict[str, Path]:
-    """Folders of the package's bundles by name."""
-    return {p.parent.name: p.parent for p in sorted(ZOO.glob(f"*/{CARD}"))}
-
-
-def find_bundle(name_or_path: str | Path) -> Path:
-    """Folder of a shipped bundle's name, or of a path with a card; raises BundleNotFoundError for anything else."""
-    shipped = shipped_bundles()
-    if str(name_or_path) in shipped:
-        return shipped[str(name_or_path)]
-    path = Path(name_or_path)
-    if not (path / CARD).is_file():
-        raise BundleNotFoundError(
-            f"bundle {str(name_or_path)!r} is neither a folder with a {CARD} nor one of the shipped ones"
-            f" ({', '.join(shipped) or 'none'}): give the path of a bundle's folder, or one of these"
-        )
-    return path
 
 
 def sha256_of(path: Path) -> str:
