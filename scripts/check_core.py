@@ -49,8 +49,6 @@ def check_commands_name_their_extras(folder: Path) -> None:
         if wrong or len(done.stderr.strip().splitlines()) > 1:
             wanted = f"wanted 2 and '.[{extra}]'"
             raise SystemExit(f"{command}: exit code {done.returncode}, {wanted}; it said: {done.stderr}")
-                f"{command}: exit code {done.returncode}, wanted 2 and '.[{extra}]'; it said: {done.stderr}"
-            )
 
 
 def check_bundles(bridge: Path) -> None:

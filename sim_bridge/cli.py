@@ -424,14 +424,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except MissingExtraError as error:
-        return _fail(error, str(_missing(error.package, error.extra, words)), error.exit_code, debug)
+        return _fail(error, str(_whole(error, words)), error.exit_code, debug)
     except SimBridgeError as error:
         return _fail(error, str(error), error.exit_code, debug)
     except ModuleNotFoundError as error:
         package, extra = _EXTRAS.get((error.name or "").partition(".")[0], (None, ""))
         if package is None:
             return _fail(error, f"the module {error.name!r} is missing: install what brings it", 1, debug)
-        missing = _missing(package, extra, words)
+        missing = _whole(MissingExtraError(package, extra, "this command"), words)
         return _fail(error, str(missing), missing.exit_code, debug)
     # The last line of defence: a bug ends in a sentence as well, and says how to see where it is.
     except Exception as error:  # noqa: BLE001
@@ -439,11 +439,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _missing(package: str, extra: str, words: Sequence[str]) -> MissingExtraError:
+def _whole(error: MissingExtraError, words: Sequence[str]) -> MissingExtraError:
     """Names all that the command needs, not one package after the other."""
     command = next((word for word in words if not word.startswith("-")), "")
-    purpose = f"sim-bridge {command}" if command in _NEEDS else "this command"
-    return MissingExtraError(package, _NEEDS.get(command, extra), purpose)
+    if command not in _NEEDS:
+        return error
+    return MissingExtraError(error.package, _NEEDS[command], f"sim-bridge {command}")
 
 
 def _fail(error: BaseException, sentence: str, code: int, debug: bool) -> int:
