@@ -119,7 +119,6 @@ def test_a_bug_is_a_sentence_too(capsys: pytest.CaptureFixture[str], monkeypatch
         ("torch", ["--output", ANY_PORT]),
         ("cv2", ["--output", ANY_PORT, "--bundle", "null"]),
         ("torch", ["translate", "{recording}", "{out}"]),
-        ("torch", ["bundles"]),
     ],
 )
 def test_core_installation_names_the_extra(tmp_path: Path, site: Path, missing: str, arguments: list[str]) -> None:
