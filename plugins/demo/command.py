@@ -27,7 +27,7 @@ from sim_bridge.translators.threads import halve_cores
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
 
 CAMERA: Final = "camera"
-BUNDLE: Final = "toytown-lite"
+BUNDLE: Final = "toytown-enhance"
 """What the demo shows unless told otherwise; docs/toytown.md says why."""
 RATE: Final = 20.0
 AHEAD: Final = 2
