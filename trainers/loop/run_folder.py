@@ -10,6 +10,7 @@ import re
 import shlex
 import socket
 import textwrap
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,9 @@ _log = logging.getLogger(__name__)
 RECIPE: Final = "recipe.yaml"
 CHECKPOINT: Final = "checkpoint.pt"
 LOCK: Final = "run.lock"
+_TRAINED: Final[set[Path]] = set()
+"""Run folders in which this process trains."""
+_GUARD: Final = threading.Lock()
 
 
 def without_place(text: str) -> str:
@@ -131,13 +135,27 @@ class RunFolder:
         if not self.writes:
             yield
             return
+        with self._alone_in_process():  # before the file is opened: closing it again would end the other's lock
+            try:
+                file = (self.path / LOCK).open("a+", encoding="utf-8")
+            except OSError as e:
+                raise UsageError(f"run folder {self.path} cannot be written ({e.strerror}): check its rights") from e
+            with file:
+                self._lock(file)
+                yield
+
+    @contextmanager
+    def _alone_in_process(self) -> Iterator[None]:
+        """A record lock does not keep two trainings of one process apart."""
+        place = self.path.resolve()
+        with _GUARD:
+            if place in _TRAINED:
+                raise UsageError(f"this process trains in run folder {self.path} already: give another --run")
+            _TRAINED.add(place)
         try:
-            file = (self.path / LOCK).open("a+", encoding="utf-8")
-        except OSError as e:
-            raise UsageError(f"run folder {self.path} cannot be written ({e.strerror}): check its rights") from e
-        with file:
-            self._lock(file)
             yield
+        finally:
+            _TRAINED.discard(place)
 
     def _lock(self, file: TextIO) -> None:
         try:

@@ -128,6 +128,30 @@ def test_one_training_at_a_time_until_its_process_ends_however(tmp_path: Path) -
     RunFolder(tmp_path / "run", resume=False)  # a lock alone is no run
 
 
+def try_to_hold(path: Path, said: Connection) -> None:
+    try:
+        hold(path, said)
+    except UsageError as error:
+        said.send(str(error))
+
+
+def test_two_trainings_of_one_process_are_kept_apart(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run", resume=False)
+    with folder.locked():
+        (tmp_path / "link").symlink_to(tmp_path / "run")
+        for path in (tmp_path / "run", tmp_path / "link"):
+            other = RunFolder(path, resume=False)
+            with pytest.raises(UsageError, match=r"this process trains in run folder .* already"), other.locked():
+                pass
+        ours, theirs = Pipe()
+        process = gp.SERVER.Process(target=try_to_hold, args=(tmp_path / "run", theirs))
+        process.start()
+        assert "trains in run folder" in ours.recv()  # the lock against other processes holds on
+        process.join()
+    with folder.locked():
+        pass
+
+
 def test_a_file_system_without_locks_is_no_obstacle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
