@@ -26,6 +26,17 @@ class LineFormatter(logging.Formatter):
         return super().formatMessage(record)
 
 
+class _Stderr(logging.StreamHandler[TextIO]):
+    """Writes to what stderr is now: it may have been replaced, and the one before closed."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
+
+
 def configure_logging(level: str, stream: TextIO | None = None) -> None:
     """Sends log lines to ``stream`` (stderr), replacing what was configured before.
 
@@ -33,7 +44,7 @@ def configure_logging(level: str, stream: TextIO | None = None) -> None:
         level: ``debug``, ``info``, ``warning`` or ``error``; what our own packages write at least.
         stream: Where to write.
     """
-    handler = logging.StreamHandler(sys.stderr if stream is None else stream)
+    handler = _Stderr() if stream is None else logging.StreamHandler(stream)
     handler.setFormatter(LineFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for name in OURS:

@@ -11,6 +11,7 @@ import torch
 from models.bundles.files import load_bundle
 from models.nets.sflow import SFlowNetwork
 from sim_bridge.frames import ByteArray
+from sim_bridge.translators.device import has_bf16
 from trainers.data.dataset import DataSet
 from trainers.data.open import open_data
 from trainers.data.photograph import Photograph
@@ -28,7 +29,8 @@ SEEDS = (0, 1, 2, 3, 4, 5)
 @pytest.fixture(scope="module")
 def network() -> SFlowNetwork:
     """In bf16, as the bridge runs it where the processor has it."""
-    return load_bundle("camvid-lite").sflow.to(memory_format=torch.channels_last).to(torch.bfloat16)
+    dtype = torch.bfloat16 if has_bf16(torch.device("cpu")) else torch.float32
+    return load_bundle("camvid-lite").sflow.to(memory_format=torch.channels_last).to(dtype)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from models.losses.adversarial import HingeGAN, LeastSquaresGAN
 from models.nets.discriminator import PatchDiscriminator
 from models.nets.efficientnet_lite import EfficientNetLite
-from models.nets.enhance import EnhanceNetwork
+from models.nets.enhance import CAMERA, EnhanceNetwork
 from models.nets.projected import ProjectedDiscriminator
 from sim_bridge.errors import UsageError
 from sim_bridge.frames import ByteArray
@@ -99,8 +99,10 @@ class EnhancePaired(System[EnhancePairedRecipe]):
     def forward(self, micro: MicroBatch, stage: PairedStage) -> Made:
         """Translates the renders, and takes all features."""
         render, photograph, labels = micro.batch.hint_rgb, micro.batch.x, micro.batch.s
+        style = torch.zeros(len(render), 1 + len(CAMERA), device=render.device)
+        style[:, 0].fill_(1)  # made where it is used: a GPU does not wait for the host
         with self.autocast():
-            fake = softly_clamped(self.network(render, labels))
+            fake = softly_clamped(self.network(render, labels, style))
             of_fake = self._features(fake)
             with torch.no_grad():
                 of_photograph = self._features(photograph)

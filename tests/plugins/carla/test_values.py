@@ -383,7 +383,7 @@ def test_without_the_client_the_pip_command_is_named(tmp_path: Path, site: Path)
     )
     environment = {"PYTHONPATH": f"{site}:{Path(__file__).parents[3]}", "PATH": "/usr/bin:/bin"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 2 and "run pip install '.[carla]'" in done.stderr, done.stderr
+    assert done.returncode == 2 and "run pip install '.[carla,engine]'" in done.stderr, done.stderr
 
 
 def test_importing_the_plugin_imports_neither_client_nor_torch() -> None:

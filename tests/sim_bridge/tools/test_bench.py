@@ -82,7 +82,7 @@ def test_times_on_the_gpu_are_rows_of_the_table(monkeypatch: pytest.MonkeyPatch)
     seen: list[Sequence[GpuTime]] = []
     gpu_rows = bench._gpu_rows
     monkeypatch.setattr(bench, "_gpu_rows", lambda times: (seen.append(times), gpu_rows(times))[1])
-    result = run_bench(size=SIZE, frames=10, device="cpu")
+    result = run_bench(bundle="camvid-lite", size=SIZE, frames=10, device="cpu")
     check_sums(result, 10)
     rows = [f"gpu_{part}" for part in GpuTime._fields]
     assert list(result.latency_ms) == [*map(str, Stage), *rows, DELIVERED]

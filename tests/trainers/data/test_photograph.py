@@ -16,6 +16,7 @@ from trainers.batches.sampler import Sampler
 from trainers.data.camvid import CamVid
 from trainers.data.problems import MissingCounterpartError
 from trainers.recipes.enhance import EnhanceRecipe
+from trainers.recipes.enhance_paired import EnhancePairedRecipe
 from trainers.recipes.read import RECIPES, load_recipe
 from trainers.recipes.schema import EdgeAugmentation
 from trainers.recipes.segmenter import SegmenterRecipe
@@ -127,6 +128,8 @@ def test_bundles_of_shipped_recipes_are_found_from_anywhere(tmp_path: Path, monk
 @pytest.mark.parametrize("name", sorted(p.stem for p in RECIPES.glob("*.yaml")))
 def test_shipped_recipes_are_valid(name: str) -> None:
     kind = EnhanceRecipe if name.startswith("enhance") else SFlowRecipe
+    if name.endswith("_enhance"):
+        kind = EnhancePairedRecipe
     if name.endswith(("_features", "_judge")):
         kind = SegmenterRecipe
     assert load_recipe(kind, name).name.replace("-", "_") == name

@@ -59,7 +59,7 @@ def test_its_resumed_run_is_the_run(camvid: Path, tmp_path: Path, command_line: 
         ("l2=1", "l2: unknown key, leave it out"),
         ("stages.4.steps=2", "the recipe has no 'stages.4.steps'"),
         ("batch", "give key=value"),
-        ("system=nothing", "system 'nothing' is none of enhance, segmenter, sflow"),
+        ("system=nothing", "system 'nothing' is none of enhance, enhance_paired, segmenter, sflow"),
     ],
 )
 def test_wrong_changes_are_sentences(command_line: CommandLine, change: str, sentence: str) -> None:

@@ -15,12 +15,14 @@ from tests.trainers.systems.test_enhance import draw_renders
 from trainers.batches.make import Batch
 from trainers.data.camvid import CAMVID_CLASSES, WITH_ROAD_LINES
 from trainers.recipes.enhance import EnhanceRecipe
+from trainers.recipes.enhance_paired import EnhancePairedRecipe
 from trainers.recipes.read import load_recipe, set_keys
 from trainers.recipes.segmenter import SegmenterRecipe
 from trainers.recipes.sflow import SFlowRecipe
 from trainers.systems import system_names
 from trainers.systems.base import MicroBatch, System
 from trainers.systems.enhance import Enhance
+from trainers.systems.enhance_paired import EnhancePaired
 from trainers.systems.segmenter import SegmenterSystem
 from trainers.systems.sflow import SFlow
 
@@ -99,5 +101,12 @@ def test_no_enhancer_waits(changes: Sequence[str], tmp_path: Path) -> None:
     assert step_copies(system, 1, system.prepare(batch, system.draw(2))) == []
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_no_paired_enhancer_waits(precision: str) -> None:
+    read = set_keys(EnhancePairedRecipe, "toytown_enhance", ["patch_width=8", f"precision={precision}"])
+    system = EnhancePaired(read, CAMVID_CLASSES, torch.device("cpu"))
+    assert step_copies(system, 1) == []
+
+
 def test_every_shipped_system_is_tested_here() -> None:
-    assert system_names() == {"enhance", "segmenter", "sflow"}
+    assert system_names() == {"enhance", "enhance_paired", "segmenter", "sflow"}
